@@ -1,0 +1,237 @@
+"""Every knob of stage two: type, default, unit and where the paper fixes it.
+
+A recipe is a short YAML file that may name another one as its `base:`; what it says itself
+overrides the base, and `--set a.b=c` overrides both. Keys are strict: an unknown one is an error
+that names the file and the key. A module gets its own part of the tree, never the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from proposals.errors import InputError
+
+Schema = TypeVar("Schema")
+
+
+@dataclass
+class DataConfig:
+    """Where the data lie. `kind` is the reader: a2d, jhmdb, refvos or folder."""
+
+    kind: str = "a2d"
+    root: str = ""  # the data set's root folder
+    proposals: str = ""  # the HDF5 file that tools/extract_proposals.py wrote
+    flow: str = ""  # the HDF5 file that tools/extract_flow.py wrote; "" computes flow on the fly
+    train_split: str = "train"
+    test_split: str = "test"
+    workers: int = 2  # decoding processes beside the training process
+
+
+@dataclass
+class WordsConfig:
+    """The sentence's words (Sec. III-B, IV-B)."""
+
+    vectors: str = ""  # GloVe text or word2vec binary; "" trains the vectors from scratch
+    dimension: int = 300  # C_e
+    max_words: int = 20  # T of the paper: longer sentences are cut
+    trainable: bool = True  # fine-tune the vectors; always so without a file
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes of a training sample; all off in the paper's recipe."""
+
+    flip: float = 0.0  # probability of a mirror image; also swaps left and right in sentences
+    colour: float = 0.0  # strength of brightness, contrast and saturation changes, 0..1
+    scale: float = 0.0  # largest relative shrinking of the frame inside the square, 0..1
+
+
+@dataclass
+class BackboneConfig:
+    """A CNN and the two fully connected layers behind its RoI features (Sec. III-A)."""
+
+    name: str = "vgg16"  # vgg16 | resnet50 | resnet101 | small
+    weights: str = ""  # "" random | "imagenet" | a .pt file (torchvision's or our detector's keys)
+    flow_weights: str = ""  # the same for the flow stream
+    widths: tuple[int, ...] = (24, 48, 96, 128)  # channels of `small`'s stages, each halving size
+    strides: tuple[int, ...] = (2, 2, 2, 1)  # of `small`'s stages; their product is the stride
+    fc: int = 4096  # C_v: FC6 and FC7
+    dropout: float = 0.5  # after FC6 and FC7, as in VGG-16
+    frozen_stages: int = 0  # leading stages that do not learn
+
+
+@dataclass
+class LanguageConfig:
+    """The BiLSTM and its two word attentions, (3)-(5)."""
+
+    hidden: int = 512  # C_h of each direction of each layer
+    layers: int = 2
+    attention: str = "learned"  # learned | random (Table IX, at test time) | mean (Table IV)
+
+
+@dataclass
+class ActorConfig:
+    """The actor module (6)."""
+
+    enabled: bool = True
+    location: bool = True  # l_k, the 5-d location feature
+    features: str = "rgb"  # rgb | flow | rgb+flow: what is v_k here
+
+
+@dataclass
+class ActionConfig:
+    """The action module (7)-(9)."""
+
+    enabled: bool = True
+    context: str = "attention"  # attention | mean | none: the contextual LSTM's read-out
+    context_hidden: int = 512  # C_c
+    fusion: str = "gated"  # gated | concat
+    features: str = "rgb+flow"  # rgb+flow | rgb | flow: what the module may look at
+
+
+@dataclass
+class MaskHeadConfig:
+    """The FCN on the tube's RoI features (Sec. III-D)."""
+
+    features: str = "rgb+flow"  # rgb+flow | rgb | flow
+    channels: int = 256
+    resolution: int = 14  # of the RoIAlign; the mask is twice as fine
+    convolutions: int = 3  # 3x3 layers after the 1x1 fusion layer
+
+
+@dataclass
+class AAMNConfig:
+    """The actor and action modular network."""
+
+    radius: int = 4  # L: a clip has 2 * radius + 1 frames (Table III)
+    proposals: int = 6  # K (Tables I, II)
+    size: int = 512  # H = W of the network's input, pixels (Sec. IV-B)
+    streams: str = "rgb+flow"  # rgb+flow | rgb | flow
+    linking: str = "chain"  # chain: from frame to frame | anchor: every frame with the key frame
+    link_features: str = "rgb"  # rgb | flow | rgb+flow (Table V)
+    link_balance: float = 1.0  # rho of (1)
+    aggregation: str = "key_plus_context"  # (2) | average (Table VI)
+    tube_channels: int = 1024  # C_v'
+    match_channels: int = 512  # common width of (6) and (9); the paper leaves it open
+    matching: str = "modules"  # modules | joint: the Baseline row of Table IV
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    action: ActionConfig = field(default_factory=ActionConfig)
+    mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
+    margin: float = 0.1  # epsilon of (12)
+    balance: float = 5.0  # lambda of (10)
+    match_iou: float = 0.5  # a proposal holds the actor from this IoU on; the paper leaves it open
+
+
+@dataclass
+class OptimiserConfig:
+    """Optimiser and schedule (Sec. IV-B)."""
+
+    name: str = "sgd"  # sgd | adamw
+    lr: float = 1e-4
+    momentum: float = 0.95
+    weight_decay: float = 5e-4
+    iterations: int = 150_000
+    milestones: tuple[int, ...] = (100_000,)  # lr / 10 at each
+    schedule: str = "step"  # step | cosine
+    warmup: int = 0  # iterations of linear warm-up
+    clip_norm: float = 0.0  # 0: no gradient clipping
+
+
+@dataclass
+class TrainConfig:
+    """The training run."""
+
+    batch: int = 1  # samples (clips with all their sentences) an iteration
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    precision: str = "32-true"  # Lightning Fabric's names: 32-true, bf16-mixed, 16-mixed
+    checkpoint_every: int = 1000  # iterations
+    log_every: int = 20  # iterations
+    evaluate_every: int = 0  # iterations; 0: only at the end
+    freeze: tuple[str, ...] = ()  # parts that do not learn: "matching", "mask_head", "backbone"
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    name: str = "aamn"
+    system: str = "aamn"  # aamn | gavrilyuk | acga | cstm
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    words: WordsConfig = field(default_factory=WordsConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    aamn: AAMNConfig = field(default_factory=AAMNConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and its bases, the farthest base first."""
+    if path in seen:
+        raise InputError(f"{path}: its `base:` leads back to itself")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise InputError(f"no config file at {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is no readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: wanted a mapping of keys, got {type(content).__name__}")
+    base = content.pop("base", None)
+    below = _read((path.parent / base).resolve(), (*seen, path)) if base else []
+    return [*below, (path, content)]
+
+
+def load_config(
+    schema: type[Schema], path: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Schema:
+    """The typed configuration `schema` with the file's values (its bases' first) and then the
+    dot-list `overrides` ("train.batch=4").
+
+    Raises:
+        InputError: a file that cannot be read, an unknown key, a value of the wrong type; names
+            the file or the override.
+    """
+    tree = OmegaConf.structured(schema)
+    layers = _read(Path(path).resolve()) if path else []
+    sources: list[tuple[str, Any]] = [(str(file), content) for file, content in layers]
+    for override in overrides:
+        if "=" not in override:
+            raise InputError(f"--set {override}: wanted key=value, such as train.batch=4")
+        try:
+            sources.append((f"--set {override}", OmegaConf.from_dotlist([override])))
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise InputError(f"--set {override}: {str(error).splitlines()[0]}") from None
+    for source, content in sources:
+        try:
+            tree = OmegaConf.merge(tree, content)
+        except OmegaConfBaseException as error:
+            raise InputError(f"{source}: {str(error).splitlines()[0]}") from None
+    return OmegaConf.to_object(tree)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A resolved configuration as plain Python values (for YAML and checkpoints)."""
+    return OmegaConf.to_container(OmegaConf.structured(config))
+
+
+def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
+    """The inverse of `to_dict`, strict about unknown keys.
+
+    Raises:
+        InputError: when the values were written by another version of the schema.
+    """
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+    except OmegaConfBaseException as error:
+        raise InputError(
+            f"the stored configuration does not fit this version: {str(error).splitlines()[0]}"
+        ) from None
