@@ -36,7 +36,7 @@ PARTS = ".parts"  # suffix of the folder of unfinished work beside the target
 _SHARD = re.compile(r"\.shard-(\d+)-of-(\d+)$")  # end of a shard's file name, before .h5
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MARGIN = 1 << 20  # bytes that joining needs beyond the boxes themselves
-_GAP = 8  # frames: wanted ones no farther apart than this are read in one slice
+_ARRAYS = ("boxes", "scores", "labels")
 
 Setting = str | int | float | bool
 
@@ -102,30 +102,29 @@ class _Video:
 
 
 class _File:
-    """One HDF5 file of the contract, opened lazily in every process that reads it."""
+    """One HDF5 file of the contract: its index in memory, its boxes mapped lazily, so that it can
+    be pickled and forked to worker processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._handle: h5py.File | None = None
-        self._process = 0
+        self._maps: dict[str, np.ndarray] = {}
         try:
-            with self._opened() as file:
+            self._version = _version_of(path)
+            with h5py.File(path, "r", locking=False) as file:
                 self.attributes = self._check(file)
                 self.video_ids = [str(name) for name in file["video_ids"].asstr()[:]]
                 self.frame_sizes = file["frame_size"][:]
                 self.video_starts = file["video_starts"][:]
                 self.frame_starts = file["frame_starts"][:]
-                self._check_lengths(file)
-        except (OSError, KeyError, ValueError, TypeError) as error:
+                self._places = {name: self._place(file[name]) for name in _ARRAYS}
+                self._check_lengths()
+        except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
                 f"{path} is no proposals file, or a damaged one ({' '.join(str(error).split())});"
                 " extract it again"
             ) from None
-
-    def _opened(self) -> h5py.File:
-        return h5py.File(self.path, "r", locking=False)
 
     def _check(self, file: h5py.File) -> Attributes:
         if file.attrs.get("format") != FORMAT:
@@ -138,37 +137,48 @@ class _File:
             )
         return Attributes.from_json(file.attrs["attributes"])
 
-    def _check_lengths(self, file: h5py.File) -> None:
+    def _place(self, array: h5py.Dataset) -> tuple[np.dtype, tuple[int, ...], int | None]:
+        """(type, shape, offset in the file): uncompressed arrays can be mapped."""
+        offset = array.id.get_offset()
+        if offset is None and array.size:
+            raise InputError(f"{self.path}: {array.name} is compressed or chunked (FORMAT.md)")
+        return array.dtype, array.shape, offset
+
+    def _check_lengths(self) -> None:
         videos, frames = len(self.video_ids), len(self.frame_starts) - 1
-        boxes = len(file["boxes"])
+        shapes = {name: shape for name, (_, shape, _) in self._places.items()}
+        boxes = shapes["boxes"][0]
         complete = (
             len(self.video_starts) == videos + 1
             and self.frame_sizes.shape == (videos, 2)
-            and self.video_starts[0] == 0
+            and self.video_starts[0] == self.frame_starts[0] == 0
             and self.video_starts[-1] == frames
-            and self.frame_starts[0] == 0
             and self.frame_starts[-1] == boxes
-            and len(file["scores"]) == len(file["labels"]) == boxes
+            and shapes == {"boxes": (boxes, 4), "scores": (boxes,), "labels": (boxes,)}
             and (np.diff(self.video_starts) >= 0).all()
             and (np.diff(self.frame_starts) >= 0).all()
         )
         if not complete:
-            raise InputError(f"{self.path} is incomplete: its index and its boxes disagree")
+            raise InputError(
+                f"{self.path} is incomplete: its index and its boxes disagree; extract it again"
+            )
 
-    @property
-    def handle(self) -> h5py.File:
-        """An open file that belongs to this process: a forked one must not share its parent's."""
-        if self._handle is None or self._process != os.getpid():
-            self._handle, self._process = self._opened(), os.getpid()
-        return self._handle
+    def array(self, name: str) -> np.ndarray:
+        """boxes, scores or labels of the whole file."""
+        if name not in self._maps:
+            dtype, shape, offset = self._places[name]
+            if offset is None:
+                return np.zeros(shape, dtype)
+            if _version_of(self.path) != self._version:
+                raise InputError(f"{self.path} was replaced while it was read; open it again")
+            self._maps[name] = np.memmap(self.path, dtype, "r", offset, shape)
+        return self._maps[name]
 
     def close(self) -> None:
-        if self._handle is not None and self._process == os.getpid():
-            self._handle.close()
-        self._handle = None
+        self._maps = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+        return {**self.__dict__, "_maps": {}}
 
     def video(self, row: int) -> _Video:
         """All that the file holds of one video."""
@@ -176,8 +186,13 @@ class _File:
         starts = self.frame_starts[first : last + 1]
         span = slice(starts[0], starts[-1])
         h0, w0 = self.frame_sizes[row].tolist()
-        boxes, scores, labels = (self.handle[name][span] for name in ("boxes", "scores", "labels"))
+        boxes, scores, labels = (np.array(self.array(name)[span]) for name in _ARRAYS)
         return _Video(self.video_ids[row], (h0, w0), np.diff(starts), boxes, scores, labels)
+
+
+def _version_of(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class ProposalStore:
@@ -289,27 +304,17 @@ class ProposalStore:
 
 
 def _read_window(file: _File, frames: np.ndarray, top: int) -> BoxWindow:
-    """The window of `frames`, (T,) rows of the file's frame index; near ones in one read."""
-    t = len(frames)
-    starts, stops = file.frame_starts[frames], file.frame_starts[frames + 1]
-    counts = np.minimum(stops - starts, top)
+    """The window of `frames`, (T,) rows of the file's frame index."""
+    starts = file.frame_starts[frames]
+    counts = np.minimum(file.frame_starts[frames + 1] - starts, top)
     valid = np.arange(top) < counts[:, None]
-    out = {
-        "boxes": np.zeros((t, top, 4), np.float32),
-        "scores": np.zeros((t, top), np.float32),
-        "labels": np.zeros((t, top), np.int64),
-    }
-    order = np.argsort(frames, kind="stable")
-    for run in np.split(order, np.flatnonzero(np.diff(frames[order]) > _GAP) + 1):
-        if not len(run):
-            continue
-        first, last = starts[run].min(), (starts[run] + counts[run]).max()
-        places = (starts[run, None] - first + np.arange(top))[valid[run]]
-        for name, array in out.items():
-            values = array[run]
-            values[valid[run]] = file.handle[name][first:last][places]
-            array[run] = values
-    return BoxWindow(valid=valid, **out)
+    rows = (starts[:, None] + np.arange(top))[valid]
+    boxes = np.zeros((len(frames), top, 4), np.float32)
+    scores = np.zeros((len(frames), top), np.float32)
+    labels = np.zeros((len(frames), top), np.int64)
+    for name, out in zip(_ARRAYS, (boxes, scores, labels), strict=True):
+        out[valid] = file.array(name)[rows]
+    return BoxWindow(boxes, scores, labels, valid)
 
 
 class ProposalWriter:
@@ -585,7 +590,7 @@ def _write_boxes(file: h5py.File, videos: Iterable[_Video]) -> None:
     start = 0
     for video in videos:
         stop = start + len(video.scores)
-        for name in ("boxes", "scores", "labels"):
+        for name in _ARRAYS:
             file[name][start:stop] = getattr(video, name)
         start = stop
 
