@@ -54,6 +54,16 @@ class AugmentConfig:
 
 
 @dataclass
+class FlowConfig:
+    """Optical flow (Sec. III-A): how it is computed and how finely it is stored."""
+
+    method: str = "dis"  # dis | farneback | raft
+    preset: str = "medium"  # of dis: ultrafast | fast | medium
+    weights: str = ""  # of raft: small | large (torchvision's, downloaded) | a .pt file of either
+    longest_side: int = 256  # pixels of the stored grid; 0: the video's own size
+
+
+@dataclass
 class BackboneConfig:
     """A CNN and the two fully connected layers behind its RoI features (Sec. III-A)."""
 
@@ -62,6 +72,7 @@ class BackboneConfig:
     flow_weights: str = ""  # the same for the flow stream
     widths: tuple[int, ...] = (24, 48, 96, 128)  # channels of `small`'s stages, each halving size
     strides: tuple[int, ...] = (2, 2, 2, 1)  # of `small`'s stages; their product is the stride
+    flow_range: float = 8.0  # network pixels of flow that count as one unit of brightness
     fc: int = 4096  # C_v: FC6 and FC7
     dropout: float = 0.5  # after FC6 and FC7, as in VGG-16
     frozen_stages: int = 0  # leading stages that do not learn
@@ -92,7 +103,7 @@ class ActionConfig:
     enabled: bool = True
     context: str = "attention"  # attention | mean | none: the contextual LSTM's read-out
     context_hidden: int = 512  # C_c
-    fusion: str = "gated"  # gated | concat
+    fusion: str = "gated"  # gated | concat | none (where only one feature is left)
     features: str = "rgb+flow"  # rgb+flow | rgb | flow: what the module may look at
 
 
@@ -169,6 +180,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     words: WordsConfig = field(default_factory=WordsConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
     aamn: AAMNConfig = field(default_factory=AAMNConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 

@@ -13,7 +13,7 @@ the number of frames on either side of the key frame, so that T = 2 * radius + 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -198,13 +198,15 @@ class Target:
     """What one sentence of a sample refers to, in its key frame.
 
     mask (H0, W0) bool and box (4,) in original pixels; `instance` is the data set's id of the
-    object; `kind` tags the sentence ("" when the data set has no tags).
+    object; `kind` tags the sentence ("" when the data set has no tags); `look_alikes` counts the
+    objects, the target among them, that only the sentence's deciding words tell apart (0: unknown).
     """
 
     instance: int
     box: Tensor
     mask: Tensor
     kind: str = ""
+    look_alikes: int = 0
 
 
 @dataclass(frozen=True)
@@ -280,9 +282,8 @@ class Needs:
 class Row:
     """One (sample, sentence) of an evaluation: the counts from which every aggregate derives.
 
-    intersection and union count pixels; box_iou is the chosen box against the target's (nan where
-    a system has no boxes); `baseline_iou` is the IoU of the most confident proposal's mask-free
-    box with the target's box; `chance` is the share a random choice among the look-alikes gets.
+    intersection and union count pixels; box_iou is the chosen key-frame box against the target's
+    (nan for a system without boxes); look_alikes as in Target.
     """
 
     video_id: str
@@ -293,12 +294,21 @@ class Row:
     intersection: int
     union: int
     box_iou: float = float("nan")
-    extra: dict[str, float] = field(default_factory=dict)
+    look_alikes: int = 0
 
     @property
     def iou(self) -> float:
         """Intersection over union; two empty masks agree, so their IoU is 1."""
         return self.intersection / self.union if self.union else 1.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The rows of one evaluation; `system` and `data` say what was evaluated on what."""
+
+    rows: tuple[Row, ...]
+    system: str
+    data: str
 
 
 def empty_track(video_id: str, text: str, frames: Tensor, size: tuple[int, int]) -> MaskTrack:

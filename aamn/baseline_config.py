@@ -1,0 +1,74 @@
+"""Every knob of the comparison systems: type, default, unit and where its paper fixes it.
+
+The defaults are the papers' own models. ACGA is Wang et al., ICCV 2019; Gavrilyuk et al. is CVPR
+2018, in the form that ACGA's supplement counts; CSTM is Hui et al., CVPR 2021.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class I3DConfig:
+    """Inception-v1 inflated to 3D, the video encoder of all three (ACGA, Sec. 3.1)."""
+
+    rgb_weights: str = ""  # "" random | a .pt file in either public PyTorch port's keys
+    flow_weights: str = ""  # the same for the flow stream (2 input channels)
+    frozen_until: str = "mixed_4e"  # last layer that does not learn; "": everything learns
+    width: float = 1.0  # factor on every layer's channels; smaller only in small presets
+    rgb_range: tuple[float, float] = (-1.0, 1.0)  # what black and white become at the input
+    flow_limit: float = 20.0  # flow of this many pixels becomes 1; longer flow is cut
+
+
+@dataclass
+class GavrilyukConfig:
+    """Gavrilyuk et al.: filters made from the sentence, slid over deconvolved video features."""
+
+    streams: str = "rgb"  # rgb | flow | rgb+flow: the mean of both response maps
+    size: int = 512  # H = W of the network's input, pixels; a multiple of 16
+    frames: int = 16  # of a clip; the annotated one is index frames / 2
+    text_kernel: int = 2  # words under the sentence's convolution (ACGA suppl., Table 1)
+    channels: tuple[int, int] = (256, 128)  # of the medium and the large map
+    foreground_weight: float = 1.0  # plain binary cross-entropy
+    trunk_cache: str = ""  # folder that keeps the frozen layers' features of each clip; "": none
+    i3d: I3DConfig = field(default_factory=I3DConfig)
+
+
+@dataclass
+class ACGAConfig:
+    """The asymmetric cross-guided attention network; the ablations are ACGA suppl., Table 2."""
+
+    streams: str = "rgb"  # rgb | flow | rgb+flow: the mean of both response maps
+    size: int = 512  # H = W of the network's input, pixels; a multiple of 16 (Sec. 4.2)
+    frames: int = 16  # of a clip; the annotated one is index frames / 2 (Sec. 4.2)
+    text_encoder: str = "conv"  # conv | lstm
+    text_kernel: int = 3  # words under the convolution; the Baseline rows' counts say 2
+    text_guidance: str = "attention"  # F_TA: attention (3), (4) | mean over the words
+    # F_VA: attention (5)-(8) | attention_cut: without its 8 channels of coordinates, as the
+    # authors' released model | none: F_V itself
+    vision_guidance: str = "attention"
+    channels: tuple[int, int, int] = (256, 128, 64)  # of the decoder at the three sizes
+    fusion: str = "all"  # responses fused (12): all | res3 | res3+res1 | res3+res2
+    foreground_weight: float = 1.5  # P of (15)
+    trunk_cache: str = ""  # folder that keeps the frozen layers' features of each clip; "": none
+    i3d: I3DConfig = field(default_factory=I3DConfig)
+
+
+@dataclass
+class CSTMConfig:
+    """Collaborative spatial-temporal modelling; sizes are the authors' released model's."""
+
+    size: int = 320  # H = W of the network's input, pixels; a multiple of 32
+    frames: int = 8  # of a clip; the annotated one is index frames / 2
+    stride: int = 2  # frames of the video from one frame of the clip to the next
+    text_channels: int = 512  # of the GRU and of CMAM's keys and queries
+    channels: int = 256  # of the decoder
+    spatial: str = "resnet50"  # resnet50 | resnet18, the latter for small presets
+    spatial_weights: str = ""  # "" random | "imagenet" | a .pt file in torchvision's keys
+    cmam: str = "both"  # encoders with CMAM: both | spatial | temporal (suppl., Sec. 3.4)
+    lgfs: tuple[int, ...] = ()  # stages whose maps LGFS weighs: (), (5,), (5, 4, 3)
+    foreground_weight: float = 1.5  # alpha of (2)
+    coarse_weight: float = 0.1  # beta of (3) for the five coarser responses; the finest's is 1
+    # The released model learns all of I3D and feeds frames as they are, in [0, 1].
+    i3d: I3DConfig = field(default_factory=lambda: I3DConfig(frozen_until="", rgb_range=(0.0, 1.0)))

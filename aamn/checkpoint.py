@@ -1,0 +1,109 @@
+"""Checkpoints that rebuild their model: configuration, vocabulary, weights and training state.
+
+They hold tensors and plain Python values only and load with weights_only=True. Writing is atomic.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aamn.config import Config, from_dict, to_dict
+from aamn.data.words import Vocabulary
+from aamn.models.build import build_segmenter
+from aamn.models.segmenter import Segmenter
+from proposals.errors import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A segmenter in evaluation mode with what it was trained as."""
+
+    segmenter: Segmenter
+    vocabulary: Vocabulary
+    config: Config
+    iteration: int
+
+
+def write_atomically(content: Any, path: Path) -> None:
+    """torch.save through a temporary file, so that the path never holds half a checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(content, aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def save_checkpoint(
+    path: Path,
+    segmenter: Segmenter,
+    vocabulary: Vocabulary,
+    config: Config,
+    iteration: int,
+    optimiser: dict[str, Any] | None = None,
+) -> None:
+    """Writes everything needed to use the segmenter and, with `optimiser`, to go on training."""
+    write_atomically(
+        {
+            "format": FORMAT,
+            "config": to_dict(config),
+            "vocabulary": vocabulary.state(),
+            "model": segmenter.state_dict(),
+            "iteration": iteration,
+            "optimiser": optimiser or {},
+        },
+        path,
+    )
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """A checkpoint's content on the CPU.
+
+    Raises:
+        InputError: no such file, not a checkpoint, or one of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}; train one with tools/train_net.py")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError):
+        raise InputError(f"{path} is no checkpoint, or a damaged one") from None
+    if not isinstance(content, dict) or "vocabulary" not in content:
+        raise InputError(f"{path} is no checkpoint of a segmenter")
+    if content.get("format") != FORMAT:
+        raise InputError(
+            f"{path} has checkpoint format {content.get('format')}; this version reads {FORMAT}"
+        )
+    return content
+
+
+def load_segmenter(
+    path: Path | str, device: torch.device | str = "cpu", system: str = ""
+) -> Loaded:
+    """Rebuilds the segmenter of a checkpoint, in evaluation mode.
+
+    `system` may name another system with the same weights, such as "most_confident".
+
+    Raises:
+        InputError: as `read_checkpoint`, or weights that do not fit the stored configuration.
+    """
+    content = read_checkpoint(path)
+    config = from_dict(Config, content["config"])
+    config = replace(config, system=system or config.system)
+    vocabulary = Vocabulary.from_state(content["vocabulary"])
+    segmenter = build_segmenter(config, len(vocabulary))
+    try:
+        segmenter.load_state_dict(content["model"])
+    except RuntimeError as error:
+        raise InputError(f"{path}: its weights do not fit its configuration: {error}") from None
+    return Loaded(segmenter.to(device).eval(), vocabulary, config, content["iteration"])

@@ -1,0 +1,91 @@
+"""Arithmetic of masks: pasting a box's grid into a frame, cutting a frame's mask to a box."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+PIXELS_AT_ONCE = 1 << 25  # bounds the memory of one step of `paste_masks`
+
+
+def _tent(start: Tensor, stop: Tensor, cells: int, pixels: int) -> Tensor:
+    """Weights (N, pixels, cells) of linear interpolation along one axis: the value of a pixel's
+    centre between the centres of `cells` equal cells of [start, stop], zero beyond them."""
+    centres = torch.arange(pixels, device=start.device, dtype=start.dtype) + 0.5
+    size = (stop - start).clamp(min=1e-6)[:, None]
+    places = (centres[None] - start[:, None]) / size * cells - 0.5
+    grid = torch.arange(cells, device=start.device, dtype=start.dtype)
+    return (1 - (places[..., None] - grid).abs()).clamp(min=0)
+
+
+def paste_masks(grids: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks of whole frames, as Mask R-CNN pastes them: bilinear inside the box, zero outside.
+
+    Bilinear interpolation is separable, so a whole batch is two matrix products.
+
+    Args:
+        grids: (N, g, g) float probabilities over each box.
+        boxes: (N, 4) in pixels of the frame.
+        size: (H0, W0) of the frame.
+
+    Returns:
+        (N, H0, W0) float probabilities.
+    """
+    rows = _tent(boxes[:, 1], boxes[:, 3], grids.shape[1], size[0])  # (N, H0, g)
+    columns = _tent(boxes[:, 0], boxes[:, 2], grids.shape[2], size[1])  # (N, W0, g)
+    return torch.bmm(torch.bmm(rows, grids), columns.transpose(1, 2))
+
+
+def paste_binary_masks(
+    grids: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
+) -> Tensor:
+    """`paste_masks` cut at `threshold`: (N, H0, W0) bool, computed in steps of bounded memory."""
+    step = max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
+    parts = [
+        paste_masks(grids[i : i + step], boxes[i : i + step], size) >= threshold
+        for i in range(0, len(grids), step)
+    ]
+    return torch.cat(parts) if parts else grids.new_zeros((0, *size), dtype=torch.bool)
+
+
+def crop_masks(masks: Tensor, boxes: Tensor, resolution: int) -> Tensor:
+    """What a perfect mask head would answer: masks (N, H0, W0) cut to boxes (N, 4) and averaged to
+    (N, resolution, resolution), then binarised at one half; float32."""
+    rois = torch.cat([torch.arange(len(boxes), device=boxes.device)[:, None], boxes], 1)
+    cut = roi_align(
+        masks[:, None].to(boxes.dtype), rois.to(boxes.dtype), resolution, 1.0, aligned=True
+    )
+    return (cut[:, 0] >= 0.5).float()
+
+
+def boxes_of_masks(masks: Tensor) -> Tensor:
+    """Tight boxes (N, 4) float32 of masks (N, H0, W0) bool, right and bottom edge exclusive; zeros
+    for an empty mask."""
+    rows, columns = masks.any(2), masks.any(1)
+
+    def span(hits: Tensor) -> tuple[Tensor, Tensor]:
+        places = torch.arange(hits.shape[1], device=hits.device)
+        first = torch.where(hits, places, hits.shape[1]).amin(1)
+        last = torch.where(hits, places, -1).amax(1)
+        return first, last + 1
+
+    (y1, y2), (x1, x2) = span(rows), span(columns)
+    boxes = torch.stack([x1, y1, x2, y2], 1).float()
+    return torch.where(masks.flatten(1).any(1)[:, None], boxes, torch.zeros_like(boxes))
+
+
+def filled_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (N, H0, W0) bool of the pixels whose centres lie inside boxes (N, 4)."""
+    y = torch.arange(size[0], device=boxes.device) + 0.5
+    x = torch.arange(size[1], device=boxes.device) + 0.5
+    rows = (y >= boxes[:, 1, None]) & (y < boxes[:, 3, None])
+    columns = (x >= boxes[:, 0, None]) & (x < boxes[:, 2, None])
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def overlap(a: Tensor, b: Tensor) -> tuple[int, int]:
+    """Pixels in both and in either of two masks of one shape."""
+    if a.shape != b.shape:
+        raise ValueError(f"masks of different shapes: {tuple(a.shape)} and {tuple(b.shape)}")
+    return int((a & b).sum()), int((a | b).sum())

@@ -1,0 +1,456 @@
+"""The actor and action modular network (Yang et al., IEEE TIP 2022).
+
+The video's side (tubes, their embeddings, their masks) never sees a sentence, and the sentence's
+side never sees a video; they meet in one inner product. So `encode` is done once a clip, and
+`embed_queries`, `scores` and `mask_probabilities` answer any sentence from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aamn.boxes import location_features, pairwise_iou
+from aamn.config import AAMNConfig
+from aamn.losses import matching_loss, sample_mismatches, segmentation_loss
+from aamn.masks import crop_masks, paste_binary_masks
+from aamn.models.action import ActionModule
+from aamn.models.actor import ActorModule, JointModule
+from aamn.models.language import Language
+from aamn.models.mask_head import MaskHead
+from aamn.models.segmenter import Segmenter
+from aamn.models.visual import FlowStream, Stream, TubeFeatures
+from aamn.structures import (
+    Clip,
+    MaskTrack,
+    Needs,
+    Proposals,
+    Query,
+    QueryEmbedding,
+    Sample,
+    TubeEmbedding,
+    TubeScores,
+    empty_track,
+)
+from aamn.tubes.aggregation import AGGREGATIONS, gather_members
+from aamn.tubes.linking import LinkedTubes, link_tubes
+from proposals.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """B clips and their proposals as tensors on the model's device.
+
+    images: stream name -> (B * T, C, H, W); boxes (B, T, K, 4) in original pixels; valid
+    (B, T, K); sizes (B, 2) original height and width; factors (B, 4) original to network pixels;
+    content (B, 4) the box that the frame covers, network pixels.
+    """
+
+    images: dict[str, Tensor]
+    boxes: Tensor
+    valid: Tensor
+    sizes: Tensor
+    factors: Tensor
+    content: Tensor
+
+
+@dataclass(frozen=True)
+class EncodedClips:
+    """All that B clips contribute to any answer; no sentence has touched it.
+
+    sides: module name -> (B, K, D_m); maps: stream name -> (B * T, C, h, w); context_attention
+    and context_members (B, K, S) or None.
+    """
+
+    tubes: LinkedTubes
+    sides: dict[str, Tensor]
+    maps: dict[str, Tensor]
+    factors: Tensor
+    context_attention: Tensor | None
+    context_members: Tensor | None
+
+    def embedding(self, clip: int) -> TubeEmbedding:
+        """One clip's tube embedding: all modules' sides in a row, (K, D)."""
+        vectors = torch.cat([side[clip] for side in self.sides.values()], -1)
+        return TubeEmbedding(vectors, self.tubes.valid[clip])
+
+
+@dataclass(frozen=True)
+class EncodedSentences:
+    """All that Q sentences contribute; no video has touched it.
+
+    sides: module name -> (Q, D_m); biases: module name -> (); attention: module name -> (Q, L).
+    """
+
+    sides: dict[str, Tensor]
+    biases: dict[str, Tensor]
+    attention: dict[str, Tensor]
+
+
+class AAMN(Segmenter):
+    """Both streams, both modules and the mask head; see the module's docstring."""
+
+    def __init__(self, config: AAMNConfig, embedding: nn.Embedding) -> None:
+        super().__init__()
+        _refuse_contradictions(config)
+        self.config = config
+        radius, words = config.radius, embedding.embedding_dim
+        self.needs = Needs(
+            offsets=tuple(range(-radius, radius + 1)),
+            network_size=(config.size, config.size),
+            flow="flow" in config.streams,
+            proposals=config.proposals,
+        )
+        kinds = {"rgb": Stream, "flow": FlowStream}
+        names = config.streams.split("+")
+        self.streams = nn.ModuleDict({name: kinds[name](config.backbone) for name in names})
+        # Table IV: where a stream is absent, the other one's features take its place.
+        self.source = {name: name if name in names else names[0] for name in kinds}
+        self.tube_layers = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.Dropout(config.backbone.dropout),
+                    nn.Linear(config.backbone.fc, config.tube_channels),
+                    nn.ReLU(inplace=True),
+                )
+                for name in names
+            }
+        )
+        self.aggregate = AGGREGATIONS[config.aggregation]
+        self.parts = nn.ModuleDict(_modules(config, words))
+        self.language = Language(config.language, embedding, tuple(self.parts))
+        self.mask_sources = tuple(config.mask_head.features.split("+"))
+        grid_channels = sum(self.streams[name].backbone.channels for name in self.mask_sources)
+        self.mask_head = MaskHead(config.mask_head, grid_channels)
+
+    # The video's side
+
+    def encode(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> EncodedClips:
+        """Streams, tubes, tube embeddings of B clips."""
+        batch = self._batch(clips, proposals)
+        maps = {name: stream(batch.images[name]) for name, stream in self.streams.items()}
+        features = {name: self._region_features(name, maps[name], batch) for name in maps}
+        boxes = {name: value[:, :, 1:] for name, value in features.items()}
+        link = torch.cat([boxes[name] for name in self.config.link_features.split("+")], -1)
+        tubes = link_tubes(
+            batch.boxes,
+            link,
+            batch.valid,
+            self.needs.key,
+            self.config.link_balance,
+            self.config.linking,
+        )
+        described = self._describe(tubes, features, batch)
+        sides = {name: part(described) for name, part in self.parts.items()}
+        attention, members = self._context(described)
+        return EncodedClips(tubes, sides, maps, batch.factors, attention, members)
+
+    def _batch(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> ClipBatch:
+        device = self.device
+        images = {"rgb": torch.cat([clip.rgb for clip in clips])} if "rgb" in self.streams else {}
+        if "flow" in self.streams:
+            images["flow"] = torch.cat([clip.flow for clip in clips])
+        content = [(0, 0, c.geometry.content_size[1], c.geometry.content_size[0]) for c in clips]
+        rest = (
+            torch.stack([p.boxes for p in proposals]),
+            torch.stack([p.valid for p in proposals]),
+            torch.tensor([clip.geometry.original_size for clip in clips], dtype=torch.float32),
+            torch.tensor([clip.geometry.scale_xyxy for clip in clips], dtype=torch.float32),
+            torch.tensor(content, dtype=torch.float32),
+        )
+        images = {name: value.to(device, non_blocking=True) for name, value in images.items()}
+        return ClipBatch(images, *(value.to(device) for value in rest))
+
+    def _region_features(self, name: str, maps: Tensor, batch: ClipBatch) -> Tensor:
+        """(B, T, 1 + K, C_v): the whole frame first, then its proposals."""
+        b, t, k, _ = batch.boxes.shape
+        whole = batch.content[:, None, None].expand(-1, t, 1, -1)
+        boxes = torch.cat([whole, batch.boxes * batch.factors[:, None, None]], 2)
+        regions = _regions(boxes.reshape(b * t, 1 + k, 4))
+        return self.streams[name].features(maps, regions).view(b, t, 1 + k, -1)
+
+    def _describe(
+        self, tubes: LinkedTubes, features: dict[str, Tensor], batch: ClipBatch
+    ) -> TubeFeatures:
+        """Aggregation (2) and the FC layer behind it, for both streams and for the whole clip."""
+        key = self.needs.key
+        described = {}
+        for name, values in features.items():
+            own = gather_members(values[:, :, 1:], tubes.members)  # (B, K, T, C_v)
+            aggregated = self.aggregate(own, tubes.linked, key)
+            described[name] = self.tube_layers[name](aggregated)
+        appearance = self.source["rgb"]
+        frames = features[appearance][:, :, 0]  # (B, T, C_v)
+        everywhere = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+        whole = self.tube_layers[appearance](self.aggregate(frames, everywhere, key))
+        height, width = batch.sizes[:, :1], batch.sizes[:, 1:]
+        boxes = batch.boxes[:, key]
+        return TubeFeatures(
+            streams={name: described[source] for name, source in self.source.items()},
+            whole=whole,
+            location=location_features(boxes, width, height).to(whole.dtype),
+            boxes=boxes,
+            valid=tubes.valid,
+        )
+
+    def _context(self, described: TubeFeatures) -> tuple[Tensor | None, Tensor | None]:
+        """The contextual LSTM's attention, for people to look at."""
+        if self.training or "action" not in self.parts:
+            return None, None
+        found = self.parts["action"].represent(described)
+        return found.attention, found.members
+
+    # The sentence's side
+
+    def encode_sentences(self, queries: Sequence[Query]) -> EncodedSentences:
+        """Word attention and the sentences' side of the score, for Q sentences at once."""
+        encoded = self.language([query.words for query in queries])
+        sides = {
+            name: part.matching.queries(encoded.vectors[name]) for name, part in self.parts.items()
+        }
+        biases = {name: part.matching.bias for name, part in self.parts.items()}
+        return EncodedSentences(sides, biases, encoded.attention)
+
+    def embed_queries(self, queries: Sequence[Query]) -> list[QueryEmbedding]:
+        """One (D,) vector a sentence, whose inner product with a tube's vector, plus the bias, is
+        the tube's score."""
+        sentences = self.encode_sentences(queries)
+        vectors = torch.cat(list(sentences.sides.values()), -1)
+        bias = torch.stack(list(sentences.biases.values())).sum()
+        first, last = (sentences.attention[name] for name in _ends(self.parts))
+        return [
+            QueryEmbedding(
+                vectors[i], bias, first[i, : len(query.tokens)], last[i, : len(query.tokens)]
+            )
+            for i, query in enumerate(queries)
+        ]
+
+    # Where they meet
+
+    def scores(self, clips: EncodedClips, sentences: EncodedSentences) -> dict[str, Tensor]:
+        """Module name -> (Q, B, K): every sentence's score for every tube, padding included."""
+        return {
+            name: torch.einsum("qd,bkd->qbk", sentences.sides[name], side) + sentences.biases[name]
+            for name, side in clips.sides.items()
+        }
+
+    def mask_logits(self, clips: EncodedClips, frames: Tensor, boxes: Tensor) -> Tensor:
+        """Logits (N, g, g) over boxes (N, 4), original pixels, of frames (N,) counted over all
+        clips' frames in a row; one batch, whatever N is."""
+        t = clips.tubes.boxes.shape[2]
+        factors = clips.factors[frames // t]
+        regions = torch.cat([frames[:, None].to(boxes.dtype), boxes * factors], 1)
+        resolution = self.config.mask_head.resolution
+        grids = [
+            self.streams[name].grids(clips.maps[name], regions, resolution)
+            for name in self.mask_sources
+        ]
+        return self.mask_head(torch.cat(grids, 1))
+
+    # The door
+
+    def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Joint loss (10) with its parts; counts the sentences whose actor no proposal holds."""
+        clips = self.encode([s.clip for s in samples], [s.proposals for s in samples])
+        queries = [query for sample in samples for query in sample.queries]
+        scores = sum(self.scores(clips, self.encode_sentences(queries)).values())
+        owner, boxes, actors, videos = self._targets(samples)
+        key_boxes = clips.tubes.boxes[:, :, self.needs.key]
+        iou = pairwise_iou(boxes[:, None], key_boxes[owner])[:, 0]  # (Q, K)
+        best, matched = iou.masked_fill(~clips.tubes.valid[owner], -1).max(1)
+        held = best >= self.config.match_iou
+        losses = {
+            "matching": self._matching_loss(scores, clips, owner, matched, videos, actors, held),
+            "mask": self._mask_loss(samples, clips, owner, matched, videos, actors, held),
+        }
+        losses["total"] = losses["matching"] + self.config.balance * losses["mask"]
+        losses["count/sentences"] = held.new_tensor(len(queries), dtype=torch.float32)
+        losses["count/unmatched"] = (~held).sum().float()
+        return losses
+
+    def _targets(self, samples: Sequence[Sample]) -> tuple[Tensor, ...]:
+        """Per sentence: its clip, its box (4,), its actor's id, its video's number; (Q,) each."""
+        numbers = {
+            video: i for i, video in enumerate(dict.fromkeys(s.clip.video_id for s in samples))
+        }
+        rows = [
+            (b, target.box, target.instance, numbers[sample.clip.video_id])
+            for b, sample in enumerate(samples)
+            for target in sample.targets
+        ]
+        owner, boxes, actors, videos = zip(*rows, strict=True)
+        numeric = (torch.tensor(values, device=self.device) for values in (owner, actors, videos))
+        owner, actors, videos = numeric
+        return owner, torch.stack(boxes).to(self.device), actors, videos
+
+    def _matching_loss(
+        self,
+        scores: Tensor,
+        clips: EncodedClips,
+        owner: Tensor,
+        matched: Tensor,
+        videos: Tensor,
+        actors: Tensor,
+        held: Tensor,
+    ) -> Tensor:
+        """(12) over the sentences whose actor a proposal holds."""
+        if not held.any():
+            return scores.sum() * 0
+        mismatches = sample_mismatches(videos[held], actors[held], self.config.proposals - 1)
+        return matching_loss(
+            scores[held],
+            clips.tubes.valid,
+            owner[held],
+            matched[held],
+            mismatches,
+            self.config.margin,
+        )
+
+    def _mask_loss(
+        self,
+        samples: Sequence[Sample],
+        clips: EncodedClips,
+        owner: Tensor,
+        matched: Tensor,
+        videos: Tensor,
+        actors: Tensor,
+        held: Tensor,
+    ) -> Tensor:
+        """(11) on the key frame, once for each (clip, actor), whose sentences share a mask."""
+        masks = [target.mask for sample in samples for target in sample.targets]
+        kept = {(int(owner[i]), int(actors[i])): i for i in torch.nonzero(held).flatten().tolist()}
+        chosen = torch.tensor(sorted(kept.values()), dtype=torch.long, device=self.device)
+        if not len(chosen):
+            return sum(parameter.sum() for parameter in self.mask_head.parameters()) * 0
+        t = clips.tubes.boxes.shape[2]
+        boxes = clips.tubes.boxes[owner[chosen], matched[chosen], self.needs.key]
+        logits = self.mask_logits(clips, owner[chosen] * t + self.needs.key, boxes)
+        targets = torch.cat(
+            [
+                crop_masks(masks[i][None].to(boxes.device), box[None], logits.shape[-1])
+                for i, box in zip(chosen.tolist(), boxes, strict=True)
+            ]
+        )
+        return segmentation_loss(logits, targets)
+
+    @torch.no_grad()
+    def segment(
+        self, clip: Clip, proposals: Proposals | None, queries: Sequence[Query]
+    ) -> list[MaskTrack]:
+        """The best tube's mask in every frame of the clip, for each sentence; the masks of all
+        chosen tubes are computed in one batch."""
+        if proposals is None:
+            raise ValueError("AAMN chooses among proposals; this clip has none")
+        clips = self.encode([clip], [proposals])
+        found = self._tube_scores(clips, queries)
+        size = clip.geometry.original_size
+        if not bool(clips.tubes.valid.any()):
+            return [empty_track(clip.video_id, q.text, clip.frame_indices, size) for q in queries]
+        winners = [self.choose(scores) for scores in found]
+        tubes = sorted(set(winners))
+        boxes = clips.tubes.boxes[0, tubes]  # (n, T, 4)
+        n, t, _ = boxes.shape
+        frames = torch.arange(t, device=self.device).repeat(n)
+        logits = self.mask_logits(clips, frames, boxes.reshape(n * t, 4))
+        masks = paste_binary_masks(logits.float().sigmoid(), boxes.reshape(n * t, 4), size)
+        masks = masks.view(n, t, *size).cpu()
+        return [
+            MaskTrack(
+                video_id=clip.video_id,
+                text=query.text,
+                frame_indices=clip.frame_indices,
+                boxes=boxes[tubes.index(winner)].cpu(),
+                masks=masks[tubes.index(winner)],
+                score=float(scores.total[winner]),
+                scores=scores,
+                tube=winner,
+            )
+            for query, scores, winner in zip(queries, found, winners, strict=True)
+        ]
+
+    def choose(self, scores: TubeScores) -> int:
+        """The target tube: the one with the highest score."""
+        return int(scores.total.argmax())
+
+    def _tube_scores(self, clips: EncodedClips, queries: Sequence[Query]) -> list[TubeScores]:
+        """What one clip's tubes get from each sentence, on the CPU."""
+        sentences = self.encode_sentences(queries)
+        scores = {name: value[:, 0].cpu() for name, value in self.scores(clips, sentences).items()}
+        valid = clips.tubes.valid[0].cpu()
+        absent = torch.zeros(len(queries), len(valid))
+        actor, action = (
+            scores.get("actor", scores.get("joint", absent)),
+            scores.get("action", absent),
+        )
+        first, last = (sentences.attention[name].cpu() for name in _ends(self.parts))
+        context = (clips.context_attention, clips.context_members)
+        attention, members = (None if c is None else c[0].cpu() for c in context)
+        return [
+            TubeScores(
+                total=(actor[i] + action[i]).masked_fill(~valid, -torch.inf),
+                actor=actor[i].masked_fill(~valid, -torch.inf),
+                action=action[i].masked_fill(~valid, -torch.inf),
+                actor_attention=first[i, : len(query.tokens)],
+                action_attention=last[i, : len(query.tokens)],
+                context_attention=attention,
+                context_members=members,
+            )
+            for i, query in enumerate(queries)
+        ]
+
+
+class MostConfident(AAMN):
+    """The same masks on the detector's most confident box: what the sentence is worth is what AAMN
+    gains over this."""
+
+    def choose(self, scores: TubeScores) -> int:
+        """The first tube: proposals come most confident first."""
+        return int(torch.isfinite(scores.total).float().argmax())
+
+
+def _regions(boxes: Tensor) -> Tensor:
+    """Boxes (N, R, 4) of N images as rows (N * R, 5) with the image's number first."""
+    n, r, _ = boxes.shape
+    image = torch.arange(n, device=boxes.device, dtype=boxes.dtype).repeat_interleave(r)
+    return torch.cat([image[:, None], boxes.reshape(n * r, 4)], 1)
+
+
+def _ends(parts: nn.ModuleDict) -> tuple[str, str]:
+    """The names whose word attention stands for the actor's and for the action's."""
+    names = list(parts)
+    return names[0], names[-1]
+
+
+def _modules(config: AAMNConfig, words: int) -> dict[str, nn.Module]:
+    """The parts whose scores are summed, by name."""
+    channels, width = config.tube_channels, config.match_channels
+    if config.matching == "joint":
+        return {"joint": JointModule(channels, words, width)}
+    parts: dict[str, nn.Module] = {}
+    if config.actor.enabled:
+        parts["actor"] = ActorModule(config.actor, channels, words, width)
+    if config.action.enabled:
+        parts["action"] = ActionModule(config.action, channels, words, width)
+    return parts
+
+
+def _refuse_contradictions(config: AAMNConfig) -> None:
+    """Raises InputError where two choices exclude each other."""
+    streams = set(config.streams.split("+"))
+    if not streams <= {"rgb", "flow"}:
+        raise InputError(f"aamn.streams: rgb+flow, rgb or flow, got {config.streams!r}")
+    for key, value in (
+        ("link_features", config.link_features),
+        ("mask_head.features", config.mask_head.features),
+    ):
+        if not set(value.split("+")) <= streams:
+            raise InputError(f"aamn.{key} is {value!r}, but aamn.streams is {config.streams!r}")
+    if config.matching not in ("modules", "joint"):
+        raise InputError(f"aamn.matching: 'modules' or 'joint', got {config.matching!r}")
+    if config.matching == "modules" and not (config.actor.enabled or config.action.enabled):
+        raise InputError("aamn: at least one of actor.enabled and action.enabled is needed")
+    if config.aggregation not in AGGREGATIONS:
+        raise InputError(f"aamn.aggregation: one of {sorted(AGGREGATIONS)}")

@@ -1,0 +1,58 @@
+"""From a configuration to a segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from aamn.config import Config
+from aamn.models.aamn import AAMN, MostConfident
+from aamn.models.segmenter import Segmenter
+from aamn.models.visual import load_backbone
+from proposals.errors import InputError
+
+SYSTEMS: dict[str, Callable[[Config, nn.Embedding], Segmenter]] = {
+    "aamn": lambda config, embedding: AAMN(config.aamn, embedding),
+    "most_confident": lambda config, embedding: MostConfident(config.aamn, embedding),
+}
+
+
+def build_segmenter(config: Config, words: int, vectors: Tensor | None = None) -> Segmenter:
+    """The system `config.system` names, with random weights.
+
+    Args:
+        words: size of the vocabulary, padding and unknown word included.
+        vectors: (words, C_e) pretrained word vectors, or None to learn them.
+
+    Raises:
+        InputError: an unknown system, contradicting choices, vectors of another dimension.
+    """
+    if config.system not in SYSTEMS:
+        raise InputError(f"system: one of {', '.join(SYSTEMS)}, got {config.system!r}")
+    embedding = nn.Embedding(words, config.words.dimension, padding_idx=0)
+    if vectors is not None:
+        if tuple(vectors.shape) != (words, config.words.dimension):
+            raise InputError(
+                f"words.dimension is {config.words.dimension} for {words} words, but the vectors "
+                f"in {config.words.vectors} have shape {tuple(vectors.shape)}"
+            )
+        with torch.no_grad():
+            embedding.weight.copy_(vectors)
+        embedding.weight.requires_grad_(config.words.trainable)
+    return SYSTEMS[config.system](config, embedding)
+
+
+def start_backbones(segmenter: Segmenter, config: Config) -> None:
+    """Loads the weights a fresh training starts from, as the configuration names them.
+
+    Raises:
+        InputError: weights that cannot be had or do not fit.
+    """
+    if not isinstance(segmenter, AAMN):
+        return
+    starts = {"rgb": config.aamn.backbone.weights, "flow": config.aamn.backbone.flow_weights}
+    for name, stream in segmenter.streams.items():
+        if starts[name]:
+            load_backbone(stream, config.aamn.backbone.name, starts[name])

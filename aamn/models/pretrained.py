@@ -1,0 +1,58 @@
+"""Files of pretrained weights, read with an error that says what is wrong with them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from proposals.errors import InputError
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by their keys, without the `state_dict` and `module.` that some
+    programs wrap around them.
+
+    Raises:
+        InputError: no such file, or one that holds no mapping of names to tensors.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"no weight file at {path}") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        raise InputError(f"{path} is no readable PyTorch weight file") from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(f"{path}: wanted a state dict, names of layers with their tensors")
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def load_weights(
+    module: nn.Module, weights: dict[str, Tensor], path: str | Path, ignored: Iterable[str] = ()
+) -> None:
+    """Copies `weights` into every entry of `module`; what the file holds beyond that is left.
+
+    `ignored` names entries that need not be in the file; BatchNorm's batch counters never need to.
+
+    Raises:
+        InputError: an entry that the file lacks or has in another shape; names file and entry.
+    """
+    own, ignored = module.state_dict(), set(ignored)
+    wanted = {n: v for n, v in own.items() if "num_batches_tracked" not in n and n not in ignored}
+    missing = sorted(wanted.keys() - weights.keys())
+    if missing:
+        raise InputError(
+            f"{path}: lacks {len(missing)} of the {len(wanted)} tensors wanted, {missing[0]} first"
+        )
+    for name, tensor in wanted.items():
+        if weights[name].shape != tensor.shape:
+            raise InputError(
+                f"{path}: {name} has shape {tuple(weights[name].shape)}, "
+                f"wanted {tuple(tensor.shape)}"
+            )
+    module.load_state_dict({name: weights.get(name, own[name]) for name in own})

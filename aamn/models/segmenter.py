@@ -1,0 +1,37 @@
+"""The one door behind which AAMN and the systems it is compared with stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query, Sample
+
+
+class Segmenter(nn.Module):
+    """Finds what sentences name in a clip and masks it.
+
+    Training, evaluation and full-video runs drive this interface and never learn which system they
+    drive; `needs` tells the loader what to load.
+    """
+
+    needs: Needs
+
+    def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Named losses of a batch of samples; "total" is the one to minimise, and entries whose
+        name begins with "count/" are numbers for the log."""
+        raise NotImplementedError
+
+    def segment(
+        self, clip: Clip, proposals: Proposals | None, queries: Sequence[Query]
+    ) -> list[MaskTrack]:
+        """One track a query, in the queries' order, over the clip's frames (or over the key frame
+        alone where `needs.predicts` is "key")."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device

@@ -1,0 +1,246 @@
+"""The video's side: backbones, the two streams, RoI features of proposals (Sec. III-A)."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d, roi_align
+
+from aamn.config import BackboneConfig
+from proposals.errors import InputError
+
+ROI_SIZE = 7  # of the features that are matched (Sec. III-A)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class TubeFeatures:
+    """What the two modules see of B clips with K tubes each.
+
+    streams: "rgb" -> v_k and "flow" -> f_k, each (B, K, C_v'); whole (B, C_v') is v_0; location
+    (B, K, 5) is l_k; boxes (B, K, 4) of the key frame; valid (B, K) bool.
+    """
+
+    streams: dict[str, Tensor]
+    whole: Tensor
+    location: Tensor
+    boxes: Tensor
+    valid: Tensor
+
+
+class Backbone(nn.Module):
+    """Convolutions from normalised images (N, 3, H, W) to a map (N, channels, H/stride, W/stride).
+
+    The normalisation is part of it: images come in [0, 1].
+    """
+
+    def __init__(
+        self,
+        stages: nn.Module,
+        channels: int,
+        stride: int,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.stages = stages
+        self.channels, self.stride = channels, stride
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.stages((images - self.mean) / self.std)
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised convolutions beside an identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.GroupNorm(8, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(8, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.norm1(self.conv1(x)).relu()
+        return (x + self.norm2(self.conv2(inner))).relu()
+
+
+def _small(config: BackboneConfig) -> Backbone:
+    """A light network for small frames, the same in form as the demo detector's trunk."""
+    if len(config.widths) != len(config.strides):
+        raise InputError(f"backbone: {len(config.widths)} widths, {len(config.strides)} strides")
+    stages, channels, stride = nn.Sequential(), 3, 1
+    for width, step in zip(config.widths, config.strides, strict=True):
+        stages.append(
+            nn.Sequential(
+                nn.Conv2d(channels, width, 3, stride=step, padding=1, bias=False),
+                nn.GroupNorm(8, width),
+                nn.ReLU(inplace=True),
+                ResidualBlock(width),
+            )
+        )
+        channels, stride = width, stride * step
+    return Backbone(stages, channels, stride, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def _vgg16(config: BackboneConfig) -> Backbone:
+    """VGG-16 up to and with the ReLU of conv5_3; the pools divide it into stages."""
+    layers = torchvision.models.vgg16(weights=None).features[:30]
+    stages = nn.Sequential(nn.Sequential())
+    for layer in layers:
+        if isinstance(layer, nn.MaxPool2d):
+            stages.append(nn.Sequential())
+        stages[-1].append(layer)
+    return Backbone(stages, 512, 16)
+
+
+def _resnet(config: BackboneConfig) -> Backbone:
+    """A ResNet's stem and layers 1 to 3 (stride 16) with frozen batch statistics."""
+    net = getattr(torchvision.models, config.name)(weights=None, norm_layer=FrozenBatchNorm2d)
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+    return Backbone(nn.Sequential(stem, net.layer1, net.layer2, net.layer3), 1024, 16)
+
+
+BACKBONES = {"small": _small, "vgg16": _vgg16, "resnet50": _resnet, "resnet101": _resnet}
+
+
+class Stream(nn.Module):
+    """One of the two CNNs: maps of frames, features of regions.
+
+    `features` gives v_k^n (or f_k^n) (R, C_v) from RoIAlign 7x7, FC6 and FC7; `grids` gives the
+    mask head's input. Regions are rows (image, x1, y1, x2, y2) in network pixels.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        if config.name not in BACKBONES:
+            raise InputError(f"backbone.name: one of {sorted(BACKBONES)}, got {config.name!r}")
+        self.backbone = BACKBONES[config.name](config)
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(self.backbone.channels * ROI_SIZE**2, config.fc),
+            nn.ReLU(inplace=True),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.fc, config.fc),
+            nn.ReLU(inplace=True),
+        )
+        for stage in list(self.backbone.stages)[: config.frozen_stages]:
+            stage.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps (N, C, H/stride, W/stride) of images (N, 3, H, W)."""
+        return self.backbone(self.prepare(images))
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """What the backbone sees of the stream's input."""
+        return images
+
+    def grids(self, maps: Tensor, regions: Tensor, resolution: int) -> Tensor:
+        """(R, C, resolution, resolution) of regions (R, 5)."""
+        scale = 1.0 / self.backbone.stride
+        return roi_align(maps, regions.to(maps.dtype), resolution, scale, 2, aligned=True)
+
+    def features(self, maps: Tensor, regions: Tensor) -> Tensor:
+        """(R, C_v) of regions (R, 5)."""
+        return self.head(self.grids(maps, regions, ROI_SIZE))
+
+
+class FlowStream(Stream):
+    """The stream of flow frames: (x, y) in network pixels become (x, y, magnitude), brought to the
+    range of an image, so that weights learned on images can start it."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("pixels", torch.tensor(config.flow_range))
+
+    def prepare(self, images: Tensor) -> Tensor:
+        flow = images / self.pixels  # (N, 2, H, W)
+        return torch.cat([flow, flow.norm(dim=1, keepdim=True)], 1) / 2 + 0.5
+
+
+def _torchvision_weights(name: str) -> dict[str, Tensor]:
+    """ImageNet weights from torchvision's cache or the network."""
+    model = {"vgg16": "VGG16_Weights", "resnet50": "ResNet50_Weights"}.get(name, "")
+    model = model or {"resnet101": "ResNet101_Weights"}.get(name, "")
+    if not model:
+        raise InputError(f"backbone.weights: there are no ImageNet weights for {name!r}")
+    try:
+        return getattr(torchvision.models, model).IMAGENET1K_V1.get_state_dict(progress=False)
+    except OSError as error:
+        raise InputError(
+            f"backbone.weights: ImageNet weights of {name} cannot be downloaded ({error}); give a "
+            "file with weights, or '' to start at random"
+        ) from None
+
+
+def _file_weights(path: str) -> dict[str, Tensor]:
+    """Tensors of a weight file, whatever they are wrapped in."""
+    if not Path(path).is_file():
+        raise InputError(f"backbone.weights: no file at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"backbone.weights: {path} holds no weights ({error})") from None
+    for key in ("model", "state_dict", "model_state_dict"):
+        if isinstance(content.get(key), dict):
+            content = content[key]
+    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _torchvision_names(backbone: Backbone, name: str) -> dict[str, str]:
+    """Our parameter names -> torchvision's, for its classification and detection models."""
+    if name == "vgg16":
+        convolutions = [key for key in backbone.state_dict() if key.startswith("stages")]
+        layers = torchvision.models.vgg16(weights=None).features[:30].state_dict()
+        return dict(zip(convolutions, (f"features.{key}" for key in layers), strict=True))
+    if name == "small":
+        return {key: key for key in backbone.state_dict() if key.startswith("stages")}
+    parts = {"0.0": "conv1", "0.1": "bn1", "1": "layer1", "2": "layer2", "3": "layer3"}
+    names = {}
+    for key in backbone.state_dict():
+        for ours, theirs in parts.items():
+            if key.startswith(f"stages.{ours}."):
+                names[key] = theirs + key.removeprefix(f"stages.{ours}")
+    return names
+
+
+def load_backbone(stream: Stream, name: str, weights: str) -> None:
+    """Starts a stream's backbone (and VGG's FC6, FC7) from "imagenet" or a file.
+
+    Files of torchvision's classifiers and detectors and of this project's detectors are understood:
+    the longest common prefix of their names does not matter.
+
+    Raises:
+        InputError: no such file, or it lacks a layer or holds one of another shape.
+    """
+    source = _torchvision_weights(name) if weights == "imagenet" else _file_weights(weights)
+    names = _torchvision_names(stream.backbone, name)
+    first = next(iter(names.values()))
+    prefixes = [key.removesuffix(first) for key in source if key.endswith(first)]
+    if not prefixes:
+        raise InputError(f"backbone.weights: {weights} holds no {name} (looked for {first})")
+    prefix = min(prefixes, key=len)
+    own = stream.backbone.state_dict()
+    for ours, theirs in names.items():
+        found = source.get(prefix + theirs)
+        if found is None or found.shape != own[ours].shape:
+            got = "nothing" if found is None else tuple(found.shape)
+            raise InputError(
+                f"backbone.weights: {weights}: wanted {prefix + theirs} of shape "
+                f"{tuple(own[ours].shape)}, got {got}"
+            )
+        own[ours] = found
+    stream.backbone.load_state_dict(own)
+    for layer, theirs in ((1, "classifier.0"), (4, "classifier.3")):
+        found = source.get(f"{theirs}.weight")
+        if name == "vgg16" and found is not None:
+            linear = stream.head[layer]
+            if found.shape == linear.weight.shape:
+                linear.load_state_dict({"weight": found, "bias": source[f"{theirs}.bias"]})

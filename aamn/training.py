@@ -1,0 +1,321 @@
+"""Training: drives any Segmenter with Lightning Fabric, resumes to the same curve.
+
+All randomness of an iteration derives from (seed, iteration), and the order of the samples from
+(seed, epoch), so a run that was stopped goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.fabric import Fabric
+from lightning.fabric.loggers import TensorBoardLogger
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from aamn.checkpoint import read_checkpoint, save_checkpoint
+from aamn.config import Config, OptimiserConfig, to_dict
+from aamn.data.words import Vocabulary
+from aamn.models.segmenter import Segmenter
+from proposals.errors import InputError
+
+log = logging.getLogger("aamn")
+
+MAY_CHANGE_ON_RESUME = ("name", "data", "train")  # parts of the configuration
+
+
+class IterationSampler(Sampler[list[int]]):
+    """The samples of each iteration: epoch after epoch in an order drawn from (seed, epoch).
+
+    Iteration i of a run is the same whether the run began at 0 or was resumed; with several
+    processes each gets its share of every batch.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        batch: int,
+        seed: int,
+        start: int,
+        stop: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.samples, self.batch, self.seed = samples, batch, seed
+        self.start, self.stop, self.rank, self.world = start, stop, rank, world
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, order = -1, []
+        whole = self.batch * self.world
+        for iteration in range(self.start, self.stop):
+            places = range(iteration * whole, (iteration + 1) * whole)[self.rank :: self.world]
+            chosen = []
+            for place in places:
+                if place // self.samples != epoch:
+                    epoch = place // self.samples
+                    generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+                    order = torch.randperm(self.samples, generator=generator).tolist()
+                chosen.append(order[place % self.samples])
+            yield chosen
+
+
+def learning_rate(config: OptimiserConfig, iteration: int) -> float:
+    """The rate of one iteration: linear warm-up, then steps of a tenth or half a cosine."""
+    if iteration < config.warmup:
+        return config.lr * (iteration + 1) / (config.warmup + 1)
+    if config.schedule == "cosine":
+        progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
+        return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if config.schedule == "step":
+        return config.lr * 0.1 ** sum(iteration >= milestone for milestone in config.milestones)
+    raise InputError(f"train.optimiser.schedule: 'step' or 'cosine', got {config.schedule!r}")
+
+
+def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser over all parameters that learn; vectors and scalars are not decayed."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr)
+    raise InputError(f"train.optimiser.name: 'sgd' or 'adamw', got {config.name!r}")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: how many iterations are done, and the last logged losses."""
+
+    iteration: int
+    losses: dict[str, float]
+
+
+def make_fabric(config: Config, out: Path) -> Fabric:
+    """CUDA when there is one, else the CPU; processes as torchrun started them."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    fabric = Fabric(
+        accelerator="auto",
+        devices=local,
+        num_nodes=max(1, world // local),
+        strategy="ddp" if world > 1 else "auto",
+        precision=config.train.precision,
+        loggers=TensorBoardLogger(out, name="tensorboard", version=""),
+    )
+    fabric.launch()
+    return fabric
+
+
+def _resume(
+    path: Path, config: Config, segmenter: Segmenter, optimiser: torch.optim.Optimizer
+) -> int:
+    """Loads the last checkpoint into both and returns the iteration to go on with.
+
+    Raises:
+        InputError: the checkpoint belongs to another configuration.
+    """
+    content = read_checkpoint(path)
+    stored, own = content["config"], to_dict(config)
+    for part in own:
+        if part not in MAY_CHANGE_ON_RESUME and stored.get(part) != own[part]:
+            change = _first_difference(stored.get(part), own[part], part)
+            raise InputError(
+                f"{path} was trained with other values: {change}; use another --out, or --restart "
+                "to begin anew"
+            )
+    segmenter.load_state_dict(content["model"])
+    optimiser.load_state_dict(content["optimiser"])
+    return content["iteration"]
+
+
+def _first_difference(stored: Any, own: Any, name: str = "") -> str:
+    """The first key in which two plain trees differ, with both values."""
+    if isinstance(stored, dict) and isinstance(own, dict):
+        for key in [*own, *stored]:
+            if stored.get(key) != own.get(key):
+                return _first_difference(stored.get(key), own.get(key), f"{name}.{key}".strip("."))
+    return f"{name} = {stored!r} there, {own!r} here".strip()
+
+
+class _Journal:
+    """log.jsonl and TensorBoard: one line every `log_every` iterations, none twice."""
+
+    def __init__(self, path: Path, fabric: Fabric, start: int) -> None:
+        self.path, self.fabric = path, fabric
+        self.sums: dict[str, float] = {}
+        self.steps = 0
+        if fabric.is_global_zero:
+            kept = []
+            if path.is_file() and start:
+                lines = path.read_text(encoding="utf-8").splitlines()
+                kept = [line for line in lines if json.loads(line)["iteration"] <= start]
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def add(self, losses: dict[str, torch.Tensor]) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+        self.steps += 1
+
+    def flush(self, iteration: int, rate: float) -> dict[str, float]:
+        """Means of the losses and sums of the counts since the last line."""
+        values = {
+            name: total if name.startswith("count/") else total / max(1, self.steps)
+            for name, total in self.sums.items()
+        }
+        values["learning_rate"] = rate
+        if self.fabric.is_global_zero:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+        self.fabric.log_dict(values, step=iteration)
+        self.sums, self.steps = {}, 0
+        return values
+
+
+def train(
+    config: Config,
+    segmenter: Segmenter,
+    dataset: Dataset,
+    vocabulary: Vocabulary,
+    out: Path,
+    *,
+    restart: bool = False,
+    stop_after: int = 0,
+    validate: Callable[[Segmenter], float] | None = None,
+) -> Progress:
+    """Trains until `train.optimiser.iterations`, going on from `out/last.pt` where there is one.
+
+    Writes config.yaml, log.jsonl, TensorBoard curves, last.pt and, with `validate` (higher is
+    better), best.pt.
+
+    Args:
+        dataset: index -> Sample.
+        restart: begin anew even if there is a checkpoint.
+        stop_after: end this call after so many iterations (0: run to the end).
+
+    Raises:
+        InputError: nothing to train on, or a checkpoint of another configuration.
+    """
+    if not len(dataset):
+        raise InputError(f"{config.data.root}: the split {config.data.train_split!r} is empty")
+    out.mkdir(parents=True, exist_ok=True)
+    fabric = make_fabric(config, out)
+    last, settings = out / "last.pt", config.train
+    for part in settings.freeze:
+        segmenter.get_submodule(part).requires_grad_(False)
+    optimiser = build_optimiser(settings.optimiser, segmenter)
+    start = 0
+    if last.is_file() and not restart:
+        start = _resume(last, config, segmenter, optimiser)
+        log.info("going on from %s after %d iterations", last, start)
+    if fabric.is_global_zero:
+        (out / "config.yaml").write_text(yaml.safe_dump(to_dict(config)), encoding="utf-8")
+    end = settings.optimiser.iterations
+    stop = min(end, start + stop_after) if stop_after else end
+    model, optimiser = fabric.setup(segmenter, optimiser)
+    loader = _loader(config, dataset, start, stop, fabric)
+    journal = _Journal(out / "log.jsonl", fabric, start)
+    totals = {"count/sentences": 0.0, "count/unmatched": 0.0}
+    best, values = -math.inf, {}
+    bar = tqdm(
+        loader,
+        initial=start,
+        total=end,
+        desc=f"training {config.name}",
+        unit="it",
+        disable=not fabric.is_global_zero,
+    )
+    for iteration, samples in enumerate(bar, start + 1):
+        rate = learning_rate(settings.optimiser, iteration - 1)
+        losses = _step(fabric, model, optimiser, samples, rate, config, iteration)
+        journal.add(losses)
+        for name in totals:
+            totals[name] += float(losses.get(name, 0.0))
+        if iteration % settings.log_every == 0 or iteration == stop:
+            values = journal.flush(iteration, rate)
+            bar.set_postfix(
+                {k: f"{v:.3f}" for k, v in values.items() if "/" not in k and k != "learning_rate"}
+            )
+        due = settings.evaluate_every and iteration % settings.evaluate_every == 0
+        if validate is not None and (due or iteration == end):
+            score = validate(segmenter)
+            segmenter.train()
+            fabric.log_dict({"validation": score}, step=iteration)
+            if score > best and fabric.is_global_zero:
+                best = score
+                save_checkpoint(out / "best.pt", segmenter, vocabulary, config, iteration)
+        if (
+            iteration % settings.checkpoint_every == 0 or iteration == stop
+        ) and fabric.is_global_zero:
+            save_checkpoint(last, segmenter, vocabulary, config, iteration, optimiser.state_dict())
+    if totals["count/unmatched"]:
+        log.info(
+            "%d of %d sentences had no proposal with IoU >= %.2f and taught nothing",
+            totals["count/unmatched"],
+            totals["count/sentences"],
+            config.aamn.match_iou,
+        )
+    fabric.logger.finalize("success")
+    return Progress(stop, values)
+
+
+def _step(
+    fabric: Fabric,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    samples: Sequence[Any],
+    rate: float,
+    config: Config,
+    iteration: int,
+) -> dict[str, torch.Tensor]:
+    """One iteration; its randomness is that of (seed, iteration, process)."""
+    torch.manual_seed((config.seed * 1_000_003 + iteration) * 64 + fabric.global_rank)
+    model.train()
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    losses = model(samples)
+    if not torch.isfinite(losses["total"]):
+        raise InputError(
+            f"the loss is {float(losses['total'])} at iteration {iteration}; lower "
+            "train.optimiser.lr, or set train.optimiser.clip_norm"
+        )
+    optimiser.zero_grad(set_to_none=True)
+    fabric.backward(losses["total"])
+    if config.train.optimiser.clip_norm:
+        fabric.clip_gradients(model, optimiser, max_norm=config.train.optimiser.clip_norm)
+    optimiser.step()
+    return losses
+
+
+def _loader(config: Config, dataset: Dataset, start: int, stop: int, fabric: Fabric) -> DataLoader:
+    sampler = IterationSampler(
+        len(dataset),
+        config.train.batch,
+        config.seed,
+        start,
+        stop,
+        fabric.global_rank,
+        fabric.world_size,
+    )
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=config.data.workers,
+        collate_fn=list,
+        prefetch_factor=4 if config.data.workers else None,
+    )
