@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -65,6 +66,9 @@ class VideoTextSource(Protocol):
 
     def frames(self, video_id: str) -> FrameSource:
         """The video's frames."""
+
+    def video_path(self, video_id: str) -> Path:
+        """The video file or folder of images that `frames` opens."""
 
     def targets(self, key_frame: KeyFrame) -> tuple[Target, ...]:
         """What each expression of the key frame refers to, in their order."""
