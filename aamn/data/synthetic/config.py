@@ -1,0 +1,46 @@
+"""Every knob of the synthetic corpus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proposals.errors import InputError
+
+
+@dataclass
+class SyntheticConfig:
+    """Size, length and difficulty of the corpus; lengths of the picture in pixels."""
+
+    seed: int = 0
+    train_videos: int = 120
+    test_videos: int = 40
+    missed_videos: int = 1  # videos of the train split that have no sentence, as A2D's missed ones
+    width: int = 160
+    height: int = 120
+    min_frames: int = 24
+    max_frames: int = 40
+    fps: float = 25.0
+    codec: str = "mp4v"  # four letters that OpenCV's writer knows
+    shake: float = 0.008  # standard deviation of the camera's shake, in frame heights
+    drift: float = 0.002  # largest speed of the background, in frame heights a frame
+    noise: float = 2.0  # standard deviation of the sensor's noise, in grey levels of 255
+    max_occluders: int = 2  # posts and bushes in front of the actors
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height) < 64:
+            raise InputError(
+                f"width x height: wanted at least 64 x 64, got {self.width} x {self.height}"
+            )
+        if self.width % 2 or self.height % 2:
+            raise InputError(
+                f"width x height: the codec wants even numbers, got {self.width} x {self.height}"
+            )
+        if not 12 <= self.min_frames <= self.max_frames:
+            raise InputError(
+                "min_frames and max_frames: wanted 12 <= min_frames <= max_frames, got "
+                f"{self.min_frames} and {self.max_frames}"
+            )
+        if min(self.train_videos, self.test_videos, self.missed_videos) < 0:
+            raise InputError("train_videos, test_videos and missed_videos cannot be negative")
+        if len(self.codec) != 4:
+            raise InputError(f"codec: wanted four letters such as mp4v, got {self.codec!r}")

@@ -1,0 +1,295 @@
+"""Writing the corpus in the file layout of A2D Sentences, one process a video."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from aamn.config import to_dict
+from aamn.data.synthetic.config import SyntheticConfig
+from aamn.data.synthetic.labels import label
+from aamn.data.synthetic.preview import contact_sheet
+from aamn.data.synthetic.rendering import Rendering
+from aamn.data.synthetic.scenes import Scene, plan_scene, render_scene
+from aamn.data.synthetic.sentences import KINDS, Sentence
+from proposals.errors import InputError
+
+# Raised whenever the same configuration would give other files.
+VERSION = 1
+
+_PREVIEWED = 8
+
+
+class Entry(NamedTuple):
+    """A video's place in the corpus; the split is train, test or missed."""
+
+    split: str
+    index: int
+
+
+@dataclass(frozen=True)
+class CorpusSummary:
+    """What a corpus holds: videos of each split, sentences of each kind over both splits,
+    annotated frames, and `written`, the videos that this call had to make."""
+
+    train_videos: int
+    test_videos: int
+    sentences: dict[str, int]
+    annotated_frames: int
+    written: int
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the files of a corpus lie."""
+
+    root: Path
+
+    @property
+    def text(self) -> Path:
+        return self.root / "text_annotations"
+
+    def clip(self, video: str) -> Path:
+        return self.root / "Release" / "clips320H" / f"{video}.mp4"
+
+    def frame(self, video: str, frame: int) -> Path:
+        return self.text / "a2d_annotation_with_instances" / video / f"{frame + 1:05d}.h5"
+
+    def full_video(self, video: str) -> Path:
+        return self.text / "full_video" / f"{video}.h5"
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file under another name beside `path` and then gives it that name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_text(path: Path, lines: Iterable[str], end: str = "\n") -> None:
+    text = "\n".join(lines) + end
+    _replace(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _write_clip(path: Path, frames: np.ndarray, config: SyntheticConfig) -> None:
+    height, width = frames.shape[1:3]
+
+    def write(partial: Path) -> None:
+        code = cv2.VideoWriter_fourcc(*config.codec)
+        writer = cv2.VideoWriter(str(partial), code, config.fps, (width, height))
+        if not writer.isOpened():
+            raise InputError(f"codec: OpenCV cannot write {config.codec!r}; mp4v always works")
+        for frame in frames:
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        writer.release()
+
+    _replace(path, write)
+
+
+def _write_h5(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    def write(partial: Path) -> None:
+        with h5py.File(partial, "w") as file:
+            for name, array in arrays.items():
+                packed = "gzip" if array.dtype == np.uint8 else None
+                file.create_dataset(name, data=array, compression=packed, track_times=False)
+
+    _replace(path, write)
+
+
+def box_of(mask: np.ndarray) -> np.ndarray:
+    """The box (4,) float32 of a mask (H, W), right and bottom edge exclusive; zeros if empty."""
+    ys, xs = np.nonzero(mask)
+    if not xs.size:
+        return np.zeros(4, np.float32)
+    return np.array((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1), np.float32)
+
+
+def _frame_annotation(scene: Scene, masks: np.ndarray) -> dict[str, np.ndarray]:
+    """The datasets of one annotated frame, as MATLAB's writer leaves them: masks (n, H, W) of all
+    actors come out transposed, and without the first axis when only one actor is there."""
+    present = [i for i in range(len(scene.actors)) if masks[i].any()]
+    masks = masks[present]
+    labels = [label(scene.actors[i].name, scene.actors[i].action) for i in present]
+    stacked = masks.astype(np.uint8).transpose(0, 2, 1)
+    classes = np.zeros(masks.shape[:0:-1], np.uint8)
+    for number, mask in zip(labels, stacked, strict=True):
+        classes[mask > 0] = number
+    return {
+        "instance": np.array([scene.actors[i].instance for i in present], np.int64),
+        "reMask": stacked[0] if len(present) == 1 else stacked,
+        "reBBox": np.stack([box_of(mask) for mask in masks], 1).astype(np.float64),
+        "id": np.array([labels], np.float64),
+        "reS_id": classes,
+    }
+
+
+def _full_video(scene: Scene, masks: np.ndarray) -> dict[str, np.ndarray]:
+    """Boxes and masks of every actor in every frame, for full-video evaluation."""
+    return {
+        "instance": np.array([actor.instance for actor in scene.actors], np.int64),
+        "boxes": np.array([[box_of(mask) for mask in row] for row in masks], np.float32),
+        "masks": masks.astype(np.uint8),
+    }
+
+
+def _write_video(root: Path, config: SyntheticConfig, entry: Entry) -> None:
+    scene = plan_scene(config, *entry)
+    rendering: Rendering = render_scene(scene, config.noise)
+    layout = _Layout(root)
+    _write_clip(layout.clip(scene.video_id), rendering.frames, config)
+    if entry.split == "missed":
+        return
+    for frame in scene.annotated:
+        annotation = _frame_annotation(scene, rendering.masks[:, frame])
+        _write_h5(layout.frame(scene.video_id, frame), annotation)
+    # Last, because its presence says that the video is finished.
+    _write_h5(layout.full_video(scene.video_id), _full_video(scene, rendering.masks))
+
+
+def _write_job(job: tuple[Path, SyntheticConfig, Entry]) -> None:
+    cv2.setNumThreads(1)
+    _write_video(*job)
+
+
+def _finished(layout: _Layout, entry: Entry, video: str) -> bool:
+    path = layout.clip(video) if entry.split == "missed" else layout.full_video(video)
+    return path.exists()
+
+
+def _claim(root: Path, config: SyntheticConfig) -> None:
+    """Notes the configuration in the root folder, or compares it with the one noted there."""
+    note = root / "synthetic.json"
+    mine = {"version": VERSION, "config": to_dict(config)}
+    if not note.exists():
+        if root.exists() and any(root.iterdir()):
+            raise InputError(f"{root} holds other files: name a new folder for the corpus")
+        _write_text(note, [json.dumps(mine, indent=2)])
+        return
+    try:
+        theirs = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{note} cannot be read: delete the folder or name a new one") from None
+    if theirs != mine:
+        changed = sorted(
+            key for key, value in mine["config"].items() if theirs["config"].get(key) != value
+        )
+        what = ", ".join(changed) or "the program's version"
+        raise InputError(
+            f"{root} holds a corpus of another configuration ({what} changed): delete the folder "
+            "or name a new one"
+        )
+
+
+def _entries(config: SyntheticConfig) -> list[Entry]:
+    counts = {
+        "train": config.train_videos,
+        "test": config.test_videos,
+        "missed": config.missed_videos,
+    }
+    return [Entry(split, i) for split, count in counts.items() for i in range(count)]
+
+
+def _run(jobs: Sequence[tuple[Path, SyntheticConfig, Entry]], workers: int) -> None:
+    bar = tqdm(total=len(jobs), desc="videos", unit="video", disable=not jobs)
+    with bar:
+        if workers < 2 or len(jobs) < 2:
+            for job in jobs:
+                _write_job(job)
+                bar.update()
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+            for _ in pool.map(_write_job, jobs, chunksize=4):
+                bar.update()
+
+
+def _videoset_row(scene: Scene, entry: Entry, config: SyntheticConfig) -> str:
+    seconds = max(1, round(len(scene.camera.shake) / config.fps))
+    first = min(scene.actors, key=lambda actor: actor.instance)
+    fields = (
+        scene.video_id,
+        label(first.name, first.action),
+        "00:00:00",
+        f"00:00:{seconds:02d}",
+        config.height,
+        config.width,
+        scene.frames,
+        len(scene.annotated),
+        int(entry.split == "test"),
+    )
+    return ",".join(map(str, fields))
+
+
+def _write_lists(root: Path, config: SyntheticConfig, scenes: dict[Entry, Scene]) -> None:
+    """The files that describe the corpus as a whole."""
+    layout = _Layout(root)
+    ordered = sorted(scenes.items(), key=lambda item: item[1].video_id)
+    rows = [_videoset_row(scene, entry, config) for entry, scene in ordered]
+    _write_text(root / "Release" / "videoset.csv", rows)
+    missed = [scene.video_id for entry, scene in ordered if entry.split == "missed"]
+    _write_text(layout.text / "a2d_missed_videos.txt", missed, end="")
+    spoken: list[tuple[str, Sentence]] = [
+        (scene.video_id, sentence)
+        for entry, scene in ordered
+        if entry.split != "missed"
+        for sentence in scene.sentences
+    ]
+    tables: dict[str, Callable[[Sentence], str]] = {
+        "a2d_annotation.txt": lambda s: "",
+        "expression_kinds.csv": lambda s: f",{s.kind}",
+        "look_alikes.csv": lambda s: f",{s.look_alikes}",
+    }
+    columns = {"expression_kinds.csv": ",kind", "look_alikes.csv": ",look_alikes"}
+    for name, more in tables.items():
+        lines = [f"{video},{s.instance},{s.text}{more(s)}" for video, s in spoken]
+        header = f"video_id,instance_id,query{columns.get(name, '')}"
+        _write_text(layout.text / name, [header, *lines])
+
+
+def write_corpus(root: Path, config: SyntheticConfig, workers: int) -> CorpusSummary:
+    """Writes the corpus into the folder `root` with `workers` processes; videos that are finished
+    there already are kept.
+
+    Raises:
+        InputError: when `root` holds a corpus of another configuration, or something else.
+    """
+    root = Path(root)
+    _claim(root, config)
+    layout = _Layout(root)
+    scenes = {entry: plan_scene(config, *entry) for entry in _entries(config)}
+    todo = [e for e, scene in scenes.items() if not _finished(layout, e, scene.video_id)]
+    _run([(root, config, entry) for entry in todo], workers)
+    _write_lists(root, config, scenes)
+    shown = [scenes[e] for e in sorted(scenes) if e.split != "missed"][:_PREVIEWED]
+    if shown:
+        _replace_image(root / "preview.png", contact_sheet(shown, config.noise))
+    told = {entry: scene for entry, scene in scenes.items() if entry.split != "missed"}
+    kinds = Counter(s.kind for scene in told.values() for s in scene.sentences)
+    return CorpusSummary(
+        config.train_videos,
+        config.test_videos,
+        {kind: kinds[kind] for kind in KINDS},
+        sum(len(scene.annotated) for scene in told.values()),
+        len(todo),
+    )
+
+
+def _replace_image(path: Path, image: np.ndarray) -> None:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _replace(path, lambda partial: cv2.imwrite(str(partial), bgr))

@@ -1,0 +1,44 @@
+"""A2D's vocabulary of actors and actions, and the colours of the synthetic actors."""
+
+from __future__ import annotations
+
+ACTORS = ("adult", "baby", "ball", "bird", "car", "cat", "dog")
+ACTIONS = (
+    "climbing",
+    "crawling",
+    "eating",
+    "flying",
+    "jumping",
+    "rolling",
+    "running",
+    "walking",
+    "none",
+)
+
+# The pairs that occur in A2D (Xu et al., CVPR 2015).
+ACTIONS_OF = {
+    "adult": ("climbing", "crawling", "eating", "jumping", "rolling", "running", "walking", "none"),
+    "baby": ("climbing", "crawling", "rolling", "walking", "none"),
+    "ball": ("flying", "jumping", "rolling", "none"),
+    "bird": ("climbing", "eating", "flying", "jumping", "rolling", "walking", "none"),
+    "car": ("flying", "jumping", "rolling", "running", "none"),
+    "cat": ("climbing", "eating", "jumping", "rolling", "running", "walking", "none"),
+    "dog": ("crawling", "eating", "jumping", "rolling", "running", "walking", "none"),
+}
+
+# RGB, far apart also after the codec has halved the resolution of the chroma.
+COLOURS = {
+    "red": (220, 25, 30),
+    "green": (25, 175, 50),
+    "blue": (35, 70, 235),
+    "yellow": (250, 225, 25),
+    "purple": (150, 35, 200),
+    "orange": (250, 130, 10),
+    "white": (245, 245, 245),
+    "black": (22, 22, 26),
+}
+
+
+def label(actor: str, action: str) -> int:
+    """A2D's number of a pair: 10 * actor + action, both counted from one."""
+    return 10 * (ACTORS.index(actor) + 1) + ACTIONS.index(action) + 1

@@ -1,0 +1,219 @@
+"""Drawing a scene: textured background, actors, occluders, camera shake, and the visible masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from aamn.data.synthetic.actors import Part, paint, shape
+from aamn.data.synthetic.labels import COLOURS
+from aamn.data.synthetic.motions import Track
+
+_FINE = 4  # sub-pixels a pixel along each axis: drawn large, then averaged
+_SHIFT = 4  # fractional bits of OpenCV's fixed-point coordinates
+
+
+@dataclass(frozen=True)
+class Actor:
+    """An actor of a scene; `instance` is its id in the annotation, `name` one of A2D's actors."""
+
+    instance: int
+    name: str
+    colour: str
+    action: str
+    size: float
+    track: Track
+
+
+@dataclass(frozen=True)
+class Occluder:
+    """A post or a bush in front of the actors: polygons in pixels and their RGB."""
+
+    polygons: tuple[np.ndarray, ...]
+    colours: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Offsets (N, 2) in pixels: `shake` moves everything, `drift` background and occluders."""
+
+    shake: np.ndarray
+    drift: np.ndarray
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one object covers: RGB times coverage (h, w, 3) and coverage (h, w), both float32 in
+    0..1, with the top left corner at pixel (x, y), which may lie outside of the picture."""
+
+    x: int
+    y: int
+    rgb: np.ndarray
+    cover: np.ndarray
+
+    def placed(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """The part of the picture that the layer covers, and the same part of the layer."""
+        h, w = self.cover.shape
+        top, bottom = np.clip((self.y, self.y + h), 0, height)
+        left, right = np.clip((self.x, self.x + w), 0, width)
+        inside = slice(top - self.y, bottom - self.y), slice(left - self.x, right - self.x)
+        return (slice(top, bottom), slice(left, right)), inside
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """frames (N, H, W, 3) uint8 RGB and visible masks (n, N, H, W) bool, one row an actor."""
+
+    frames: np.ndarray
+    masks: np.ndarray
+
+
+def rasterise(
+    polygons: Sequence[np.ndarray], colours: Sequence[tuple[int, int, int]], shift: np.ndarray
+) -> Layer:
+    """Paints polygons (n, 2), given in pixels and moved by `shift` (2,), over each other."""
+    everything = np.concatenate(polygons) + shift
+    low = np.floor(everything.min(0)).astype(int) - 1
+    w, h = np.ceil(everything.max(0)).astype(int) + 1 - low
+    canvas = np.zeros((h * _FINE, w * _FINE, 4), np.uint8)
+    for points, colour in zip(polygons, colours, strict=True):
+        fine = (points + shift - low) * _FINE - 0.5
+        fixed = np.round(fine * 2**_SHIFT).astype(np.int32)
+        cv2.fillPoly(canvas, [fixed], (*colour, 255), cv2.LINE_8, _SHIFT)
+    small = cv2.resize(canvas, (w, h), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return Layer(int(low[0]), int(low[1]), small[..., :3], small[..., 3])
+
+
+def actor_layer(actor: Actor, frame: int, shift: np.ndarray) -> Layer:
+    """The actor in one frame, whole, as if nothing were in front of it."""
+    parts: list[Part] = shape(actor.name, actor.size, actor.track, frame)
+    rgb = COLOURS[actor.colour]
+    return rasterise([p.points for p in parts], [paint(p.paint, rgb) for p in parts], shift)
+
+
+def frame_layers(
+    actors: Sequence[Actor], occluders: Sequence[Occluder], camera: Camera, frame: int
+) -> list[Layer]:
+    """The layers of one frame from back to front: first the actors, then the occluders."""
+    shake = camera.shake[frame]
+    ground = shake + camera.drift[frame]
+    layers = [actor_layer(actor, frame, shake) for actor in actors]
+    return layers + [rasterise(o.polygons, o.colours, ground) for o in occluders]
+
+
+def visible_masks(layers: Sequence[Layer], count: int, height: int, width: int) -> np.ndarray:
+    """Masks (count, H, W) bool of the first `count` layers: the pixels that they cover by half or
+    more and no later layer does."""
+    masks = np.zeros((count, height, width), bool)
+    for place, layer in enumerate(layers):
+        picture, inside = layer.placed(height, width)
+        solid = layer.cover[inside] >= 0.5
+        masks[(slice(0, place), *picture)] &= ~solid
+        if place < count:
+            masks[(place, *picture)] = solid
+    return masks
+
+
+def _noise(rng: np.random.Generator, height: int, width: int, cell: float) -> np.ndarray:
+    """Smooth noise (H, W) of mean 0 and deviation 1 whose blobs are about `cell` pixels wide."""
+    grid = rng.standard_normal((math.ceil(height / cell) + 3, math.ceil(width / cell) + 3))
+    grown = cv2.resize(grid, None, fx=cell, fy=cell, interpolation=cv2.INTER_CUBIC)
+    grown = grown[:height, :width]
+    return (grown - grown.mean()) / grown.std()
+
+
+# Pairs of muted RGB tones: (meadow), (sand), (street), (water), (floor), (wall).
+_TONES = (
+    ((98, 122, 84), (128, 138, 98)),
+    ((164, 148, 118), (142, 128, 104)),
+    ((112, 112, 116), (134, 130, 128)),
+    ((104, 128, 146), (132, 150, 160)),
+    ((134, 108, 86), (156, 130, 106)),
+    ((150, 142, 136), (124, 122, 128)),
+)
+
+
+def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A background (H, W, 3) float32 RGB in 0..255: noise at four scales in muted colours."""
+    first, second = (np.asarray(tone, float) for tone in _TONES[rng.integers(len(_TONES))])
+    unit = height / 120
+    mix = 0.5 + 0.3 * _noise(rng, height, width, 30 * unit)
+    grain = sum(
+        strength * _noise(rng, height, width, cell * unit)
+        for strength, cell in ((9, 14), (8, 6), (6, 2.5))
+    )
+    mix = np.clip(mix, 0, 1)[..., None]
+    return (first * mix + second * (1 - mix) + grain[..., None]).astype(np.float32)
+
+
+def make_occluder(rng: np.random.Generator, height: int, width: int) -> Occluder:
+    """A post of the picture's full height, or a bush at its lower edge."""
+    x = rng.uniform(0.1, 0.9) * width
+    if rng.random() < 0.5:
+        half = rng.uniform(0.015, 0.03) * height
+        lean = rng.uniform(-0.05, 0.05) * height
+        left, right, low = x - half, x + half, 1.2 * height
+        post = np.array(((left + lean, -0.2 * height), (right + lean, -0.2 * height)))
+        foot = np.array(((right, low), (left, low)))
+        shade = np.array(((x + 0.3 * half + lean, -0.2 * height), (x + 0.3 * half, low)))
+        edge = np.concatenate((post[1:], foot[:1], shade[::-1]))
+        return Occluder((np.concatenate((post, foot)), edge), ((104, 88, 70), (80, 68, 54)))
+    polygons, colours = [], []
+    for _ in range(12):
+        centre = np.array((x, height)) + rng.normal(0, (0.07, 0.05)) * height
+        radius = rng.uniform(0.04, 0.075) * height
+        angle = np.linspace(0, 2 * math.pi, 14, endpoint=False)
+        rough = radius * (1 + 0.18 * rng.standard_normal(14))[:, None]
+        polygons.append(centre + rough * np.stack((np.cos(angle), np.sin(angle)), 1))
+        colours.append(tuple(int(v) for v in np.array((62, 86, 52)) + rng.integers(-14, 15)))
+    return Occluder(tuple(polygons), tuple(colours))
+
+
+def make_camera(
+    rng: np.random.Generator, frames: int, height: int, shake: float, drift: float
+) -> Camera:
+    """A camera that trembles by `shake` and whose background moves by up to `drift` frame heights
+    a frame."""
+    tremble = rng.standard_normal((frames + 4, 2)) * shake * height
+    smooth = (tremble[:-4] + 2 * tremble[1:-3] + 2 * tremble[2:-2] + tremble[3:-1]) / math.sqrt(10)
+    velocity = rng.uniform(-drift, drift, 2) * height * (1, 0.4)
+    return Camera(smooth, np.arange(frames)[:, None] * velocity)
+
+
+def render(
+    actors: Sequence[Actor],
+    occluders: Sequence[Occluder],
+    camera: Camera,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    noise: float,
+) -> Rendering:
+    """All frames of a scene of `size` (H, W) in pixels; the actors come from back to front.
+
+    `noise` is the standard deviation of the sensor's noise in grey levels.
+    """
+    height, width = size
+    frames = len(camera.shake)
+    path = camera.shake + camera.drift
+    margin = np.ceil(np.abs(path).max(0)).astype(int) + 1
+    ground = texture(rng, height + 2 * margin[1], width + 2 * margin[0])
+    gain = rng.uniform(0.94, 1.06)
+    pictures = np.empty((frames, height, width, 3), np.uint8)
+    masks = np.empty((len(actors), frames, height, width), bool)
+    for frame in range(frames):
+        dx, dy = path[frame] - margin
+        move = np.array(((1, 0, dx), (0, 1, dy)), np.float32)
+        picture = cv2.warpAffine(ground, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        layers = frame_layers(actors, occluders, camera, frame)
+        for layer in layers:
+            place, inside = layer.placed(height, width)
+            clear = 1 - layer.cover[inside][..., None]
+            picture[place] = picture[place] * clear + 255 * layer.rgb[inside]
+        picture = picture * gain + rng.normal(0, noise, picture.shape)
+        pictures[frame] = np.clip(np.round(picture), 0, 255)
+        masks[:, frame] = visible_masks(layers, len(actors), height, width)
+    return Rendering(pictures, masks)
