@@ -82,7 +82,11 @@ class ConvUnit(nn.Module):
     """SAME convolution without bias, batch normalisation, ReLU."""
 
     def __init__(
-        self, channels: int, out_channels: int, kernel: Triple = (1, 1, 1), stride: Triple = (1, 1, 1)
+        self,
+        channels: int,
+        out_channels: int,
+        kernel: Triple = (1, 1, 1),
+        stride: Triple = (1, 1, 1),
     ) -> None:
         super().__init__()
         self.out_channels = out_channels

@@ -1,0 +1,125 @@
+"""ACGA: asymmetric cross-guided attention network (Wang et al., ICCV 2019).
+
+Equation numbers are the paper's; what the variants of its tables leave out is another part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aamn.baseline_config import ACGAConfig
+from aamn.models.baselines import coordinates
+from aamn.models.baselines.coordinates import with_coordinates
+from aamn.models.baselines.decoder import MultiResolutionDecoder
+from aamn.models.baselines.guidance import CellAttention, MeanWords, PlainCells, WordAttention
+from aamn.models.baselines.one_stage import OneStage, clip_needs, stack_stream, stream_names
+from aamn.models.baselines.responses import ResponseLoss
+from aamn.models.baselines.text_encoder import ConvText, LSTMText
+from aamn.models.baselines.video_encoder import STRIDE, VideoEncoder
+from aamn.structures import Clip, Query
+from proposals.errors import InputError
+
+TEXT_ENCODERS = {
+    "conv": lambda dimension, kernel: ConvText(dimension, kernel),
+    "lstm": lambda dimension, kernel: LSTMText(dimension),
+}
+TEXT_GUIDANCE = {"attention": WordAttention, "mean": MeanWords}
+# Each from the channels of F_V, V = [F_V, C] and F_T.
+VISION_GUIDANCE = {
+    "attention": lambda video, both, text: CellAttention(both, text, both),
+    "attention_cut": lambda video, both, text: CellAttention(both, text, video),
+    "none": lambda video, both, text: PlainCells(both, text, video),
+}
+
+
+@dataclass(frozen=True)
+class CrossAttention:
+    """What Figure 1 of the supplement shows: `words` (L, h, w), how much each cell listens to each
+    word, padding words included; `cells` (h, w, h, w), where each cell looks."""
+
+    words: Tensor
+    cells: Tensor
+
+
+@dataclass(frozen=True)
+class Guided:
+    """F_VA (S, D, h, w) and F_TA (S, C_e, h, w) of (9) with the weights behind them."""
+
+    vision: Tensor
+    text: Tensor
+    cell_weights: Tensor
+    word_weights: Tensor
+
+
+def _pick(parts: dict, name: str, field: str):
+    """The entry that a configuration's field names."""
+    if name not in parts:
+        raise InputError(f"acga.{field}: one of {', '.join(parts)}, got {name!r}")
+    return parts[name]
+
+
+class ACGANetwork(nn.Module):
+    """One stream of ACGA: a `ResponseNetwork`."""
+
+    def __init__(self, config: ACGAConfig, stream: str, dimension: int) -> None:
+        super().__init__()
+        self.video = VideoEncoder(config.i3d, stream, config.trunk_cache)
+        video, both = self.video.channels, self.video.channels + coordinates.CHANNELS
+        build_text = _pick(TEXT_ENCODERS, config.text_encoder, "text_encoder")
+        build_words = _pick(TEXT_GUIDANCE, config.text_guidance, "text_guidance")
+        build_cells = _pick(VISION_GUIDANCE, config.vision_guidance, "vision_guidance")
+        self.text = build_text(dimension, config.text_kernel)
+        self.word_guidance = build_words(both, dimension)
+        self.cell_guidance = build_cells(video, both, dimension)
+        self.decoder = MultiResolutionDecoder(
+            self.cell_guidance.out_channels, dimension, config.channels, config.fusion
+        )
+
+    def encode(self, video: Tensor) -> Tensor:
+        """F_V (N, 832, h, w) of clips (N, C, T, H, W)."""
+        return self.video(self.video.frozen(video))
+
+    def guide(self, encoded: Tensor, owner: Tensor, words: Tensor) -> Guided:
+        """Att of (9) for each sentence and its clip."""
+        vision, text = with_coordinates(encoded)[owner], self.text(words)
+        attended_text, word_weights = self.word_guidance(vision, text)
+        attended_vision, cell_weights = self.cell_guidance(vision, text)
+        return Guided(attended_vision, attended_text, cell_weights, word_weights)
+
+    def respond(self, encoded: Tensor, owner: Tensor, words: Tensor) -> list[Tensor]:
+        guided = self.guide(encoded, owner, words)
+        return self.decoder(guided.vision, guided.text)
+
+
+class ACGA(OneStage):
+    """The asymmetric cross-guided attention network over one or two streams."""
+
+    def __init__(self, config: ACGAConfig, embedding: nn.Embedding, max_words: int = 20) -> None:
+        streams = stream_names(config.streams)
+        dimension = embedding.embedding_dim
+        super().__init__(
+            {stream: ACGANetwork(config, stream, dimension) for stream in streams},
+            embedding,
+            clip_needs(config.size, STRIDE, config.frames, 1, "flow" in streams),
+            ResponseLoss(
+                {"small": 1.0, "medium": 1.0, "large": 1.0}, config.foreground_weight, "bilinear"
+            ),
+            max_words,
+        )
+
+    def frozen_features(self, clips: Sequence[Clip], stream: str = "rgb") -> Tensor:
+        """(N, 528, T', h, w): what the layers that do not learn make of clips."""
+        return self.networks[stream].video.frozen(stack_stream(clips, stream, self.device))
+
+    @torch.no_grad()
+    def attention(self, clip: Clip, query: Query, stream: str = "rgb") -> CrossAttention:
+        """The weights of both attentions for one sentence about one clip."""
+        encoded = self.encode(stream, [clip])
+        owner = torch.zeros(1, dtype=torch.long, device=self.device)
+        guided = self.networks[stream].guide(encoded, owner, self.word_vectors([query]))
+        h, w = encoded.shape[-2:]
+        return CrossAttention(guided.word_weights[0], guided.cell_weights[0].view(h, w, h, w))

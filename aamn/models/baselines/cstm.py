@@ -1,0 +1,177 @@
+"""CSTM: collaborative spatial-temporal modelling (Hui et al., CVPR 2021).
+
+A 2D encoder for the annotated frame and a 3D one for the clip, both modulated by the sentence after
+each of their five stages. Equation numbers are the supplement's; what the paper leaves open is the
+authors' released model, and LGFS, which that lacks, is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from aamn.baseline_config import CSTMConfig
+from aamn.models.baselines.modulation import CMAM, ModulatedEncoder, Unmodulated
+from aamn.models.baselines.one_stage import OneStage, clip_needs
+from aamn.models.baselines.responses import ResponseLoss
+from aamn.models.baselines.stage_decoder import LGFS, StageDecoder, StageFusion, Unselected
+from aamn.models.baselines.video_encoder import RGBInput, pretrained_i3d
+from aamn.models.i3d import layer_index
+from aamn.models.pretrained import load_weights, read_weights
+from aamn.structures import Clip, Query
+from proposals.errors import InputError
+
+STRIDE = 32  # pixels of the input a cell of the last stage
+STAGES = (1, 2, 3, 4, 5)
+# The last layer of each temporal stage.
+TEMPORAL_STAGES = ("conv3d_1a_7x7", "conv3d_2c_3x3", "mixed_3c", "mixed_4f", "mixed_5c")
+# name: (builder, channels of the five stages)
+SPATIAL = {
+    "resnet50": (torchvision.models.resnet50, (64, 256, 512, 1024, 2048)),
+    "resnet18": (torchvision.models.resnet18, (64, 64, 128, 256, 512)),
+}
+CMAM_ENCODERS = {
+    "both": ("spatial", "temporal"),
+    "spatial": ("spatial",),
+    "temporal": ("temporal",),
+}
+AXES = {"spatial": 2, "temporal": 3}
+
+
+class GRUText(nn.Module):
+    """A GRU without bias, layer normalisation, tanh: words (S, L, C_e) -> (S, D, L)."""
+
+    def __init__(self, dimension: int, channels: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(dimension, channels, bias=False, batch_first=True)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, words: Tensor) -> Tensor:
+        return self.norm(self.gru(words)[0]).tanh().transpose(1, 2)
+
+
+def spatial_stages(name: str, weights: str) -> list[nn.Sequential]:
+    """A ResNet's five stages: stem without its pool, pool and layer1, layer2, layer3, layer4.
+
+    Raises:
+        InputError: a weight file that is not this ResNet's.
+    """
+    build, _ = SPATIAL[name]
+    net = build(weights="DEFAULT" if weights == "imagenet" else None)
+    if weights not in ("", "imagenet"):
+        load_weights(net, read_weights(weights), weights, ignored=("fc.weight", "fc.bias"))
+    return [
+        nn.Sequential(net.conv1, net.bn1, net.relu),
+        nn.Sequential(net.maxpool, net.layer1),
+        net.layer2,
+        net.layer3,
+        net.layer4,
+    ]
+
+
+def temporal_stages(layers: nn.Sequential) -> list[nn.Sequential]:
+    """I3D's five stages, each beginning with the pool that follows the one before."""
+    ends = [layer_index(name) + 1 for name in TEMPORAL_STAGES]
+    return [layers[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+@dataclass(frozen=True)
+class FirstStages:
+    """What the sentences of N clips share: the first stage of the spatial encoder (N, C, h, w) and
+    of the temporal one (N, C, T, h, w)."""
+
+    spatial: Tensor
+    temporal: Tensor
+
+
+class CSTMNetwork(nn.Module):
+    """CSTM's encoders and decoder: a `ResponseNetwork`."""
+
+    def __init__(self, config: CSTMConfig, dimension: int) -> None:
+        super().__init__()
+        _check(config)
+        text = config.text_channels
+        temporal = temporal_stages(pretrained_i3d(config.i3d, "rgb", TEMPORAL_STAGES[-1]))
+        channels = {
+            "spatial": SPATIAL[config.spatial][1],
+            "temporal": tuple(stage[-1].out_channels for stage in temporal),
+        }
+        modulations = {
+            encoder: [
+                CMAM(n, text, AXES[encoder])
+                if encoder in CMAM_ENCODERS[config.cmam]
+                else Unmodulated()
+                for n in widths
+            ]
+            for encoder, widths in channels.items()
+        }
+        self.key = config.frames // 2
+        self.input = RGBInput(config.i3d)
+        self.text = GRUText(dimension, text)
+        self.spatial = ModulatedEncoder(
+            spatial_stages(config.spatial, config.spatial_weights), modulations["spatial"]
+        )
+        self.temporal = ModulatedEncoder(temporal, modulations["temporal"])
+        self.fusions = nn.ModuleList(
+            StageFusion(
+                channels["spatial"][i],
+                channels["temporal"][i],
+                config.channels,
+                (LGFS if stage in config.lgfs else Unselected)(text, config.channels),
+            )
+            for i, stage in enumerate(STAGES)
+        )
+        self.decoder = StageDecoder(len(STAGES), config.channels)
+
+    def encode(self, video: Tensor) -> FirstStages:
+        """The first stages of clips (N, 3, T, H, W)."""
+        video = self.input(video)
+        return FirstStages(self.spatial.begin(video[:, :, self.key]), self.temporal.begin(video))
+
+    def respond(self, encoded: FirstStages, owner: Tensor, words: Tensor) -> list[Tensor]:
+        text = self.text(words)
+        spatial = self.spatial(encoded.spatial[owner], text)
+        temporal = self.temporal(encoded.temporal[owner], text)
+        fused = [
+            fusion(frame, clip, text)
+            for fusion, frame, clip in zip(self.fusions, spatial, temporal, strict=True)
+        ]
+        return self.decoder(fused)
+
+
+def _check(config: CSTMConfig) -> None:
+    """Raises InputError for a word or stage that no part answers to."""
+    if config.spatial not in SPATIAL:
+        raise InputError(f"cstm.spatial: one of {', '.join(SPATIAL)}, got {config.spatial!r}")
+    if config.cmam not in CMAM_ENCODERS:
+        raise InputError(f"cstm.cmam: one of {', '.join(CMAM_ENCODERS)}, got {config.cmam!r}")
+    if not set(config.lgfs) <= set(STAGES):
+        raise InputError(f"cstm.lgfs: stages are 1 to 5, got {list(config.lgfs)}")
+    if config.i3d.frozen_until:
+        raise InputError("cstm.i3d.frozen_until: both encoders of CSTM learn as a whole")
+
+
+class CSTM(OneStage):
+    """Collaborative spatial-temporal modelling; one network over RGB."""
+
+    def __init__(self, config: CSTMConfig, embedding: nn.Embedding, max_words: int = 20) -> None:
+        coarse = {f"stage{stage}": config.coarse_weight for stage in reversed(STAGES)}
+        super().__init__(
+            {"rgb": CSTMNetwork(config, embedding.embedding_dim)},
+            embedding,
+            clip_needs(config.size, STRIDE, config.frames, config.stride, flow=False),
+            ResponseLoss({**coarse, "full": 1.0}, config.foreground_weight, "nearest"),
+            max_words,
+        )
+        self.lgfs = tuple(config.lgfs)
+
+    @torch.no_grad()
+    def selection(self, clip: Clip, query: Query) -> dict[int, Tensor]:
+        """LGFS's weights (2, C), spatial and temporal, at each stage that has it (Figure 1); the
+        sentence alone decides them."""
+        network = self.networks["rgb"]
+        text = network.text(self.word_vectors([query]))
+        return {stage: network.fusions[stage - 1].selection(text)[0] for stage in self.lgfs}

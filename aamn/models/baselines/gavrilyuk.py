@@ -1,0 +1,90 @@
+"""Actor and action video segmentation from a sentence (Gavrilyuk et al., CVPR 2018): filters made
+from the sentence, slid over the video's features.
+
+The sizes are those whose parameters ACGA's supplement counts (Table 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aamn.baseline_config import GavrilyukConfig
+from aamn.models.baselines import coordinates
+from aamn.models.baselines.coordinates import with_coordinates
+from aamn.models.baselines.decoder import Deconv
+from aamn.models.baselines.one_stage import OneStage, clip_needs, stack_stream, stream_names
+from aamn.models.baselines.responses import ResponseLoss
+from aamn.models.baselines.text_encoder import ConvText
+from aamn.models.baselines.video_encoder import STRIDE, VideoEncoder
+from aamn.structures import Clip
+
+
+class DynamicFilter(nn.Module):
+    """A 1x1 filter from the sentence: tanh of a linear layer, unit length, and its inner product
+    with every cell."""
+
+    def __init__(self, text: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(text, channels)
+
+    def forward(self, maps: Tensor, sentence: Tensor) -> Tensor:
+        """Maps (S, D, h, w) and sentences (S, C_e) -> responses (S, 1, h, w)."""
+        filters = F.normalize(self.linear(sentence).tanh(), dim=1)
+        return torch.einsum("sdhw,sd->shw", maps, filters)[:, None]
+
+
+class GavrilyukNetwork(nn.Module):
+    """One stream: a `ResponseNetwork`."""
+
+    def __init__(self, config: GavrilyukConfig, stream: str, dimension: int) -> None:
+        super().__init__()
+        self.video = VideoEncoder(config.i3d, stream, config.trunk_cache)
+        self.text = ConvText(dimension, config.text_kernel)
+        small, (medium, large) = self.video.channels + coordinates.CHANNELS, config.channels
+        self.to_medium = Deconv(small, medium)
+        self.to_large = Deconv(medium, large)
+        self.filters = nn.ModuleList(DynamicFilter(dimension, n) for n in (small, medium, large))
+
+    def encode(self, video: Tensor) -> list[Tensor]:
+        """Maps (N, D, h, w) of clips (N, C, T, H, W) at the three sizes."""
+        return self.upsample(self.video(self.video.frozen(video)))
+
+    def upsample(self, features: Tensor) -> list[Tensor]:
+        """F_V (N, 832, h, w) with coordinates, then four and sixteen times finer."""
+        small = with_coordinates(features)
+        medium = self.to_medium(small)
+        return [small, medium, self.to_large(medium)]
+
+    def respond(self, encoded: list[Tensor], owner: Tensor, words: Tensor) -> list[Tensor]:
+        sentence = self.text(words).amax(2)
+        return [
+            dynamic_filter(maps[owner], sentence)
+            for dynamic_filter, maps in zip(self.filters, encoded, strict=True)
+        ]
+
+
+class Gavrilyuk(OneStage):
+    """Gavrilyuk et al. over one or two streams."""
+
+    def __init__(
+        self, config: GavrilyukConfig, embedding: nn.Embedding, max_words: int = 20
+    ) -> None:
+        streams = stream_names(config.streams)
+        dimension = embedding.embedding_dim
+        super().__init__(
+            {stream: GavrilyukNetwork(config, stream, dimension) for stream in streams},
+            embedding,
+            clip_needs(config.size, STRIDE, config.frames, 1, "flow" in streams),
+            ResponseLoss(
+                {"small": 1.0, "medium": 1.0, "large": 1.0}, config.foreground_weight, "bilinear"
+            ),
+            max_words,
+        )
+
+    def frozen_features(self, clips: Sequence[Clip], stream: str = "rgb") -> Tensor:
+        """(N, 528, T', h, w): what the layers that do not learn make of clips."""
+        return self.networks[stream].video.frozen(stack_stream(clips, stream, self.device))

@@ -1,0 +1,81 @@
+"""The video encoder of Gavrilyuk et al. and ACGA (2): I3D to mixed_4f, mean over time, L2 norm."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aamn.baseline_config import I3DConfig
+from aamn.models.baselines.trunk import build_trunk
+from aamn.models.i3d import build_i3d, layer_index, load_i3d
+from proposals.errors import InputError
+
+CHANNELS = {"rgb": 3, "flow": 2}
+LAST_LAYER = "mixed_4f"
+STRIDE = 16  # pixels of the input a cell of mixed_4f
+
+
+class RGBInput(nn.Module):
+    """RGB in [0, 1] to the range that the weights were trained on."""
+
+    def __init__(self, config: I3DConfig) -> None:
+        super().__init__()
+        low, high = config.rgb_range
+        self.register_buffer("offset", torch.tensor(float(low)), persistent=False)
+        self.register_buffer("scale", torch.tensor(float(high - low)), persistent=False)
+
+    def forward(self, video: Tensor) -> Tensor:
+        return video * self.scale + self.offset
+
+
+class FlowInput(nn.Module):
+    """Flow in pixels, cut at the limit and scaled to [-1, 1], as I3D's flow stream was trained."""
+
+    def __init__(self, config: I3DConfig) -> None:
+        super().__init__()
+        if config.flow_limit <= 0:
+            raise InputError(f"i3d.flow_limit must be positive, got {config.flow_limit}")
+        self.register_buffer("limit", torch.tensor(float(config.flow_limit)), persistent=False)
+
+    def forward(self, video: Tensor) -> Tensor:
+        return (video / self.limit).clamp(-1, 1)
+
+
+INPUTS = {"rgb": RGBInput, "flow": FlowInput}
+
+
+def pretrained_i3d(config: I3DConfig, stream: str, until: str) -> nn.Sequential:
+    """I3D for one stream with the weights that the configuration names."""
+    layers = build_i3d(CHANNELS[stream], until, config.width)
+    path = {"rgb": config.rgb_weights, "flow": config.flow_weights}[stream]
+    if path:
+        load_i3d(layers, path)
+    return layers
+
+
+class VideoEncoder(nn.Module):
+    """One stream of clips to F_V: (N, C, T, H, W) -> (N, 832, h, w), unit length a cell.
+
+    `frozen` is the part that does not learn; `forward` continues from its result.
+    """
+
+    def __init__(self, config: I3DConfig, stream: str, cache: str = "") -> None:
+        super().__init__()
+        layers = pretrained_i3d(config, stream, LAST_LAYER)
+        cut = layer_index(config.frozen_until) + 1 if config.frozen_until else 0
+        if cache and not cut:
+            raise InputError("trunk_cache: nothing is frozen (i3d.frozen_until is empty)")
+        if cut >= len(layers):
+            raise InputError(f"i3d.frozen_until: a layer before {LAST_LAYER} must stay to learn")
+        self.input = INPUTS[stream](config)
+        self.trunk = build_trunk(layers[:cut], cache)
+        self.tail = layers[cut:]
+        self.channels = layers[-1].out_channels
+
+    def frozen(self, video: Tensor) -> Tensor:
+        """(N, C, T, H, W) -> (N, 528, T', h, w), the input of mixed_4f in the paper's models."""
+        return self.trunk(self.input(video))
+
+    def forward(self, frozen: Tensor) -> Tensor:
+        return F.normalize(self.tail(frozen).mean(2), dim=1)
