@@ -60,7 +60,7 @@ class FlowStore:
         with _open(path) as file:
             _check_format(path, file)
             counts = {unquote(name): len(data) for name, data in file["videos"].items()}
-            return cls(path, dict(file.attrs), counts)
+            return cls(path, _plain(file.attrs), counts)
 
     @property
     def video_ids(self) -> list[str]:
@@ -130,7 +130,7 @@ def _extract(
 ) -> dict[str, str]:
     done = _finished(out, parts, config)
     jobs = [(v, Path(path), parts, config) for v, path in videos.items() if v not in done]
-    if done:
+    if len(jobs) < len(videos):
         log.info("%s: %d of %d videos are there already", out, len(videos) - len(jobs), len(videos))
     failures = {}
     for video_id, error in tqdm(_run(jobs, workers), total=len(jobs), desc="flow", unit="video"):
@@ -257,6 +257,11 @@ def _finished(out: Path, parts: Path, config: FlowConfig) -> set[str]:
 def _describe(file: h5py.File, config: FlowConfig) -> None:
     file.attrs.update({"format": FORMAT, "version": VERSION, **asdict(config)})
     file.create_group("videos")
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes as Python's own numbers and texts."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()}
 
 
 def _check_format(path: Path, file: h5py.File) -> None:

@@ -1,0 +1,54 @@
+"""Writes the optical flow of many videos into one HDF5 file."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from command_line import make_parser, run
+
+from aamn.config import Config, load_config
+from aamn.data.flow_store import extract_flow
+from aamn.data.folder import find_videos
+from aamn.data.readers import open_source
+from proposals.errors import InputError
+
+log = logging.getLogger("aamn")
+
+
+def _videos(args, config: Config) -> dict[str, Path]:
+    """Videos by id: those of --videos, else those with sentences in both splits of the data."""
+    if args.videos:
+        return find_videos(args.videos)
+    if not (args.data or config.data.root):
+        raise InputError("wanted --data ROOT (a data set) or --videos (a folder, pattern or list)")
+    data = replace(config.data, root=args.data or config.data.root)
+    splits = dict.fromkeys([data.train_split, data.test_split])
+    sources = [open_source(data, split) for split in splits]
+    return {v: source.video_path(v) for source in sources for v in source.video_ids}
+
+
+def main() -> int:
+    parser = make_parser(
+        "Computes the flow from each frame to the next. Run again after an interruption: what is "
+        "done is kept. Videos that fail are listed at the end; the exit code is then 1.",
+        "python tools/extract_flow.py --data data/a2d --out data/a2d/flow.h5 "
+        "--set flow.longest_side=256",
+    )
+    parser.add_argument("--data", metavar="ROOT", help="a data set; data.kind names its layout")
+    parser.add_argument("--videos", help="a video, folder, pattern, or .txt list of these")
+    parser.add_argument("--workers", type=int, help="processes; default: data.workers")
+    args = parser.parse_args()
+    config = load_config(Config, args.config, args.overrides)
+    out = Path(args.out or config.data.flow or "flow.h5")
+    workers = config.data.workers if args.workers is None else args.workers
+    failures = extract_flow(_videos(args, config), out, config.flow, workers)
+    for video_id, error in sorted(failures.items()):
+        log.error("%s: %s", video_id, error)
+    log.info("wrote %s", out)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    run(main)
