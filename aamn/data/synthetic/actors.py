@@ -16,6 +16,19 @@ from aamn.data.synthetic.motions import Track
 
 
 @dataclass(frozen=True)
+class Actor:
+    """An actor of a scene; `instance` is its id in the annotation, `name` one of A2D's actors,
+    `size` the unit of its shape in pixels."""
+
+    instance: int
+    name: str
+    colour: str
+    action: str
+    size: float
+    track: Track
+
+
+@dataclass(frozen=True)
 class Part:
     """A polygon (n, 2) and its paint: base, dark or light (shades of the actor's own colour), or
     one of the fixed paints skin, hair, glass, ink, chalk, beak."""
@@ -45,6 +58,9 @@ BUILDS = {
     "dog": Build(0.34, 0.44, 0.52, 0.40),
 }
 
+# Animals that climb with the whole body upright.
+_HEAD_FIRST = ("cat", "bird")
+
 _FIXED_PAINTS = {
     "skin": (232, 190, 160),
     "hair": (70, 45, 30),
@@ -70,7 +86,7 @@ def paint(name: str, colour: tuple[int, int, int]) -> tuple[int, int, int]:
 def extents(actor: str, action: str) -> tuple[float, float]:
     """Half width and half height in units of the size, over all poses of the action."""
     build = BUILDS[actor]
-    if action == "rolling" or (action == "climbing" and actor in ("cat", "bird")):
+    if action == "rolling" or (action == "climbing" and actor in _HEAD_FIRST):
         longest = max(build.half_width, build.half_height)
         return longest, longest
     if action == "crawling" and actor in ("adult", "baby"):
@@ -165,10 +181,8 @@ def _upright(figure: _Figure, pose: Pose, baby: bool) -> list[Part]:
         legs = [0.6 + 0.5 * wave, 0.6 - 0.5 * wave]
     nod = 0.5 * figure.head * pose.dip
     top = figure.shoulder - figure.head * 0.95
-    eats = pose.dip > 0
-    if eats:  # the near hand goes from the plate to the mouth and back
+    if pose.dip > 0:  # eating: the near hand goes from the plate to the mouth and back
         near = 0.5 + 1.7 * pose.dip
-    waist = _capsule(0, figure.hip - 0.03, 0, figure.hip + 0.03, figure.torso, figure.torso * 0.9)
     torso = _capsule(0, figure.shoulder + 0.06, 0, figure.hip, figure.torso, figure.torso * 0.85)
     parts = [
         Part(_limb(0.01, figure.shoulder + 0.03, far, figure.arm, r * 0.8), "dark"),
@@ -177,7 +191,7 @@ def _upright(figure: _Figure, pose: Pose, baby: bool) -> list[Part]:
         Part(_limb(-0.02, figure.hip, legs[1], leg, r), "base"),
     ]
     if baby:
-        parts.append(Part(waist, "chalk"))
+        parts.append(Part(_ellipse(0.06, figure.shoulder + 0.16, 0.09, 0.07), "chalk"))
     parts += _head(nod, top + nod, figure.head, baby)
     parts.append(Part(_limb(0, figure.shoulder + 0.04, near, figure.arm, r * 0.85), "light"))
     return parts
@@ -197,8 +211,7 @@ def _on_all_fours(figure: _Figure, pose: Pose, baby: bool) -> list[Part]:
         group = [Part(thigh, paint_name), Part(shin, paint_name), Part(arm, paint_name)]
         parts += group if sign == 1 else [Part(torso, "base"), *group]
     if baby:
-        seat = _ellipse(back, -0.02, figure.torso, figure.torso)
-        parts.append(Part(seat, "chalk"))
+        parts.append(Part(_ellipse(chest + 0.04, 0.05, 0.09, 0.07), "chalk"))
     return parts + _head(chest + figure.head * 0.95, -0.10, figure.head, baby)
 
 
@@ -334,8 +347,9 @@ _SHAPES: dict[str, Callable[[Pose], list[Part]]] = {
 }
 
 
-def shape(actor: str, size: float, track: Track, frame: int) -> list[Part]:
+def shape(actor: Actor, frame: int) -> list[Part]:
     """The actor's parts in pixels of the picture, the farthest first."""
+    track = actor.track
     pose = Pose(
         float(track.phase[frame]),
         float(track.swing[frame]),
@@ -344,12 +358,13 @@ def shape(actor: str, size: float, track: Track, frame: int) -> list[Part]:
         track.posture,
     )
     heading, angle = track.heading[frame], track.rotation[frame]
-    if track.posture == "climbing" and actor in ("cat", "bird"):
-        angle = angle - heading * 1.2  # the animal goes up head first
+    if track.posture == "climbing" and actor.name in _HEAD_FIRST:
+        angle = angle - heading * 1.2
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array(((cos, -sin), (sin, cos)))
     centre = np.array((track.x[frame], track.y[frame]))
-    mirror = np.array((heading * size, size))
+    mirror = np.array((heading * actor.size, actor.size))
     return [
-        Part((part.points * mirror) @ turn.T + centre, part.paint) for part in _SHAPES[actor](pose)
+        Part((part.points * mirror) @ turn.T + centre, part.paint)
+        for part in _SHAPES[actor.name](pose)
     ]

@@ -9,24 +9,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from aamn.data.synthetic.actors import Part, paint, shape
+from aamn.data.synthetic.actors import Actor, paint, shape
 from aamn.data.synthetic.labels import COLOURS
-from aamn.data.synthetic.motions import Track
 
 _FINE = 4  # sub-pixels a pixel along each axis: drawn large, then averaged
 _SHIFT = 4  # fractional bits of OpenCV's fixed-point coordinates
-
-
-@dataclass(frozen=True)
-class Actor:
-    """An actor of a scene; `instance` is its id in the annotation, `name` one of A2D's actors."""
-
-    instance: int
-    name: str
-    colour: str
-    action: str
-    size: float
-    track: Track
 
 
 @dataclass(frozen=True)
@@ -90,7 +77,7 @@ def rasterise(
 
 def actor_layer(actor: Actor, frame: int, shift: np.ndarray) -> Layer:
     """The actor in one frame, whole, as if nothing were in front of it."""
-    parts: list[Part] = shape(actor.name, actor.size, actor.track, frame)
+    parts = shape(actor, frame)
     rgb = COLOURS[actor.colour]
     return rasterise([p.points for p in parts], [paint(p.paint, rgb) for p in parts], shift)
 
@@ -126,28 +113,45 @@ def _noise(rng: np.random.Generator, height: int, width: int, cell: float) -> np
     return (grown - grown.mean()) / grown.std()
 
 
-# Pairs of muted RGB tones: (meadow), (sand), (street), (water), (floor), (wall).
-_TONES = (
-    ((98, 122, 84), (128, 138, 98)),
-    ((164, 148, 118), (142, 128, 104)),
-    ((112, 112, 116), (134, 130, 128)),
-    ((104, 128, 146), (132, 150, 160)),
-    ((134, 108, 86), (156, 130, 106)),
-    ((150, 142, 136), (124, 122, 128)),
+Tones = tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...]
+
+# Pairs of muted RGB tones for the ground, and for what may be seen above a horizon.
+_GROUNDS = (
+    ((98, 122, 84), (128, 138, 98)),  # meadow
+    ((164, 148, 118), (142, 128, 104)),  # sand
+    ((112, 112, 116), (134, 130, 128)),  # street
+    ((104, 128, 146), (132, 150, 160)),  # water
+    ((134, 108, 86), (156, 130, 106)),  # wooden floor
+)
+_BACKDROPS = (
+    ((150, 142, 136), (128, 124, 126)),  # wall
+    ((150, 170, 182), (172, 184, 188)),  # sky
+    ((92, 108, 92), (112, 120, 100)),  # trees
 )
 
 
-def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A background (H, W, 3) float32 RGB in 0..255: noise at four scales in muted colours."""
-    first, second = (np.asarray(tone, float) for tone in _TONES[rng.integers(len(_TONES))])
-    unit = height / 120
-    mix = 0.5 + 0.3 * _noise(rng, height, width, 30 * unit)
+def _patch(
+    rng: np.random.Generator, tones: Tones, height: int, width: int, unit: float
+) -> np.ndarray:
+    """Noise at four scales between and around two tones; `unit` is a pixel at 120 pixels height."""
+    first, second = (np.asarray(tone, float) for tone in tones[rng.integers(len(tones))])
+    mix = np.clip(0.5 + 0.3 * _noise(rng, height, width, 30 * unit), 0, 1)[..., None]
     grain = sum(
         strength * _noise(rng, height, width, cell * unit)
         for strength, cell in ((9, 14), (8, 6), (6, 2.5))
     )
-    mix = np.clip(mix, 0, 1)[..., None]
-    return (first * mix + second * (1 - mix) + grain[..., None]).astype(np.float32)
+    return first * mix + second * (1 - mix) + grain[..., None]
+
+
+def texture(rng: np.random.Generator, height: int, width: int, unit: float) -> np.ndarray:
+    """A background (H, W, 3) float32 RGB in 0..255, half of the time with a horizon."""
+    picture = _patch(rng, _GROUNDS, height, width, unit)
+    if rng.random() < 0.5:
+        horizon = rng.uniform(0.25, 0.5) * height + 2 * unit * _noise(rng, 1, width, 20 * unit)
+        above = np.arange(height)[:, None] < horizon
+        backdrop = _patch(rng, _BACKDROPS, height, width, unit)
+        picture = np.where(above[..., None], backdrop, picture)
+    return picture.astype(np.float32)
 
 
 def make_occluder(rng: np.random.Generator, height: int, width: int) -> Occluder:
@@ -200,7 +204,7 @@ def render(
     frames = len(camera.shake)
     path = camera.shake + camera.drift
     margin = np.ceil(np.abs(path).max(0)).astype(int) + 1
-    ground = texture(rng, height + 2 * margin[1], width + 2 * margin[0])
+    ground = texture(rng, height + 2 * margin[1], width + 2 * margin[0], height / 120)
     gain = rng.uniform(0.94, 1.06)
     pictures = np.empty((frames, height, width, 3), np.uint8)
     masks = np.empty((len(actors), frames, height, width), bool)

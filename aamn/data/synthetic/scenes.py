@@ -1,19 +1,18 @@
-"""Planning a video: who is in it, what they do where, and what is said about them."""
+"""Planning a video: its cast finds places, and sentences are made that are true of them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from aamn.data.synthetic.actors import BUILDS, extents
+from aamn.data.synthetic.actors import BUILDS, Actor, extents
+from aamn.data.synthetic.casts import PROGRAMME, Cast, choose_cast, kind_of
 from aamn.data.synthetic.config import SyntheticConfig
-from aamn.data.synthetic.labels import ACTIONS_OF, ACTORS, COLOURS
 from aamn.data.synthetic.motions import Stage, Territory, enter, perform
 from aamn.data.synthetic.rendering import (
-    Actor,
     Camera,
     Occluder,
     Rendering,
@@ -23,31 +22,38 @@ from aamn.data.synthetic.rendering import (
     render,
     visible_masks,
 )
-from aamn.data.synthetic.sentences import Sentence, describe
+from aamn.data.synthetic.sentences import Sentence, View, describe
 from proposals.errors import InputError
 
-# Kinds of consecutive videos: sentences about bystanders, which are of the appearance kind, make
-# up for its rarity.
-_PROGRAMME = ("motion", "location", "appearance", "motion", "location", "motion", "location")
-_ATTEMPTS = 400
+_ATTEMPTS = 600
+_ATTEMPTS_A_CAST = 30  # patience, so that casts that need much room are not the rarer for it
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
+# The least share of an actor that shows in an annotated frame; less is allowed to one that is
+# just coming in.
+_LEAST_VISIBLE = 0.6
+_LEAST_VISIBLE_LATE = 0.3
 
-@dataclass(frozen=True)
-class Cast:
-    """An actor before it has a place: `lane` is the part of the picture it keeps to."""
-
-    name: str
-    colour: str
-    action: str
-    lane: str = ""
-    late: bool = False
+# Bounds of the centre (left, top, right, bottom) as shares of the picture.
+_LANES = {
+    "": (0.0, 0.0, 1.0, 1.0),
+    "left": (0.0, 0.0, 0.38, 1.0),
+    "right": (0.62, 0.0, 1.0, 1.0),
+    "far left": (0.0, 0.0, 0.28, 1.0),
+    "far right": (0.72, 0.0, 1.0, 1.0),
+    "middle": (0.44, 0.0, 0.56, 1.0),
+    "top": (0.0, 0.0, 1.0, 0.40),
+    "bottom": (0.0, 0.60, 1.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A planned video: everything but its pixels. `actors` come from back to front; `annotated`
-    holds 0-based frames; size is (H, W); `kind` is what most of its sentences rest on."""
+    """A planned video: everything but its pixels.
+
+    size is (H, W); `annotated` holds 0-based frames; `actors` come from back to front; `kind` is
+    what the sentences about its look-alikes rest on.
+    """
 
     video_id: str
     seed: int
@@ -65,12 +71,12 @@ class Scene:
 
 
 def video_seed(seed: int, split: str, index: int) -> int:
-    """The seed of one video, 64 bits of a hash, so that no two videos share one."""
+    """The seed of one video, 64 bits of a hash, so that no two videos of a corpus share one."""
     digest = hashlib.sha256(f"{seed}/{split}/{index}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
 
 
-def video_id(seed: int, index: int) -> str:
+def make_video_id(seed: int, index: int) -> str:
     """Eleven letters like YouTube's; every ninth id begins with a dash, every fourth has a _."""
     rng = np.random.default_rng((seed, 1))
     letters = [_LETTERS[i] for i in rng.integers(len(_LETTERS), size=11)]
@@ -81,108 +87,6 @@ def video_id(seed: int, index: int) -> str:
     return "".join(letters)
 
 
-def _same_look(name: str, rng: np.random.Generator) -> tuple[str, str]:
-    return name, str(rng.choice(list(COLOURS)))
-
-
-def _motion_cast(name: str, rng: np.random.Generator) -> list[Cast]:
-    """Two or three of the same look who do different things."""
-    name, colour = _same_look(name, rng)
-    actions = rng.permutation(ACTIONS_OF[name])[: 2 + (rng.random() < 0.25)]
-    return [Cast(name, colour, str(action)) for action in actions]
-
-
-def _location_cast(name: str, rng: np.random.Generator) -> list[Cast]:
-    """Two or three of the same look who do the same thing in different places."""
-    name, colour = _same_look(name, rng)
-    action = str(rng.choice(ACTIONS_OF[name]))
-    if action in ("running", "flying"):
-        across = False
-    elif action in ("climbing", "jumping"):
-        across = True
-    else:
-        across = rng.random() < 0.6
-    lanes = ("top", "bottom") if not across else ("left", "right")
-    if across and rng.random() < 0.5 and BUILDS[name].half_width * BUILDS[name].largest < 0.24:
-        lanes = ("left", "middle", "right")
-    return [Cast(name, colour, action, lane) for lane in lanes]
-
-
-def _appearance_cast(name: str, rng: np.random.Generator) -> list[Cast]:
-    """Two or three who do the same thing and differ in class, colour or both."""
-    action = str(rng.choice(ACTIONS_OF[name]))
-    first = Cast(name, str(rng.choice(list(COLOURS))), action)
-    cast = [first]
-    for _ in range(1 + (rng.random() < 0.4)):
-        same = rng.choice(("name", "colour", "neither"), p=(0.45, 0.3, 0.25))
-        cast.append(_bystander(cast, first, same, rng))
-    if len(cast) == 2 and action in ("walking", "running") and rng.random() < 0.5:
-        cast[1] = replace(cast[1], late=True)
-    return cast
-
-
-_CASTS = {"motion": _motion_cast, "location": _location_cast, "appearance": _appearance_cast}
-
-
-def _bystander(cast: Sequence[Cast], beside: Cast, same: str, rng: np.random.Generator) -> Cast:
-    """Someone who does what `beside` does and looks like nobody of the cast."""
-    names = [n for n in ACTORS if beside.action in ACTIONS_OF[n]]
-    looks = [
-        (name, colour)
-        for name in names
-        for colour in COLOURS
-        if (name, colour) not in {(c.name, c.colour) for c in cast}
-        and (same != "name" or name == beside.name)
-        and (same != "colour" or (colour == beside.colour and name != beside.name))
-    ]
-    name, colour = looks[rng.integers(len(looks))]
-    return Cast(name, colour, beside.action)
-
-
-def _choose_cast(kind: str, name: str, rng: np.random.Generator) -> list[Cast]:
-    cast = _CASTS[kind](name, rng)
-    if kind != "appearance":
-        for _ in range(min(4 - len(cast), int(rng.choice((0, 1, 2), p=(0.4, 0.45, 0.15))))):
-            beside = cast[rng.integers(len(cast))]
-            same = rng.choice(("name", "colour", "neither"), p=(0.3, 0.2, 0.5))
-            if same == "colour" and sum(beside.action in a for a in ACTIONS_OF.values()) < 2:
-                same = "name"
-            cast.append(_bystander(cast, beside, same, rng))
-    return cast
-
-
-# Bounds of the centre as shares of the width or height.
-_LANES = {
-    "": (0.0, 0.0, 1.0, 1.0),
-    "left": (0.0, 0.0, 0.38, 1.0),
-    "right": (0.62, 0.0, 1.0, 1.0),
-    "middle": (0.44, 0.0, 0.56, 1.0),
-    "top": (0.0, 0.0, 1.0, 0.40),
-    "bottom": (0.0, 0.60, 1.0, 1.0),
-}
-
-
-def _place(cast: Cast, size: tuple[int, int], annotated, frames: int, rng) -> Actor | None:
-    """The cast member with a size and a motion, or None when it finds no room."""
-    height, width = size
-    build = BUILDS[cast.name]
-    unit = rng.uniform(build.smallest, build.largest) * height
-    half_width, half_height = (half * unit for half in extents(cast.name, cast.action))
-    left, top, right, bottom = _LANES[cast.lane]
-    room = Territory(
-        max(left * width, half_width),
-        max(top * height, half_height),
-        min(right * width, width - half_width),
-        min(bottom * height, height - half_height),
-    )
-    if room.empty:
-        return None
-    track = perform(cast.action, Stage(room, frames, height, rng))
-    if cast.late:
-        track = enter(track, annotated[0] + 1, half_width, width)
-    return Actor(0, cast.name, cast.colour, cast.action, unit, track)
-
-
 def _annotated(frames: int, rng: np.random.Generator) -> tuple[int, ...]:
     """3 to 5 evenly spaced frames, 0-based; mostly 3, as in A2D."""
     count = int(rng.choice((3, 4, 5), p=(0.8, 0.08, 0.12)))
@@ -190,40 +94,74 @@ def _annotated(frames: int, rng: np.random.Generator) -> tuple[int, ...]:
     return tuple(step * k - 1 for k in range(1, count + 1))
 
 
-def centre_of(mask: np.ndarray) -> np.ndarray:
-    """The middle (x, y) of a mask's bounding box, in pixels."""
+@dataclass(frozen=True)
+class _Set:
+    """What is fixed before the cast comes: size (H, W), the annotated frames, camera, occluders."""
+
+    size: tuple[int, int]
+    annotated: tuple[int, ...]
+    camera: Camera
+    occluders: tuple[Occluder, ...]
+    rng: np.random.Generator
+
+    def place(self, member: Cast, instance: int) -> Actor | None:
+        """The member with a size and a motion, or None when its lane is too narrow."""
+        height, width = self.size
+        build = BUILDS[member.name]
+        unit = self.rng.uniform(build.smallest, build.largest) * height
+        half_width, half_height = (half * unit for half in extents(member.name, member.action))
+        left, top, right, bottom = _LANES[member.lane]
+        room = Territory(
+            max(left * width, half_width),
+            max(top * height, half_height),
+            min(right * width, width - half_width),
+            min(bottom * height, height - half_height),
+        )
+        if room.empty:
+            return None
+        stage = Stage(room, len(self.camera.shake), height, self.rng)
+        track = perform(member.action, stage)
+        if member.late:
+            track = enter(track, self.annotated[0] + 1, half_width, width)
+        return Actor(instance, member.name, member.colour, member.action, unit, track)
+
+    def centres(self, actors: Sequence[Actor], late: Sequence[bool]) -> dict[int, np.ndarray]:
+        """Instance -> centres (A, 2) of the visible masks' boxes in the annotated frames, nan
+        where a late actor is out of the picture; empty when somebody is hidden too much."""
+        found = np.full((len(actors), len(self.annotated), 2), np.nan)
+        for place, frame in enumerate(self.annotated):
+            layers = frame_layers(actors, self.occluders, self.camera, frame)
+            masks = visible_masks(layers, len(actors), *self.size)
+            for number, mask in enumerate(masks):
+                share = mask.sum() / (layers[number].cover >= 0.5).sum()
+                if share >= (_LEAST_VISIBLE_LATE if late[number] else _LEAST_VISIBLE):
+                    found[number, place] = _centre(mask)
+                elif share > 0 or not late[number]:
+                    return {}
+        if np.isnan(found).all((1, 2)).any():
+            return {}
+        return {actor.instance: own for actor, own in zip(actors, found, strict=True)}
+
+
+def _centre(mask: np.ndarray) -> np.ndarray:
+    """The middle (x, y) of a mask's box in pixels."""
     ys, xs = np.nonzero(mask)
     return np.array(((xs.min() + xs.max() + 1) / 2, (ys.min() + ys.max() + 1) / 2))
 
 
-def _seen(actors, occluders, camera, annotated, size) -> dict[int, np.ndarray] | None:
-    """The centres (A, 2) of all actors, or None when one is hidden too much to be meant.
-
-    An actor that has not come in yet has nan there.
-    """
-    centres = {actor.instance: np.full((len(annotated), 2), np.nan) for actor in actors}
-    for place, frame in enumerate(annotated):
-        layers = frame_layers(actors, occluders, camera, frame)
-        masks = visible_masks(layers, len(actors), *size)
-        for actor, layer, mask in zip(actors, layers, masks, strict=False):
-            share = mask.sum() / max(1, (layer.cover >= 0.5).sum())
-            late = not 0 < actor.track.x[0] < size[1]
-            if late and share == 0:
-                continue
-            if share < 0.6:
-                return None
-            centres[actor.instance][place] = centre_of(mask)
-    return centres
+def _foot(actor: Actor) -> float:
+    """The lowest point of an actor's way: who stands lower stands in front."""
+    return float(actor.track.y.max() + BUILDS[actor.name].half_height * actor.size)
 
 
-def _say(actors, core: int, kind: str, centres, size, rng) -> list[Sentence] | None:
-    """At least one sentence about every actor, or None when one of them is impossible."""
+def _tell(cast: Sequence[Cast], view: View, index: int, rng: np.random.Generator) -> list[Sentence]:
+    """A sentence about every actor, in the cast's order; empty when one of them is impossible."""
     sentences = []
-    for actor in sorted(actors, key=lambda a: a.instance):
-        own = kind if actor.instance < core else "appearance"
-        sentence = describe(actor, own, actors, centres, size, rng)
+    for member, actor in zip(cast, view.actors, strict=True):
+        kind = kind_of(index, cast, member)
+        sentence = describe(actor, kind, view, rng)
         if sentence is None:
-            return None
+            return []
         sentences.append(sentence)
     return sentences
 
@@ -231,48 +169,44 @@ def _say(actors, core: int, kind: str, centres, size, rng) -> list[Sentence] | N
 def plan_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
     """The scene of one video of a split, the same on every call.
 
+    Casts and places are drawn until everybody can be seen and told apart in every annotated frame.
+
     Raises:
         InputError: when the picture is too small for its actors.
     """
     seed = video_seed(config.seed, split, index)
     rng = np.random.default_rng(seed)
-    kind = _PROGRAMME[index % len(_PROGRAMME)]
-    name = ACTORS[(index + index // len(_PROGRAMME)) % len(ACTORS)]
     size = config.height, config.width
     frames = int(rng.integers(config.min_frames, config.max_frames + 1))
     annotated = _annotated(frames, rng)
+    camera = make_camera(rng, frames, config.height, config.shake, config.drift)
     for attempt in range(_ATTEMPTS):
-        cast = _choose_cast(kind, name, rng)
-        core = (
-            len(cast)
-            if kind == "appearance"
-            else sum(c.name == cast[0].name and c.colour == cast[0].colour for c in cast)
-        )
-        placed = [_place(member, size, annotated, frames, rng) for member in cast]
-        if any(actor is None for actor in placed):
+        if attempt % _ATTEMPTS_A_CAST == 0:
+            cast = choose_cast(index, rng)
+        count = rng.integers(config.max_occluders + 1)
+        occluders = tuple(make_occluder(rng, *size) for _ in range(count))
+        scenery = _Set(size, annotated, camera, occluders, rng)
+        actors = [scenery.place(member, number) for number, member in enumerate(cast)]
+        if None in actors:
             continue
-        actors = [replace(actor, instance=i) for i, actor in enumerate(placed)]
-        actors.sort(key=lambda actor: actor.track.y.max() + actor.size / 2)
-        camera = make_camera(rng, frames, config.height, config.shake, config.drift)
-        most = max(0, config.max_occluders - attempt // 40)
-        occluders = [make_occluder(rng, *size) for _ in range(rng.integers(most + 1))]
-        centres = _seen(actors, occluders, camera, annotated, size)
-        sentences = centres and _say(actors, core, kind, centres, size, rng)
+        ordered = sorted(actors, key=_foot)
+        centres = scenery.centres(ordered, [cast[a.instance].late for a in ordered])
+        sentences = centres and _tell(cast, View(actors, centres, size), index, rng)
         if sentences:
             return Scene(
-                video_id(seed, index),
+                make_video_id(seed, index),
                 seed,
-                kind,
+                PROGRAMME[index % len(PROGRAMME)],
                 size,
                 annotated,
-                tuple(actors),
-                tuple(occluders),
+                tuple(ordered),
+                occluders,
                 camera,
                 tuple(sentences),
             )
     raise InputError(
         f"{config.width} x {config.height} pixels leave no room for the actors of video {index} of "
-        f"{split}: choose a larger width or height"
+        f"{split}: choose another width or height"
     )
 
 

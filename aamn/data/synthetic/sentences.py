@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aamn.data.synthetic.rendering import Actor
+from aamn.data.synthetic.actors import Actor
 
 KINDS = ("appearance", "motion", "location")
 
@@ -16,7 +16,7 @@ NOUNS = {
     "baby": ("baby", "toddler", "infant", "little child"),
     "ball": ("ball", "toy ball", "rubber ball"),
     "bird": ("bird", "parrot", "little bird", "pigeon"),
-    "car": ("car", "racing car", "vehicle", "toy car"),
+    "car": ("car", "vehicle", "toy car", "automobile"),
     "cat": ("cat", "kitty", "kitten", "pussycat"),
     "dog": ("dog", "puppy", "doggy", "pet dog"),
 }
@@ -41,13 +41,14 @@ _OWN_VERBS = {
 }
 
 PLACES = {
-    "left": ("on the left", "on the left side", "to the left", "at left"),
-    "right": ("on the right", "on the right side", "to the right", "at right"),
+    "left": ("on the left", "on the left side", "at the left", "at left"),
+    "right": ("on the right", "on the right side", "at the right", "at right"),
     "top": ("at the top", "on the top", "in the upper part"),
     "bottom": ("at the bottom", "on the bottom", "in the lower part"),
     "middle": ("in the middle", "in the center", "in the centre"),
 }
 
+_CLOTHES = ("in", "wearing", "dressed in", "with clothes in")
 _FILLERS = ("on the ground", "on the floor", "in the video", "outside", "in the park")
 
 
@@ -114,92 +115,147 @@ def look_alikes(description: Description, kind: str, actors: Sequence[Actor]) ->
     return [a for a in actors if fits(loose, a)]
 
 
-def _descriptions(actor: Actor, kind: str, place: str | None, rng) -> list[Description]:
-    """What a sentence of this kind could say, what is said more often first."""
-    with_colour = Description(actor.name, actor.colour, actor.action, place)
-    variants = [with_colour]
+def _variants(actor: Actor, kind: str, place: str | None) -> list[Description]:
+    """All that a sentence of this kind could say, from the fullest to the shortest."""
+    full = Description(actor.name, actor.colour, actor.action, place)
+    short = replace(full, colour=None)
     if kind == "motion":
-        variants.append(replace(with_colour, colour=None))
-    else:
-        variants.append(replace(with_colour, action=None))
-        variants.append(replace(with_colour, colour=None))
-        variants.append(replace(with_colour, colour=None, action=None))
-    return [variants[i] for i in rng.permutation(len(variants))]
+        return [full, short]
+    return [full, replace(full, action=None), short, replace(short, action=None)]
 
 
-def describe(
-    actor: Actor,
-    kind: str,
-    actors: Sequence[Actor],
-    centres: dict[int, np.ndarray],
-    size: tuple[int, int],
-    rng: np.random.Generator,
-) -> Sentence | None:
-    """A sentence of the given kind that fits `actor` alone, or None when there is none.
+@dataclass(frozen=True)
+class View:
+    """What an annotator sees: all actors, their centres (A, 2) in pixels in the annotated frames
+    by instance, and the picture's size (H, W)."""
 
-    centres: instance -> (A, 2) centres in pixels in the annotated frames.
-    """
-    own_places: list[str | None] = [None]
+    actors: Sequence[Actor]
+    centres: dict[int, np.ndarray]
+    size: tuple[int, int]
+
+    def places(self, actor: Actor, among: Sequence[Actor]) -> frozenset[str]:
+        """The words for a place that tell `actor` from the others of `among`."""
+        found = places(np.stack([self.centres[a.instance] for a in among]), self.size)
+        return found[[a.instance for a in among].index(actor.instance)]
+
+    def decides(self, description: Description, kind: str, actor: Actor) -> bool:
+        """Whether the description fits `actor` alone, because of what `kind` rests on."""
+        alike = look_alikes(description, kind, self.actors)
+        if len(alike) < 2:
+            return False
+        if kind == "location":
+            return description.place in self.places(actor, alike)
+        if kind == "appearance":
+            description = replace(description, action=None)
+        return [a.instance for a in self.actors if fits(description, a)] == [actor.instance]
+
+
+def describe(actor: Actor, kind: str, view: View, rng: np.random.Generator) -> Sentence | None:
+    """A sentence of the given kind that fits `actor` alone, or None when there is none."""
+    place = None
     if kind == "location":
-        twins = [a for a in actors if fits(Description(actor.name, actor.colour, actor.action), a)]
-        known = places(np.stack([centres[a.instance] for a in twins]), size)
-        own_places = sorted(known[twins.index(actor)])
-        if len(twins) < 2 or not own_places:
+        look = Description(actor.name, actor.colour, actor.action)
+        words = sorted(view.places(actor, [a for a in view.actors if fits(look, a)]))
+        if not words:
             return None
-    place = own_places[rng.integers(len(own_places))]
-    for description in _descriptions(actor, kind, place, rng):
-        alike = look_alikes(description, kind, actors)
-        if len(alike) < 2 or not _unique(description, kind, actor, actors, alike, centres, size):
-            continue
-        return Sentence(actor.instance, word(description, rng), kind, description, len(alike))
+        place = words[rng.integers(len(words))]
+    variants = _variants(actor, kind, place)
+    for number in rng.permutation(len(variants)):
+        description = variants[number]
+        if view.decides(description, kind, actor):
+            count = len(look_alikes(description, kind, view.actors))
+            return Sentence(actor.instance, word(description, rng), kind, description, count)
     return None
 
 
-def _unique(description, kind, actor, actors, alike, centres, size) -> bool:
-    """Whether the description fits `actor` alone, and through what its kind rests on."""
-    if kind == "location":
-        known = places(np.stack([centres[a.instance] for a in alike]), size)
-        return description.place in known[alike.index(actor)]
-    if kind == "appearance":
-        description = replace(description, action=None)
-    return [a.instance for a in actors if fits(description, a)] == [actor.instance]
-
-
 def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
-    """One of the options; the first, most usual one half of the time."""
-    if rng.random() < 0.5:
-        return options[0]
-    return options[rng.integers(len(options))]
+    """One of the options; the first one, the usual word, in half of the cases."""
+    return options[0] if rng.random() < 0.5 else options[rng.integers(len(options))]
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The pieces of a sentence, "" where there is none; `adjective` is the place as one word."""
+
+    noun: str
+    colour: str
+    verb: str
+    place: str
+    adjective: str
+    filler: str
+
+
+def _choose_words(description: Description, rng: np.random.Generator) -> _Words:
+    name, action, place = description.name, description.action, description.place
+    verbs = _OWN_VERBS.get((name, action), VERBS.get(action, ("",)))
+    filler = ""
+    if not place and action not in ("climbing", "flying") and rng.random() < 0.15:
+        filler = _pick(_FILLERS, rng)
+    return _Words(
+        _pick(NOUNS[name], rng),
+        description.colour or "",
+        _pick(verbs, rng),
+        _pick(PLACES[place], rng) if place else "",
+        place or "",
+        filler,
+    )
+
+
+def _noun_first(words: _Words, wears: str) -> tuple[str, str]:
+    """'the dog in red' 'running on the left'."""
+    return f"{words.noun} {wears} {words.colour}", f"{words.verb} {words.place or words.filler}"
+
+
+def _colour_first(words: _Words) -> tuple[str, str]:
+    """'the red dog' 'running on the left'."""
+    return f"{words.colour} {words.noun}", f"{words.verb} {words.place or words.filler}"
+
+
+def _verb_first(words: _Words) -> tuple[str, str]:
+    """'the running red dog on the left' ''."""
+    rest = words.place or words.filler
+    return f"{words.verb} {words.colour} {words.noun} {rest}", ""
+
+
+def _place_inside(words: _Words) -> tuple[str, str]:
+    """'the red dog on the left' 'running'."""
+    return f"{words.colour} {words.noun} {words.place}", words.verb
+
+
+def _place_first(words: _Words) -> tuple[str, str]:
+    """'the left red dog' 'running'."""
+    return f"{words.adjective} {words.colour} {words.noun}", words.verb
+
+
+def _arrange(name: str, words: _Words, rng: np.random.Generator) -> tuple[str, str]:
+    """Who is meant, and what is said of it after "is"."""
+    people = name in ("adult", "baby")
+    order = rng.random()
+    if words.colour and order < (0.45 if people else 0.12):
+        wears = _pick(_CLOTHES, rng) if people else "in"
+        return _noun_first(words, wears)
+    if words.place and order > 0.8:
+        return _place_first(words)
+    if words.place and order > 0.65:
+        return _place_inside(words)
+    if words.verb and " " not in words.verb and order > 0.8:
+        return _verb_first(words)
+    return _colour_first(words)
+
+
+def _article(who: str, definite: bool, rng: np.random.Generator) -> str:
+    article = _pick(("the", "") if definite else ("the", "a", ""), rng)
+    return "an" if article == "a" and who[0] in "aeiou" else article
 
 
 def word(description: Description, rng: np.random.Generator) -> str:
     """The description in words, with the annotators' liberties of order, case and blanks."""
-    noun = _pick(NOUNS[description.name], rng)
-    verb = ""
-    if description.action:
-        own = _OWN_VERBS.get((description.name, description.action))
-        verb = _pick(own or VERBS[description.action], rng)
-    colour = description.colour or ""
-    place = _pick(PLACES[description.place], rng) if description.place else ""
-    if not place and rng.random() < 0.15 and description.action not in ("climbing", "flying"):
-        place = _pick(_FILLERS, rng)
-    article = _pick(("the", "a", ""), rng) if not description.place else _pick(("the", ""), rng)
-    be = "is" if article and (verb or place) and rng.random() < 0.85 else ""
-    people = description.name in ("adult", "baby")
-    order = rng.random()
-    if colour and (order < 0.45 if people else order < 0.12):
-        clothes = _pick(("in", "wearing"), rng) if people else "in"
-        words = (article, noun, clothes, colour, be, verb, place)
-    elif description.place and order > 0.8 and description.place not in noun:
-        words = (article, description.place, colour, noun, be, verb)
-    elif description.place and order > 0.65:
-        words = (article, colour, noun, place, be, verb)
-    elif verb and " " not in verb and order > 0.85:
-        words = (article, verb, colour, noun, place)
-    else:
-        words = (article, colour, noun, be, verb, place)
-    text = " ".join(w for w in words if w)
+    words = _choose_words(description, rng)
+    who, what = (" ".join(part.split()) for part in _arrange(description.name, words, rng))
+    article = _article(who, bool(description.place), rng)
+    be = "is" if article and what and rng.random() < 0.85 else ""
+    text = " ".join(piece for piece in (article, who, be, what) if piece)
     if rng.random() < 0.15:
         text = text[0].upper() + text[1:]
-    blanks = rng.random()
-    return f" {text}" if blanks < 0.03 else f"{text} " if blanks < 0.06 else text
+    before, after = (" " if chance < 0.03 else "" for chance in rng.random(2))
+    return before + text + after
