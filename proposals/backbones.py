@@ -1,0 +1,77 @@
+"""The small backbone of demos and tests, whose weights stage two's `small` backbone can load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from proposals.errors import InputError
+
+GROUPS = 8  # of every GroupNorm; unlike batch statistics it does not mind batches of one frame
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside an identity; (B, C, H, W) in and out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.GroupNorm(GROUPS, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(GROUPS, channels)
+        nn.init.zeros_(self.norm2.weight)  # begins as the identity, which trains faster
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(self.conv1(x)).relu()
+        return (x + self.norm2(self.conv2(y))).relu()
+
+
+class _Stage(nn.Sequential):
+    """Convolution, norm, block, with a ReLU before the block."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels, 3, stride=stride, padding=1, bias=False),
+            nn.GroupNorm(GROUPS, channels),
+            ResidualBlock(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm, block = self
+        return block(norm(conv(x)).relu())
+
+
+class SmallBackbone(nn.Module):
+    """RGB (B, 3, H, W) in [0, 1] -> features (B, widths[-1], H / s, W / s), s the strides' product.
+
+    Raises:
+        InputError: widths and strides of different lengths, or a width that GroupNorm cannot split.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (24, 48, 96, 128),
+        strides: Sequence[int] = (2, 2, 2, 1),
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(strides) or not widths or any(w % GROUPS for w in widths):
+            raise InputError(
+                "backbone: wanted as many strides as widths, and widths that are multiples of"
+                f" {GROUPS}; got widths {tuple(widths)}, strides {tuple(strides)}"
+            )
+        inputs = (3, *widths[:-1])
+        self.stages = nn.ModuleList(
+            _Stage(*sizes) for sizes in zip(inputs, widths, strides, strict=True)
+        )
+        self.out_channels = widths[-1]
+        self.register_buffer("mean", torch.full((3, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((3, 1, 1), 0.25))
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        # channels last: half as fast again on CPU
+        x = ((rgb - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            x = stage(x)
+        return x

@@ -1,0 +1,307 @@
+"""The Detector protocol (frames in, ranked boxes out), its configuration, and its checkpoint.
+
+A detector of your own needs `attributes` and `detect`; or write its boxes with
+`ProposalStore.write`, without any of this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from proposals.errors import InputError
+from proposals.store import Attributes
+
+CHECKPOINT_FORMAT = "aamn-detector"
+CHECKPOINT_VERSION = 1
+DETECTRON2 = "detectron2_"  # prefix of the names that detectron2_rcnn.py builds
+
+
+@dataclass
+class FineTuneConfig:
+    """Fine-tuning on the annotated frames of a manifest."""
+
+    iterations: int = 10_000
+    batch: int = 8  # frames an iteration
+    optimiser: str = "sgd"  # sgd | adamw
+    lr: float = 0.005
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup: int = 500  # iterations of linear warm-up, then a cosine to zero
+    clip_norm: float = 10.0  # 0: no gradient clipping
+    flip: float = 0.5  # probability of a mirror image
+    average: float = 0.0  # decay of the weights' running average; 0: the last weights
+    rois: int = 256  # sampled proposals a frame that the box head learns from
+    trainable_stages: int = 3  # of a ResNet's five, from the top; `small` always learns all
+    workers: int = 2  # decoding processes, when the frames are not cached
+    cache_mb: int = 2048  # decoded frames are kept in memory when they fit into this
+    checkpoint_every: int = 500  # iterations
+    seed: int = 0
+
+
+@dataclass
+class DetectorConfig:
+    """A Faster R-CNN and what it keeps of each frame."""
+
+    name: str = "resnet50_fpn"  # small | resnet50_fpn | resnet50_fpn_v2 | resnet101_fpn
+    # | detectron2_faster_rcnn_R_101_FPN_3x and its siblings in detectron2's COCO-Detection
+    weights: str = "coco"  # coco | imagenet | a file | "" random
+    classes: tuple[str, ...] = ()  # () those of the COCO weights or of the manifest
+    min_size: int = 320  # pixels of the frame's shorter side inside the network
+    max_size: int = 576  # bound of its longer side
+    proposals: int = 300  # boxes a frame that the RPN hands to the box head
+    score_threshold: float = 0.01  # of the best class; lower boxes are not kept
+    nms_iou: float = 0.5  # class-agnostic: of two boxes that overlap more the better one stays
+    boxes_per_frame: int = 100
+    widths: tuple[int, ...] = (24, 48, 96, 128)  # of `small`: channels of its stages
+    strides: tuple[int, ...] = (2, 2, 2, 1)
+    anchors: tuple[int, ...] = (16, 28, 44, 64)  # of `small`: pixels
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # of `small`: height / width
+    head: int = 256  # of `small`: channels of the box head's two layers
+    pool: int = 7  # of `small`: RoIAlign's output
+    finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+
+    def __post_init__(self) -> None:
+        for key in ("classes", "widths", "strides", "anchors", "ratios"):
+            setattr(self, key, tuple(getattr(self, key)))
+
+    def settings(self) -> dict[str, str | int | float]:
+        """What decides the boxes besides the weights; stored with them."""
+        keys = ("min_size", "max_size", "proposals", "score_threshold", "nms_iou")
+        return {key: getattr(self, key) for key in (*keys, "boxes_per_frame")}
+
+
+@dataclass(frozen=True)
+class FrameDetections:
+    """One frame's boxes (n, 4) float32 xyxy in pixels of the original frame and inside it, scores
+    (n,) float32 falling, labels (n,) int64: places in the detector's classes."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+
+class Detector(Protocol):
+    """What extraction drives; `attributes` is stored with the boxes."""
+
+    attributes: Attributes
+
+    def detect(self, frames: Sequence[np.ndarray]) -> list[FrameDetections]:
+        """The boxes of each frame, uint8 RGB (H0, W0, 3), all of one size."""
+
+
+class TrainableDetector(nn.Module):
+    """What both families share: a network, its configuration, and losses to fine-tune it by."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def freeze(self, trainable: int) -> None:
+        """Lets only the top `trainable` stages of the backbone learn."""
+        raise NotImplementedError
+
+    def losses(
+        self, frames: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Named losses of a batch: frames uint8 (3, H0, W0), boxes (n, 4), labels (n,) int64."""
+        raise NotImplementedError
+
+    def predict(self, frames: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Boxes, scores and labels of each of the frames (B, 3, H0, W0) uint8, best first."""
+        raise NotImplementedError
+
+
+class TorchDetector:
+    """A TrainableDetector behind the Detector protocol."""
+
+    def __init__(self, network: TrainableDetector, precision: str = "float32") -> None:
+        """`precision` is float32, float16 or bfloat16; half precision needs a GPU.
+
+        Raises:
+            InputError: half precision without a GPU, or another name.
+        """
+        names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+        if precision not in names:
+            raise InputError(f"precision {precision!r}: wanted one of {', '.join(names)}")
+        if precision != "float32" and network.device.type != "cuda":
+            raise InputError(f"precision {precision} needs a GPU; use float32")
+        self.network = network.eval()
+        self._dtype = names[precision]
+        config = network.config
+        self.attributes = Attributes(
+            detector=config.name,
+            weights=weights_hash(network),
+            classes=config.classes,
+            settings={**config.settings(), "precision": precision},
+        )
+
+    @torch.inference_mode()
+    def detect(self, frames: Sequence[np.ndarray]) -> list[FrameDetections]:
+        """The boxes of each frame, uint8 RGB (H0, W0, 3), all of one size."""
+        device = self.network.device
+        batch = torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
+        half = self._dtype != torch.float32
+        with torch.autocast(device.type, self._dtype, enabled=half):
+            found = self.network.predict(batch)
+        return [
+            FrameDetections(
+                boxes.float().cpu().numpy(), scores.float().cpu().numpy(), labels.cpu().numpy()
+            )
+            for boxes, scores, labels in found
+        ]
+
+
+def weights_hash(network: nn.Module) -> str:
+    """A short hash of all weights and buffers: two detectors that differ have different ones."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def rank_boxes(
+    boxes: Tensor, scores: Tensor, frame_size: tuple[int, int], config: DetectorConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is kept of one frame: each RoI with its best class, class-agnostic NMS, best first, so
+    that the top K boxes are K different objects.
+
+    boxes (n, C, 4) of each class in pixels of the frame (H0, W0); scores (n, C) of the C classes
+    without background. Returns boxes (m, 4), scores (m,), labels (m,).
+    """
+    from torchvision.ops import nms
+
+    scores, labels = scores.float().max(dim=1)
+    boxes = boxes.float()[torch.arange(len(labels), device=labels.device), labels]
+    h0, w0 = frame_size
+    boxes = torch.stack([boxes[:, 0::2].clamp(0, w0), boxes[:, 1::2].clamp(0, h0)], dim=2).flatten(
+        1
+    )
+    sides = boxes[:, 2:] - boxes[:, :2]
+    kept = (scores > config.score_threshold) & (sides > 1).all(1) & boxes.isfinite().all(1)
+    boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+    best = nms(boxes, scores, config.nms_iou)[: config.boxes_per_frame]
+    return boxes[best], scores[best], labels[best]
+
+
+def build_detector(config: DetectorConfig) -> TrainableDetector:
+    """The network that the configuration names, with its weights.
+
+    Raises:
+        InputError: an unknown name, weights that cannot be had, detectron2 not installed.
+    """
+    return _family(config.name)(config)
+
+
+def _family(name: str) -> Callable[[DetectorConfig], TrainableDetector]:
+    if name.startswith(DETECTRON2):
+        from proposals.detectron2_rcnn import Detectron2RCNN
+
+        return Detectron2RCNN
+    from proposals.torchvision_rcnn import TorchvisionRCNN
+
+    return TorchvisionRCNN
+
+
+def save_detector(network: TrainableDetector, path: Path) -> None:
+    """Writes a checkpoint that rebuilds itself, atomically."""
+    save_atomically(
+        {
+            "format": CHECKPOINT_FORMAT,
+            "version": CHECKPOINT_VERSION,
+            "config": config_to_dict(network.config),
+            "state": {key: value.cpu() for key, value in network.state_dict().items()},
+        },
+        path,
+    )
+
+
+def save_atomically(content: dict[str, Any], path: Path) -> None:
+    """torch.save into a file beside `path`, then a renaming."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    torch.save(content, aside)
+    os.replace(aside, path)
+
+
+def load_network(path: Path | str, device: torch.device | str = "cpu") -> TrainableDetector:
+    """The network of a checkpoint that `save_detector` wrote.
+
+    Raises:
+        InputError: no file, another kind of file, or another version's.
+    """
+    content = read_checkpoint(Path(path))
+    if content.get("format") != CHECKPOINT_FORMAT:
+        raise InputError(f"{path} is no detector checkpoint; tools/train_detector.py writes one")
+    if content["version"] != CHECKPOINT_VERSION:
+        raise InputError(
+            f"{path} has version {content['version']} of the detector checkpoint, this library"
+            f" reads {CHECKPOINT_VERSION}: train it again"
+        )
+    network = build_detector(replace(config_from_dict(content["config"]), weights=""))
+    network.load_state_dict(content["state"])
+    return network.to(device).eval()
+
+
+def load_detector(
+    path: Path | str, device: torch.device | str = "cpu", precision: str = "float32"
+) -> TorchDetector:
+    """The detector of a checkpoint, ready to detect.
+
+    Raises:
+        InputError: as `load_network`, and as `TorchDetector`.
+    """
+    return TorchDetector(load_network(path, device), precision)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A dictionary of tensors and plain values.
+
+    Raises:
+        InputError: no file, or one that holds anything else.
+    """
+    if not path.is_file():
+        raise InputError(f"no weights file at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds here
+        raise InputError(
+            f"{path} is no readable weights file: {str(error).splitlines()[0]}"
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: wanted a dictionary of weights, got {type(content).__name__}")
+    return content
+
+
+def config_to_dict(config: DetectorConfig) -> dict[str, Any]:
+    """Plain values, for a checkpoint and for YAML."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def config_from_dict(values: dict[str, Any]) -> DetectorConfig:
+    """The inverse of `config_to_dict`.
+
+    Raises:
+        InputError: when another version of this library wrote the values.
+    """
+    values = dict(values)
+    finetune = dict(values.pop("finetune"))
+    known = {f.name for f in fields(DetectorConfig)} | {f.name for f in fields(FineTuneConfig)}
+    unknown = (values.keys() | finetune.keys()) - known
+    if unknown:
+        raise InputError(f"the detector's configuration has unknown keys: {sorted(unknown)}")
+    return DetectorConfig(**values, finetune=FineTuneConfig(**finetune))

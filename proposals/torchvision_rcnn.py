@@ -1,0 +1,262 @@
+"""Faster R-CNN of torchvision: the default detector, from the small one to ResNet-101-FPN."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights, ResNet101_Weights, WeightsEnum
+from torchvision.models.detection import (
+    FasterRCNN_ResNet50_FPN_V2_Weights,
+    FasterRCNN_ResNet50_FPN_Weights,
+    fasterrcnn_resnet50_fpn,
+    fasterrcnn_resnet50_fpn_v2,
+)
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import (
+    FasterRCNN,
+    FastRCNNPredictor,
+    TwoMLPHead,
+)
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+
+from proposals.backbones import SmallBackbone
+from proposals.detector import (
+    CHECKPOINT_FORMAT,
+    DetectorConfig,
+    TrainableDetector,
+    rank_boxes,
+    read_checkpoint,
+)
+from proposals.errors import InputError
+
+log = logging.getLogger("proposals")
+
+_COCO = {
+    "resnet50_fpn": FasterRCNN_ResNet50_FPN_Weights.COCO_V1,
+    "resnet50_fpn_v2": FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+}
+_IMAGENET = {
+    "resnet50_fpn": ResNet50_Weights.IMAGENET1K_V1,
+    "resnet50_fpn_v2": ResNet50_Weights.IMAGENET1K_V2,
+    "resnet101_fpn": ResNet101_Weights.IMAGENET1K_V1,
+}
+
+
+class TorchvisionRCNN(TrainableDetector):
+    """A torchvision Faster R-CNN, ranking its boxes across classes."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        """Raises:
+        InputError: an unknown name, no classes, or weights that cannot be had.
+        """
+        super().__init__(config)
+        if config.name not in _BUILDERS:
+            raise InputError(
+                f"detector {config.name!r}: wanted one of {', '.join(_BUILDERS)}, or"
+                " detectron2_ and the name of a file in detectron2's COCO-Detection"
+            )
+        if not config.classes:
+            config.classes = _coco_classes(config)
+        self.rcnn = _BUILDERS[config.name](config, len(config.classes) + 1)
+        _load_weights(self.rcnn, config)
+
+    def freeze(self, trainable: int) -> None:
+        """Lets only the top `trainable` of a ResNet's five stages learn."""
+        body = getattr(self.rcnn.backbone, "body", None)
+        if body is not None:
+            learning = ("layer4", "layer3", "layer2", "layer1", "conv1")[: max(0, trainable)]
+            for name, parameter in body.named_parameters():
+                parameter.requires_grad_(name.startswith((*learning, *(["bn1"] * (trainable > 4)))))
+
+    def losses(
+        self, frames: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Named losses of a batch: frames uint8 (3, H0, W0), boxes (n, 4), labels (n,) int64."""
+        targets = [{"boxes": b, "labels": c + 1} for b, c in zip(boxes, labels, strict=True)]
+        return self.rcnn([frame.float() / 255 for frame in frames], targets)
+
+    def predict(self, frames: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Boxes, scores and labels of each of the frames (B, 3, H0, W0) uint8, best first."""
+        rcnn, size = self.rcnn, tuple(frames.shape[-2:])
+        images, _ = rcnn.transform([frame.float() / 255 for frame in frames])
+        features = rcnn.backbone(images.tensors)
+        if isinstance(features, Tensor):
+            features = {"0": features}
+        rois, _ = rcnn.rpn(images, features)
+        heads = rcnn.roi_heads
+        pooled = heads.box_head(heads.box_roi_pool(features, rois, images.image_sizes))
+        logits, deltas = heads.box_predictor(pooled)
+        boxes = heads.box_coder.decode(deltas.float(), rois)[:, 1:]
+        scores = logits.float().softmax(1)[:, 1:]
+        counts = [len(r) for r in rois]
+        (h0, w0), (h, w) = size, images.image_sizes[0]
+        boxes = boxes * boxes.new_tensor([w0 / w, h0 / h, w0 / w, h0 / h])
+        return [
+            rank_boxes(b, s, size, self.config)
+            for b, s in zip(boxes.split(counts), scores.split(counts), strict=True)
+        ]
+
+
+def _small(config: DetectorConfig, classes: int) -> FasterRCNN:
+    """SmallBackbone with one feature map; frames are normalised inside the backbone."""
+    backbone = SmallBackbone(config.widths, config.strides)
+    stride = 1
+    for s in config.strides:
+        stride *= s
+    channels = backbone.out_channels
+    return FasterRCNN(
+        backbone,
+        rpn_anchor_generator=AnchorGenerator((config.anchors,), (config.ratios,)),
+        box_roi_pool=MultiScaleRoIAlign(["0"], config.pool, sampling_ratio=2),
+        box_head=TwoMLPHead(channels * config.pool**2, config.head),
+        box_predictor=FastRCNNPredictor(config.head, classes),
+        image_mean=[0.0, 0.0, 0.0],
+        image_std=[1.0, 1.0, 1.0],
+        size_divisible=stride,
+        **_shared(config),
+    )
+
+
+def _resnet50(config: DetectorConfig, classes: int) -> FasterRCNN:
+    return fasterrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=classes,
+        trainable_backbone_layers=5,
+        norm_layer=FrozenBatchNorm2d,
+        **_shared(config),
+    )
+
+
+def _resnet50_v2(config: DetectorConfig, classes: int) -> FasterRCNN:
+    return fasterrcnn_resnet50_fpn_v2(
+        weights=None,
+        weights_backbone=None,
+        num_classes=classes,
+        trainable_backbone_layers=5,
+        **_shared(config),
+    )
+
+
+def _resnet101(config: DetectorConfig, classes: int) -> FasterRCNN:
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet101",
+        weights=None,
+        norm_layer=FrozenBatchNorm2d,
+        trainable_layers=5,
+    )
+    return FasterRCNN(backbone, classes, **_shared(config))
+
+
+_BUILDERS = {
+    "small": _small,
+    "resnet50_fpn": _resnet50,
+    "resnet50_fpn_v2": _resnet50_v2,
+    "resnet101_fpn": _resnet101,
+}
+
+
+def _shared(config: DetectorConfig) -> dict[str, int]:
+    return {
+        "min_size": config.min_size,
+        "max_size": config.max_size,
+        "rpn_pre_nms_top_n_train": 4 * config.proposals,
+        "rpn_post_nms_top_n_train": 2 * config.proposals,
+        "rpn_pre_nms_top_n_test": 2 * config.proposals,
+        "rpn_post_nms_top_n_test": config.proposals,
+        "box_batch_size_per_image": config.finetune.rois,
+    }
+
+
+def _coco_classes(config: DetectorConfig) -> tuple[str, ...]:
+    """COCO's class names, for COCO's weights as they are.
+
+    Raises:
+        InputError: when the weights are others.
+    """
+    if config.weights != "coco" or config.name not in _COCO:
+        raise InputError(
+            f"detector {config.name!r} with weights {config.weights!r}: wanted `classes`, the names"
+            " of what it detects"
+        )
+    return tuple(_COCO[config.name].meta["categories"][1:])
+
+
+def _load_weights(rcnn: FasterRCNN, config: DetectorConfig) -> None:
+    name, weights = config.name, config.weights
+    if weights == "coco":
+        _check_published(name, weights, _COCO)
+        _load_detector(rcnn, _downloaded(_COCO[name]), "the COCO weights")
+    elif weights == "imagenet":
+        _check_published(name, weights, _IMAGENET)
+        _load_body(rcnn, _downloaded(_IMAGENET[name]), "the ImageNet weights")
+    elif weights:
+        state = read_checkpoint(Path(weights))
+        if state.get("format") == CHECKPOINT_FORMAT:
+            state = {key.removeprefix("rcnn."): value for key, value in state["state"].items()}
+        load = _load_body if "conv1.weight" in state else _load_detector
+        load(rcnn, state, weights)
+
+
+def _check_published(name: str, weights: str, published: dict[str, WeightsEnum]) -> None:
+    if name not in published:
+        raise InputError(
+            f"torchvision publishes no {weights} weights for {name!r}, only for"
+            f" {', '.join(published)}; give a file, or weights='' to begin at random"
+        )
+
+
+def _downloaded(weights: WeightsEnum) -> dict[str, Tensor]:
+    """Weights from torchvision's cache, or from its site.
+
+    Raises:
+        InputError: not cached and no way to the site; names the file and where it is looked for.
+    """
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise InputError(
+            f"cannot download {weights.url} ({error}); fetch it elsewhere and put it into {folder},"
+            " or give its path as `weights`"
+        ) from None
+
+
+def _load_detector(rcnn: FasterRCNN, state: dict[str, Tensor], source: str) -> None:
+    """A whole detector's weights; the class heads begin anew when the classes are others."""
+    own = rcnn.state_dict()
+    heads = [key for key in own if key.startswith("roi_heads.box_predictor.")]
+    if any(key in state and state[key].shape != own[key].shape for key in heads):
+        log.info("%s are of other classes: the class heads begin anew", source)
+        state = {**state, **{key: own[key] for key in heads}}
+    _load(rcnn, state, source)
+
+
+def _load_body(rcnn: FasterRCNN, state: dict[str, Tensor], source: str) -> None:
+    """A classification network's weights, into the ResNet below the feature pyramid."""
+    body = getattr(rcnn.backbone, "body", None)
+    if body is None:
+        raise InputError(f"{source}: these are a ResNet's weights, the detector's backbone is none")
+    _load(body, {key: v for key, v in state.items() if not key.startswith("fc.")}, source)
+
+
+def _load(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    own = module.state_dict()
+    # frozen norms have no counter of batches
+    state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked") or k in own}
+    wrong = sorted(own.keys() ^ state.keys()) or sorted(
+        key for key in own if own[key].shape != state[key].shape
+    )
+    wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]
+    if wrong:
+        raise InputError(
+            f"{source}: the weights are of another network ({len(wrong)} keys or shapes differ,"
+            f" such as {wrong[0]})"
+        )
+    module.load_state_dict(state, strict=False)

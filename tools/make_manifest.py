@@ -1,0 +1,83 @@
+"""Writes the COCO JSON that detectors are fine-tuned on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from command_line import make_parser, run
+from tqdm import tqdm
+
+from aamn.data.a2d import ACTORS, SPLITS, A2DSentences, read_annotation, read_videoset
+from proposals.errors import InputError
+
+
+def main() -> None:
+    parser = make_parser(
+        "Write a COCO JSON of the annotated frames of one split of A2D Sentences; its images name"
+        " a video and a frame in it, no picture is written.",
+        "python tools/make_manifest.py --data datasets/a2d --split train --out runs/train.json",
+    )
+    parser.add_argument("--data", required=True, metavar="ROOT", help="root of the data set")
+    parser.add_argument("--split", default="train", choices=tuple(SPLITS))
+    options = parser.parse_args()
+    if not options.out:
+        raise InputError("--out: name the JSON file to write")
+    out = Path(options.out)
+    manifest = make_manifest(Path(options.data), options.split, out.resolve().parent)
+    if not manifest["annotations"]:
+        raise InputError(f"{options.data}: the {options.split} split has no annotated frame")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(out.name + ".tmp")
+    aside.write_text(json.dumps(manifest), encoding="utf-8")
+    aside.replace(out)
+    print(f"{out}: {len(manifest['images'])} frames, {len(manifest['annotations'])} boxes")
+
+
+def make_manifest(root: Path, split: str, folder: Path) -> dict[str, Any]:
+    """The split's annotated frames, their videos named relative to `folder`.
+
+    Raises:
+        InputError: a file of the data set is missing or cannot be read.
+    """
+    source = A2DSentences(root, split)
+    rows = read_videoset(root / "Release" / "videoset.csv").values()
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for video in tqdm([row for row in rows if row.split == SPLITS[split]], unit="video"):
+        path = source.video_path(video.video_id).resolve()
+        for file in sorted(source.annotation_path(video.video_id, 0).parent.glob("*.h5")):
+            frame = read_annotation(file)
+            height, width = frame.masks.shape[1:]
+            image = {"id": len(images) + 1, "width": width, "height": height}
+            images.append(
+                {
+                    **image,
+                    "file_name": os.path.relpath(path, folder),
+                    "frame": int(file.stem) - 1,
+                    "video_id": video.video_id,
+                }
+            )
+            for box, label in zip(frame.boxes.tolist(), (frame.ids // 10).tolist(), strict=True):
+                annotations.append(
+                    {"id": len(annotations) + 1, "image_id": image["id"], **_coco(box, label)}
+                )
+    categories = [{"id": n, "name": name} for n, name in enumerate(ACTORS, start=1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _coco(box: list[float], label: int) -> dict[str, Any]:
+    x1, y1, x2, y2 = box
+    width, height = x2 - x1, y2 - y1
+    return {
+        "category_id": label,
+        "bbox": [x1, y1, width, height],
+        "area": width * height,
+        "iscrowd": 0,
+    }
+
+
+if __name__ == "__main__":
+    run(main)
