@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 import torch
 
-from aamn.data.source import Expression, FullTarget, KeyFrame
+from aamn.data.source import Expression, FullTarget, KeyFrame, target_of
 from aamn.structures import Target
 from proposals.errors import InputError
 from proposals.frames import FrameSource, open_frames
@@ -304,12 +304,16 @@ class A2DSentences:
         files = sorted((self._annotations / video_id).glob("*.h5"))
         return {int(file.stem) - 1: read_labels(file) for file in files if file.stem.isdigit()}
 
-    def _classified(self, video_id: str, found: list[Expression]) -> tuple[Expression, ...]:
-        """The expressions with the class of their object in the first frame that shows it."""
+    def _classes(self, video_id: str) -> dict[int, int]:
+        """The class number of every instance in the first frame that shows it."""
         classes: dict[int, int] = {}
         for instances, ids in self._labels[video_id].values():
             for instance, number in zip(instances.tolist(), ids.tolist(), strict=True):
                 classes.setdefault(instance, number)
+        return classes
+
+    def _classified(self, video_id: str, found: list[Expression]) -> tuple[Expression, ...]:
+        classes = self._classes(video_id)
         numbers = [classes.get(expression.instance, 0) for expression in found]
         return tuple(
             replace(expression, actor=number // 10, action=number % 10)
@@ -325,14 +329,7 @@ class A2DSentences:
 
     def _of_actor(self, video_id: str, actor: int) -> int:
         """How many of the video's instances are of this actor class."""
-        return len(
-            {
-                instance
-                for instances, ids in self._labels[video_id].values()
-                for instance, number in zip(instances.tolist(), ids.tolist(), strict=True)
-                if number // 10 == actor
-            }
-        )
+        return sum(number // 10 == actor for number in self._classes(video_id).values())
 
     @cached_property
     def _extended(self) -> dict[tuple[str, int], dict[int, list[float]]]:
@@ -373,9 +370,7 @@ class A2DSentences:
 def _target(annotation: AnnotatedFrame, expression: Expression) -> Target:
     place = annotation.place(expression.instance)
     box, mask = annotation.boxes[place].copy(), annotation.masks[place].copy()
-    return Target(
-        expression.instance, torch.from_numpy(box), torch.from_numpy(mask), expression.kind
-    )
+    return target_of(expression, torch.from_numpy(box), torch.from_numpy(mask))
 
 
 def _full_target(path: Path, instance: int) -> FullTarget | None:

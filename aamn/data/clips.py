@@ -121,7 +121,7 @@ class SampleDataset(Dataset):
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._frames: ByteLimitedCache[FrameSource] = ByteLimitedCache(FRAME_BYTES)
         self._targets: ByteLimitedCache[tuple[Target, ...]] = ByteLimitedCache(TARGET_BYTES)
-        self._logged_late = False
+        self.late_key_frames: set[tuple[str, int]] = set()
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch's augmentation, in running loading processes too."""
@@ -162,15 +162,17 @@ class SampleDataset(Dataset):
         return Sample(clip, proposals, queries, targets)
 
     def _within(self, key_frame: KeyFrame, count: int) -> int:
-        if key_frame.frame >= count and not self._logged_late:
-            self._logged_late = True
-            log.warning(
-                "%s: frame %d is annotated but only %d could be decoded; the last one stands in, "
-                "here and wherever else this happens (tools/verify_dataset.py lists them)",
-                key_frame.video_id,
-                key_frame.frame + 1,
-                count,
-            )
+        """The key frame, or the last decoded one where it lies past the end."""
+        if key_frame.frame >= count:
+            if not self.late_key_frames:
+                log.warning(
+                    "%s: frame %d is annotated but only %d could be decoded; the last one stands "
+                    "in, here and wherever this happens (tools/verify_dataset.py --deep lists all)",
+                    key_frame.video_id,
+                    key_frame.frame + 1,
+                    count,
+                )
+            self.late_key_frames.add((key_frame.video_id, key_frame.frame))
         return min(key_frame.frame, count - 1)
 
 

@@ -128,6 +128,6 @@ def _farneback(config: FlowConfig) -> Estimator:
 def _raft(config: FlowConfig) -> Estimator:
     """RAFT (Teed and Deng, ECCV 2020) from torchvision; `weights` is "small", "large" or a file of
     either's state."""
-    from aamn.data.raft import raft_estimator  # torchvision's models only where they are wanted
+    from aamn.data.raft import RaftEstimator  # loads torch, which DIS does without
 
-    return raft_estimator(config.weights)
+    return RaftEstimator(config.weights)

@@ -49,6 +49,13 @@ class FullTarget:
     masks: Tensor | None
 
 
+def target_of(expression: Expression, box: Tensor, mask: Tensor) -> Target:
+    """The expression's target with its tags."""
+    return Target(
+        expression.instance, box, mask, expression.kind, look_alikes=expression.look_alikes
+    )
+
+
 class VideoTextSource(Protocol):
     """One split of a data set. Sources are picklable and open files when these are asked for."""
 

@@ -1,0 +1,204 @@
+"""Clips: one geometry for frames, flow, boxes and masks, and samples for training."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from aamn.config import AugmentConfig, FlowConfig
+from aamn.data.a2d import A2DSentences
+from aamn.data.cache import ByteLimitedCache
+from aamn.data.clips import SampleDataset, clip_indices, load_clip
+from aamn.data.flow_store import FlowStore, extract_flow
+from aamn.data.words import Vocabulary
+from aamn.structures import Needs
+from proposals.errors import InputError
+from proposals.frames import FrameSource, open_frames
+from proposals.store import ProposalStore
+
+OFFSETS = (-2, -1, 0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "offsets", "count", "wanted"),
+    [
+        (5, OFFSETS, 12, [3, 4, 5, 6, 7]),
+        (0, OFFSETS, 12, [0, 0, 0, 1, 2]),
+        (11, OFFSETS, 12, [9, 10, 11, 11, 11]),
+        (1, (-4, 0, 4), 3, [0, 1, 2]),
+        (7, (0,), 8, [7]),
+    ],
+)
+def test_windows_are_clamped(key: int, offsets: tuple, count: int, wanted: list[int]) -> None:
+    assert clip_indices(key, offsets, count).tolist() == wanted
+
+
+class Pictures(FrameSource):
+    """Frames in memory."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self.path, self.size, self.fps = Path("memory"), frames.shape[1:3], 25.0
+        self.announced, self.frames = len(frames), frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def _frame(self, index: int) -> np.ndarray | None:
+        return self.frames[index] if index < len(self.frames) else None
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_clip_is_scaled_as_a_whole_and_padded_with_zeros() -> None:
+    frames = np.full((3, 60, 80, 3), 51, np.uint8)
+    frames[:, 20:40, 40:60] = (255, 0, 102)
+    needs = Needs((-1, 0, 1), (40, 40), flow=True, proposals=0)
+    clip = load_clip("v", Pictures(frames), 1, needs)
+    assert clip.geometry.content_size == (30, 40)
+    assert clip.rgb.shape == (3, 3, 40, 40) and clip.rgb.dtype == torch.float32
+    assert not clip.rgb[..., 30:, :].any() and not clip.flow[..., 30:, :].any()
+    assert torch.allclose(clip.rgb[1, :, 15, 25], torch.tensor([1.0, 0.0, 0.4]))
+    assert torch.allclose(clip.rgb[1, :, 5, 5], torch.tensor(0.2))
+    box = clip.geometry.to_network(torch.tensor([40.0, 20, 60, 40]))
+    x1, y1, x2, y2 = box.int().tolist()
+    assert (clip.rgb[1, 0, y1:y2, x1:x2] == 1).all()
+    assert (clip.rgb[1, 0] == 1).sum() == (x2 - x1) * (y2 - y1)
+
+
+def test_flow_from_the_file_and_on_the_fly_agree(a2d_root: Path, tmp_path: Path) -> None:
+    source = A2DSentences(a2d_root)
+    config = FlowConfig(longest_side=0)
+    extract_flow({"--first": source.video_path("--first")}, tmp_path / "f.h5", config, 0)
+    store = FlowStore.read(tmp_path / "f.h5")
+    frames = source.frames("--first")
+    for network, limit in ((64, 2e-3), (128, 1.0)):
+        needs = Needs(OFFSETS, (network, network), flow=True, proposals=0)
+        cached = load_clip("--first", frames, 5, needs, store).flow
+        computed = load_clip("--first", frames, 5, needs, flow_config=config).flow
+        moving = computed.abs().amax()
+        assert moving > network / 64  # the square moves 2 of the video's 64 columns a frame
+        assert (cached - computed).abs().median() < limit
+    assert load_clip("--first", frames, 5, Needs((0,), (32, 32), False, 0), store).flow is None
+
+
+@pytest.fixture
+def store(a2d_root: Path, tmp_path: Path) -> ProposalStore:
+    """Frame n of each video has n mod 3 + 1 boxes, whose left edges are n, n + 1, ..."""
+    with ProposalStore.write(tmp_path / "proposals.h5", "test") as writer:
+        for video_id, count in (("--first", 12), ("sec_ond", 8), ("third-3", 10)):
+            kept = [n % 3 + 1 for n in range(count)]
+            boxes = [
+                np.array([[n + i, 2, n + i + 9, 12] for i in range(k)]) for n, k in enumerate(kept)
+            ]
+            scores = [np.linspace(0.9, 0.5, k) for k in kept]
+            writer.add(video_id, boxes, scores, [np.ones(k, int) for k in kept], (48, 64))
+    return ProposalStore.read(tmp_path / "proposals.h5")
+
+
+def dataset(root: Path, store: ProposalStore, **options) -> SampleDataset:
+    source = A2DSentences(root)
+    needs = Needs(OFFSETS, (64, 64), flow=True, proposals=2)
+    return SampleDataset(source, needs, Vocabulary.build(source.texts()), store, **options)
+
+
+def test_a_sample_holds_all_sentences_of_its_key_frame(
+    a2d_root: Path, store: ProposalStore
+) -> None:
+    data = dataset(a2d_root, store)
+    assert len(data) == 4
+    sample = data[0]  # frame 2 of --first
+    assert sample.clip.frame_indices.tolist() == [0, 1, 2, 3, 4]
+    assert [query.text for query in sample.queries] == [
+        "man on the left walking",
+        "dog on the right",
+    ]
+    assert [target.instance for target in sample.targets] == [0, 1]
+    assert sample.proposals.valid.tolist() == [[1, 0], [1, 1], [1, 1], [1, 0], [1, 1]]
+    assert sample.proposals.boxes[1].tolist() == [[1, 2, 10, 12], [2, 2, 11, 12]]
+    assert not sample.proposals.boxes[0, 1].any()
+    with open_frames(a2d_root / "Release" / "clips320H" / "--first.mp4") as frames:
+        wanted = torch.from_numpy(frames.read([2])[0]).permute(2, 0, 1) / 255
+    assert torch.allclose(sample.clip.rgb[2, :, :48], wanted)
+
+
+def test_workers_load_the_same_samples(a2d_root: Path, store: ProposalStore) -> None:
+    data = dataset(a2d_root, store, augment=AugmentConfig(0.5, 0.3, 0.3), seed=3)
+    data.set_epoch(1)
+    alone = [data[i] for i in range(4)]
+    loader = DataLoader(data, batch_size=None, num_workers=2, collate_fn=list)
+    loader = DataLoader(data, batch_size=2, num_workers=2, collate_fn=list)
+    loaded = [sample for batch in loader for sample in batch]
+    for one, two in zip(alone, loaded, strict=True):
+        assert torch.equal(one.clip.rgb, two.clip.rgb)
+        assert torch.equal(one.clip.flow, two.clip.flow)
+        assert torch.equal(one.proposals.boxes, two.proposals.boxes)
+        assert [q.text for q in one.queries] == [q.text for q in two.queries]
+
+
+def test_augmentation_is_fixed_by_seed_epoch_and_index(
+    a2d_root: Path, store: ProposalStore
+) -> None:
+    augment = AugmentConfig(flip=0.5, colour=0.4, scale=0.4)
+
+    def pictures(seed: int, epoch: int) -> torch.Tensor:
+        data = pickle.loads(pickle.dumps(dataset(a2d_root, store, augment=augment, seed=seed)))
+        data.set_epoch(epoch)
+        return torch.stack([data[i].clip.rgb for i in (3, 0, 1, 2)])
+
+    assert torch.equal(pictures(0, 0), pictures(0, 0))
+    assert not torch.equal(pictures(0, 0), pictures(0, 1))
+    assert not torch.equal(pictures(0, 0), pictures(1, 0))
+
+
+def test_a_key_frame_past_the_end_is_clamped_and_logged_once(
+    a2d_root: Path, store: ProposalStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = a2d_root / "text_annotations" / "a2d_annotation_with_instances" / "--first"
+    (folder / "00009.h5").rename(folder / "00099.h5")
+    (folder / "00003.h5").rename(folder / "00098.h5")
+    data = dataset(a2d_root, store)
+    with caplog.at_level(logging.WARNING, "aamn"):
+        indices = [data[i].clip.frame_indices.tolist() for i in (0, 1, 0)]
+    assert indices == [[9, 10, 11, 11, 11]] * 3
+    assert len([r for r in caplog.records if "could be decoded" in r.message]) == 1
+    assert data.late_key_frames == {("--first", 97), ("--first", 98)}
+
+
+def test_a_missing_store_and_a_foreign_size_are_refused(
+    a2d_root: Path, store: ProposalStore
+) -> None:
+    with pytest.raises(InputError, match=r"data\.proposals names no file"):
+        dataset(a2d_root, None)
+    with pytest.raises(InputError, match=r"augment\.flip: wanted 0 to 1"):
+        dataset(a2d_root, store, augment=AugmentConfig(flip=2))
+    source = A2DSentences(a2d_root)
+    other = source.video_path("sec_ond")
+    data = dataset(a2d_root, store)
+    writer = cv2.VideoWriter(str(other), cv2.VideoWriter_fourcc(*"mp4v"), 10, (32, 32))
+    for _ in range(8):
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+    writer.release()
+    with pytest.raises(InputError, match="frames are 32x32 but the mask of frame 1 is 64x48"):
+        data[2]
+
+
+def test_the_cache_keeps_to_its_limit() -> None:
+    cache: ByteLimitedCache[str] = ByteLimitedCache(limit=5)
+    made = []
+
+    def get(key: str) -> str:
+        return cache.get(key, lambda: made.append(key) or key, len)
+
+    for key in ("aa", "bb", "aa", "cc", "aa", "bb", "long one", "bb"):
+        assert get(key) == key
+    assert made == ["aa", "bb", "cc", "bb", "long one", "bb"]
+    assert len(cache) == 1 and cache.used == 2
+    assert len(pickle.loads(pickle.dumps(cache))) == 0
