@@ -15,7 +15,7 @@ import numpy as np
 from aamn.data.synthetic.motions import Track
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Actor:
     """An actor of a scene; `instance` is its id in the annotation, `name` one of A2D's actors,
     `size` the unit of its shape in pixels."""
@@ -77,7 +77,7 @@ def paint(name: str, colour: tuple[int, int, int]) -> tuple[int, int, int]:
         return _FIXED_PAINTS[name]
     rgb = np.asarray(colour, float)
     if name == "dark":
-        rgb = rgb * 0.72 + (18 if rgb.max() < 60 else 0)
+        rgb = rgb * 0.78 + (18 if rgb.max() < 60 else 0)
     elif name == "light":
         rgb = rgb + (255 - rgb) * 0.22
     return tuple(int(v) for v in rgb)

@@ -21,15 +21,21 @@ from aamn.config import to_dict
 from aamn.data.synthetic.config import SyntheticConfig
 from aamn.data.synthetic.labels import label
 from aamn.data.synthetic.preview import contact_sheet
-from aamn.data.synthetic.rendering import Rendering
 from aamn.data.synthetic.scenes import Scene, plan_scene, render_scene
-from aamn.data.synthetic.sentences import KINDS, Sentence
+from aamn.data.synthetic.sentences import KINDS
 from proposals.errors import InputError
 
 # Raised whenever the same configuration would give other files.
 VERSION = 1
 
 _PREVIEWED = 8
+
+# The columns that each list of the sentences has behind video_id, instance_id and query.
+_SENTENCE_FILES = {
+    "a2d_annotation.txt": (),
+    "expression_kinds.csv": ("kind",),
+    "look_alikes.csv": ("look_alikes",),
+}
 
 
 class Entry(NamedTuple):
@@ -112,6 +118,11 @@ def _write_h5(path: Path, arrays: dict[str, np.ndarray]) -> None:
     _replace(path, write)
 
 
+def _write_image(path: Path, image: np.ndarray) -> None:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _replace(path, lambda partial: cv2.imwrite(str(partial), bgr))
+
+
 def box_of(mask: np.ndarray) -> np.ndarray:
     """The box (4,) float32 of a mask (H, W), right and bottom edge exclusive; zeros if empty."""
     ys, xs = np.nonzero(mask)
@@ -150,7 +161,7 @@ def _full_video(scene: Scene, masks: np.ndarray) -> dict[str, np.ndarray]:
 
 def _write_video(root: Path, config: SyntheticConfig, entry: Entry) -> None:
     scene = plan_scene(config, *entry)
-    rendering: Rendering = render_scene(scene, config.noise)
+    rendering = render_scene(scene, config.noise)
     layout = _Layout(root)
     _write_clip(layout.clip(scene.video_id), rendering.frames, config)
     if entry.split == "missed":
@@ -158,7 +169,6 @@ def _write_video(root: Path, config: SyntheticConfig, entry: Entry) -> None:
     for frame in scene.annotated:
         annotation = _frame_annotation(scene, rendering.masks[:, frame])
         _write_h5(layout.frame(scene.video_id, frame), annotation)
-    # Last, because its presence says that the video is finished.
     _write_h5(layout.full_video(scene.video_id), _full_video(scene, rendering.masks))
 
 
@@ -167,9 +177,13 @@ def _write_job(job: tuple[Path, SyntheticConfig, Entry]) -> None:
     _write_video(*job)
 
 
-def _finished(layout: _Layout, entry: Entry, video: str) -> bool:
-    path = layout.clip(video) if entry.split == "missed" else layout.full_video(video)
-    return path.exists()
+def _finished(layout: _Layout, entry: Entry, scene: Scene) -> bool:
+    """Whether all files of the video are there; each of them came into being complete."""
+    files = [layout.clip(scene.video_id)]
+    if entry.split != "missed":
+        files += [layout.frame(scene.video_id, frame) for frame in scene.annotated]
+        files.append(layout.full_video(scene.video_id))
+    return all(file.exists() for file in files)
 
 
 def _claim(root: Path, config: SyntheticConfig) -> None:
@@ -183,12 +197,11 @@ def _claim(root: Path, config: SyntheticConfig) -> None:
         return
     try:
         theirs = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = set(theirs["config"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{note} cannot be read: delete the folder or name a new one") from None
     if theirs != mine:
-        changed = sorted(
-            key for key, value in mine["config"].items() if theirs["config"].get(key) != value
-        )
+        changed = sorted({key for key, _ in set(mine["config"].items()) ^ before})
         what = ", ".join(changed) or "the program's version"
         raise InputError(
             f"{root} holds a corpus of another configuration ({what} changed): delete the folder "
@@ -244,22 +257,18 @@ def _write_lists(root: Path, config: SyntheticConfig, scenes: dict[Entry, Scene]
     _write_text(root / "Release" / "videoset.csv", rows)
     missed = [scene.video_id for entry, scene in ordered if entry.split == "missed"]
     _write_text(layout.text / "a2d_missed_videos.txt", missed, end="")
-    spoken: list[tuple[str, Sentence]] = [
+    spoken = [
         (scene.video_id, sentence)
         for entry, scene in ordered
         if entry.split != "missed"
         for sentence in scene.sentences
     ]
-    tables: dict[str, Callable[[Sentence], str]] = {
-        "a2d_annotation.txt": lambda s: "",
-        "expression_kinds.csv": lambda s: f",{s.kind}",
-        "look_alikes.csv": lambda s: f",{s.look_alikes}",
-    }
-    columns = {"expression_kinds.csv": ",kind", "look_alikes.csv": ",look_alikes"}
-    for name, more in tables.items():
-        lines = [f"{video},{s.instance},{s.text}{more(s)}" for video, s in spoken]
-        header = f"video_id,instance_id,query{columns.get(name, '')}"
-        _write_text(layout.text / name, [header, *lines])
+    for name, extra in _SENTENCE_FILES.items():
+        lines = [",".join(("video_id", "instance_id", "query", *extra))]
+        for video, sentence in spoken:
+            more = (getattr(sentence, column) for column in extra)
+            lines.append(",".join(map(str, (video, sentence.instance, sentence.text, *more))))
+        _write_text(layout.text / name, lines)
 
 
 def write_corpus(root: Path, config: SyntheticConfig, workers: int) -> CorpusSummary:
@@ -273,13 +282,14 @@ def write_corpus(root: Path, config: SyntheticConfig, workers: int) -> CorpusSum
     _claim(root, config)
     layout = _Layout(root)
     scenes = {entry: plan_scene(config, *entry) for entry in _entries(config)}
-    todo = [e for e, scene in scenes.items() if not _finished(layout, e, scene.video_id)]
+    todo = [e for e, scene in scenes.items() if not _finished(layout, e, scene)]
     _run([(root, config, entry) for entry in todo], workers)
     _write_lists(root, config, scenes)
-    shown = [scenes[e] for e in sorted(scenes) if e.split != "missed"][:_PREVIEWED]
-    if shown:
-        _replace_image(root / "preview.png", contact_sheet(shown, config.noise))
     told = {entry: scene for entry, scene in scenes.items() if entry.split != "missed"}
+    preview = root / "preview.png"
+    if told and (todo or not preview.exists()):
+        shown = [told[entry] for entry in sorted(told)[:_PREVIEWED]]
+        _write_image(preview, contact_sheet(shown, config.noise))
     kinds = Counter(s.kind for scene in told.values() for s in scene.sentences)
     return CorpusSummary(
         config.train_videos,
@@ -288,8 +298,3 @@ def write_corpus(root: Path, config: SyntheticConfig, workers: int) -> CorpusSum
         sum(len(scene.annotated) for scene in told.values()),
         len(todo),
     )
-
-
-def _replace_image(path: Path, image: np.ndarray) -> None:
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _replace(path, lambda partial: cv2.imwrite(str(partial), bgr))

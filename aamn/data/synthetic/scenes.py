@@ -31,7 +31,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 # The least share of an actor that shows in an annotated frame; less is allowed to one that is
 # just coming in.
-_LEAST_VISIBLE = 0.6
+_LEAST_VISIBLE = 0.7
 _LEAST_VISIBLE_LATE = 0.3
 
 # Bounds of the centre (left, top, right, bottom) as shares of the picture.
