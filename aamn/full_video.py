@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from aamn.config import FlowConfig
 from aamn.data.clips import load_clip, load_proposals
@@ -101,10 +100,3 @@ def segment_video(
         yield Answer(
             window.start, window.stop, tuple(_cut(track, window, needs) for track in tracks)
         )
-
-
-def word_weights(answers: Sequence[MaskTrack]) -> tuple[Tensor, Tensor] | None:
-    """Word attention (L,) of the actor and the action module for one sentence: the same in every
-    clip, since it does not depend on the video; None for a system without it."""
-    scores = answers[0].scores if answers else None
-    return (scores.actor_attention, scores.action_attention) if scores else None

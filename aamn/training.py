@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from aamn.checkpoint import read_checkpoint, save_checkpoint
 from aamn.config import Config, OptimiserConfig, to_dict
 from aamn.data.words import Vocabulary
 from aamn.models.segmenter import Segmenter
+from aamn.structures import Sample
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
@@ -96,6 +97,25 @@ def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Op
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
     raise InputError(f"train.optimiser.name: 'sgd' or 'adamw', got {config.name!r}")
+
+
+class _Batch:
+    """Samples in a wrapper that Fabric and DDP hand through as it is; they would try to convert
+    every field of a dataclass."""
+
+    def __init__(self, samples: list[Sample]) -> None:
+        self.samples = samples
+
+
+class _Door(nn.Module):
+    """The module whose forward DDP and autocast wrap."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, batch: _Batch) -> dict[str, torch.Tensor]:
+        return self.segmenter(batch.samples)
 
 
 @dataclass(frozen=True)
@@ -227,7 +247,7 @@ def train(
         (out / "config.yaml").write_text(yaml.safe_dump(to_dict(config)), encoding="utf-8")
     end = settings.optimiser.iterations
     stop = min(end, start + stop_after) if stop_after else end
-    model, optimiser = fabric.setup(segmenter, optimiser)
+    model, optimiser = fabric.setup(_Door(segmenter), optimiser)
     loader = _loader(config, dataset, start, stop, fabric)
     journal = _Journal(out / "log.jsonl", fabric, start)
     totals = {"count/sentences": 0.0, "count/unmatched": 0.0}
@@ -240,9 +260,9 @@ def train(
         unit="it",
         disable=not fabric.is_global_zero,
     )
-    for iteration, samples in enumerate(bar, start + 1):
+    for iteration, batch in enumerate(bar, start + 1):
         rate = learning_rate(settings.optimiser, iteration - 1)
-        losses = _step(fabric, model, optimiser, samples, rate, config, iteration)
+        losses = _step(fabric, model, optimiser, batch, rate, config, iteration)
         journal.add(losses)
         for name in totals:
             totals[name] += float(losses.get(name, 0.0))
@@ -278,7 +298,7 @@ def _step(
     fabric: Fabric,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    samples: Sequence[Any],
+    batch: _Batch,
     rate: float,
     config: Config,
     iteration: int,
@@ -288,7 +308,7 @@ def _step(
     model.train()
     for group in optimiser.param_groups:
         group["lr"] = rate
-    losses = model(samples)
+    losses = model(batch)
     if not torch.isfinite(losses["total"]):
         raise InputError(
             f"the loss is {float(losses['total'])} at iteration {iteration}; lower "
@@ -316,6 +336,6 @@ def _loader(config: Config, dataset: Dataset, start: int, stop: int, fabric: Fab
         dataset,
         batch_sampler=sampler,
         num_workers=config.data.workers,
-        collate_fn=list,
+        collate_fn=_Batch,
         prefetch_factor=4 if config.data.workers else None,
     )

@@ -106,9 +106,13 @@ class AAMN(Segmenter):
         )
         kinds = {"rgb": Stream, "flow": FlowStream}
         names = config.streams.split("+")
-        self.streams = nn.ModuleDict({name: kinds[name](config.backbone) for name in names})
         # Table IV: where a stream is absent, the other one's features take its place.
         self.source = {name: name if name in names else names[0] for name in kinds}
+        wanted = {self.source[name] for name in _matched_streams(config)}
+        self.described = [name for name in names if name in wanted]
+        self.streams = nn.ModuleDict(
+            {name: kinds[name](config.backbone, name in wanted) for name in names}
+        )
         self.tube_layers = nn.ModuleDict(
             {
                 name: nn.Sequential(
@@ -116,7 +120,7 @@ class AAMN(Segmenter):
                     nn.Linear(config.backbone.fc, config.tube_channels),
                     nn.ReLU(inplace=True),
                 )
-                for name in names
+                for name in self.described
             }
         )
         self.aggregate = AGGREGATIONS[config.aggregation]
@@ -132,7 +136,7 @@ class AAMN(Segmenter):
         """Streams, tubes, tube embeddings of B clips."""
         batch = self._batch(clips, proposals)
         maps = {name: stream(batch.images[name]) for name, stream in self.streams.items()}
-        features = {name: self._region_features(name, maps[name], batch) for name in maps}
+        features = {name: self._region_features(name, maps[name], batch) for name in self.described}
         boxes = {name: value[:, :, 1:] for name, value in features.items()}
         link = torch.cat([boxes[name] for name in self.config.link_features.split("+")], -1)
         tubes = link_tubes(
@@ -182,14 +186,18 @@ class AAMN(Segmenter):
             own = gather_members(values[:, :, 1:], tubes.members)  # (B, K, T, C_v)
             aggregated = self.aggregate(own, tubes.linked, key)
             described[name] = self.tube_layers[name](aggregated)
-        appearance = self.source["rgb"]
+        appearance = self.source["rgb"] if self.source["rgb"] in features else self.described[0]
         frames = features[appearance][:, :, 0]  # (B, T, C_v)
         everywhere = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         whole = self.tube_layers[appearance](self.aggregate(frames, everywhere, key))
         height, width = batch.sizes[:, :1], batch.sizes[:, 1:]
         boxes = batch.boxes[:, key]
         return TubeFeatures(
-            streams={name: described[source] for name, source in self.source.items()},
+            streams={
+                name: described[source]
+                for name, source in self.source.items()
+                if source in described
+            },
             whole=whole,
             location=location_features(boxes, width, height).to(whole.dtype),
             boxes=boxes,
@@ -200,8 +208,8 @@ class AAMN(Segmenter):
         """The contextual LSTM's attention, for people to look at."""
         if self.training or "action" not in self.parts:
             return None, None
-        found = self.parts["action"].represent(described)
-        return found.attention, found.members
+        context = self.parts["action"].represent(described).context
+        return (context.attention, context.members) if context else (None, None)
 
     # The sentence's side
 
@@ -422,6 +430,18 @@ def _ends(parts: nn.ModuleDict) -> tuple[str, str]:
     """The names whose word attention stands for the actor's and for the action's."""
     names = list(parts)
     return names[0], names[-1]
+
+
+def _matched_streams(config: AAMNConfig) -> set[str]:
+    """The streams whose region features something is computed from."""
+    wanted = config.link_features
+    if config.matching == "joint":
+        return {"rgb", "flow"}
+    if config.actor.enabled:
+        wanted += "+" + config.actor.features
+    if config.action.enabled:
+        wanted += "+" + config.action.features
+    return set(wanted.split("+"))
 
 
 def _modules(config: AAMNConfig, words: int) -> dict[str, nn.Module]:

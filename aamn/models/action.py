@@ -71,6 +71,17 @@ class MeanReadout(nn.Module):
         return torch.einsum("bks,bksc->bkc", attention.to(states.dtype), states), attention
 
 
+@dataclass(frozen=True)
+class Context:
+    """What surrounds each tube: vectors (B, K, C_c), how much each of the contextual LSTM's inputs
+    contributes to them, attention (B, K, S), and which tube each input is, members (B, K, S), -1
+    for the whole clip."""
+
+    vectors: Tensor
+    attention: Tensor
+    members: Tensor
+
+
 class ContextualLSTM(nn.Module):
     """Relates each tube to the others; all sequences of all clips run as one LSTM call."""
 
@@ -80,12 +91,13 @@ class ContextualLSTM(nn.Module):
         self.readout = readout
         self.channels = hidden
 
-    def forward(self, sequence: ContextSequence) -> tuple[Tensor, Tensor]:
-        """Context vectors (B, K, C_c) and how much each input contributes (B, K, S)."""
+    def forward(self, tubes: TubeFeatures) -> Context:
+        sequence = context_sequence(tubes)
         b, k, s, c = sequence.features.shape
         # Missing tubes are last in reading order, so they cannot disturb earlier states.
         states, _ = self.lstm(sequence.features.reshape(b * k, s, c))
-        return self.readout(states.view(b, k, s, -1), sequence.mask)
+        vectors, attention = self.readout(states.view(b, k, s, -1), sequence.mask)
+        return Context(vectors, attention, sequence.members)
 
 
 class NoContext(nn.Module):
@@ -93,9 +105,8 @@ class NoContext(nn.Module):
 
     channels = 0
 
-    def forward(self, sequence: ContextSequence) -> tuple[Tensor, None]:
-        b, k, _, _ = sequence.features.shape
-        return sequence.features.new_zeros(b, k, 0), None
+    def forward(self, tubes: TubeFeatures) -> None:
+        return None
 
 
 class GatedFusion(nn.Module):
@@ -135,7 +146,7 @@ class AppearanceOnly(nn.Module):
         self.appearance = nn.Linear(appearance, width)
         self.channels = width
 
-    def forward(self, appearance: Tensor, motion: Tensor) -> Tensor:
+    def forward(self, appearance: Tensor, motion: Tensor | None) -> Tensor:
         return self.appearance(appearance)
 
 
@@ -147,7 +158,7 @@ class MotionOnly(nn.Module):
         self.motion = nn.Linear(motion, width)
         self.channels = width
 
-    def forward(self, appearance: Tensor, motion: Tensor) -> Tensor:
+    def forward(self, appearance: Tensor | None, motion: Tensor) -> Tensor:
         return self.motion(motion)
 
 
@@ -162,11 +173,10 @@ FUSIONS = {
 
 @dataclass(frozen=True)
 class ActionRepresentation:
-    """v_k^action (B, K, C) and the contextual LSTM's attention (B, K, S), None without it."""
+    """v_k^action (B, K, C) and the context in it, None without the contextual LSTM."""
 
     features: Tensor
-    attention: Tensor | None
-    members: Tensor
+    context: Context | None
 
 
 class ActionModule(nn.Module):
@@ -191,11 +201,12 @@ class ActionModule(nn.Module):
 
     def represent(self, tubes: TubeFeatures) -> ActionRepresentation:
         """v_k^action (8) of all tubes."""
-        sequence = context_sequence(tubes)
-        context, attention = self.context(sequence)
-        appearance = torch.cat([tubes.streams["rgb"], context], -1)
-        fused = self.fusion(appearance, tubes.streams["flow"])
-        return ActionRepresentation(fused, attention, sequence.members)
+        context = self.context(tubes)
+        appearance = tubes.streams.get("rgb")
+        if context is not None:
+            appearance = torch.cat([appearance, context.vectors], -1)
+        fused = self.fusion(appearance, tubes.streams.get("flow"))
+        return ActionRepresentation(fused, context)
 
     def forward(self, tubes: TubeFeatures) -> Tensor:
         """The tube side of the action score: (B, K, D)."""

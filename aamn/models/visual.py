@@ -111,26 +111,31 @@ def _resnet(config: BackboneConfig) -> Backbone:
 BACKBONES = {"small": _small, "vgg16": _vgg16, "resnet50": _resnet, "resnet101": _resnet}
 
 
+def _fully_connected(config: BackboneConfig, channels: int) -> nn.Sequential:
+    """FC6 and FC7."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(channels * ROI_SIZE**2, config.fc),
+        nn.ReLU(inplace=True),
+        nn.Dropout(config.dropout),
+        nn.Linear(config.fc, config.fc),
+        nn.ReLU(inplace=True),
+    )
+
+
 class Stream(nn.Module):
-    """One of the two CNNs: maps of frames, features of regions.
+    """One of the two CNNs: maps of frames, and features of regions unless only maps are wanted.
 
     `features` gives v_k^n (or f_k^n) (R, C_v) from RoIAlign 7x7, FC6 and FC7; `grids` gives the
     mask head's input. Regions are rows (image, x1, y1, x2, y2) in network pixels.
     """
 
-    def __init__(self, config: BackboneConfig) -> None:
+    def __init__(self, config: BackboneConfig, described: bool = True) -> None:
         super().__init__()
         if config.name not in BACKBONES:
             raise InputError(f"backbone.name: one of {sorted(BACKBONES)}, got {config.name!r}")
         self.backbone = BACKBONES[config.name](config)
-        self.head = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(self.backbone.channels * ROI_SIZE**2, config.fc),
-            nn.ReLU(inplace=True),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.fc, config.fc),
-            nn.ReLU(inplace=True),
-        )
+        self.head = _fully_connected(config, self.backbone.channels) if described else None
         for stage in list(self.backbone.stages)[: config.frozen_stages]:
             stage.requires_grad_(False)
 
@@ -156,8 +161,8 @@ class FlowStream(Stream):
     """The stream of flow frames: (x, y) in network pixels become (x, y, magnitude), brought to the
     range of an image, so that weights learned on images can start it."""
 
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: BackboneConfig, described: bool = True) -> None:
+        super().__init__(config, described)
         self.register_buffer("pixels", torch.tensor(config.flow_range))
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -238,9 +243,13 @@ def load_backbone(stream: Stream, name: str, weights: str) -> None:
             )
         own[ours] = found
     stream.backbone.load_state_dict(own)
-    for layer, theirs in ((1, "classifier.0"), (4, "classifier.3")):
+    if name == "vgg16" and stream.head is not None:
+        _load_fully_connected(stream.head, source)
+
+
+def _load_fully_connected(head: nn.Sequential, source: dict[str, Tensor]) -> None:
+    """VGG-16's own FC6 and FC7, where the file has them at our sizes."""
+    for layer, theirs in ((head[1], "classifier.0"), (head[4], "classifier.3")):
         found = source.get(f"{theirs}.weight")
-        if name == "vgg16" and found is not None:
-            linear = stream.head[layer]
-            if found.shape == linear.weight.shape:
-                linear.load_state_dict({"weight": found, "bias": source[f"{theirs}.bias"]})
+        if found is not None and found.shape == layer.weight.shape:
+            layer.load_state_dict({"weight": found, "bias": source[f"{theirs}.bias"]})

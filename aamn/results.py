@@ -1,0 +1,144 @@
+"""What a full-video run leaves behind: for each sentence a folder with masks, a film, pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aamn.full_video import Answer
+from aamn.structures import MaskTrack, Query
+from aamn.visualize import (
+    COLOURS,
+    Film,
+    caption,
+    contact_sheet,
+    overlay,
+    word_attention,
+    write_picture,
+)
+from proposals.frames import FrameSource
+
+SHEET_PICTURES = 8
+
+
+def folder_name(place: int, text: str) -> str:
+    """A folder's name for a sentence: its number and its words, safe on every file system."""
+    words = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    return f"{place:02d}_{words[:60].strip('_')}"
+
+
+@dataclass
+class _Sentence:
+    """What is collected for one sentence while the video goes by."""
+
+    query: Query
+    folder: Path
+    colour: tuple[int, int, int]
+    film: Film
+    clips: list[dict[str, Any]] = field(default_factory=list)
+    sheet: list[np.ndarray] = field(default_factory=list)
+    first: MaskTrack | None = None
+
+
+def write_results(
+    out: Path,
+    video_id: str,
+    frames: FrameSource,
+    queries: Sequence[Query],
+    answers: Iterable[Answer],
+) -> list[Path]:
+    """Consumes the answers and writes, for each sentence, `masks/00000.png` ... (0 and 255, the
+    video's size), `overlay.mp4`, `attention.png`, `sheet.png` and `result.json`.
+
+    Memory holds one clip at a time. Returns the sentences' folders.
+
+    Raises:
+        InputError: the video cannot be decoded any further, or a film cannot be written.
+    """
+    shown = set(
+        np.linspace(0, len(frames) - 1, min(SHEET_PICTURES, len(frames)), dtype=int).tolist()
+    )
+    size = frames.size
+    with ExitStack() as stack:
+        sentences = []
+        for place, query in enumerate(queries):
+            folder = out / folder_name(place, query.text)
+            film = stack.enter_context(
+                Film(folder / "overlay.mp4", frames.fps, (size[0] + 18, size[1]))
+            )
+            colour = COLOURS[place % len(COLOURS)]
+            sentences.append(_Sentence(query, folder, colour, film))
+        for answer in answers:
+            pictures = frames.read(range(answer.start, answer.stop))
+            for sentence, track in zip(sentences, answer.tracks, strict=True):
+                _add(sentence, answer, track, pictures, shown)
+    for sentence in sentences:
+        _finish(sentence, video_id, size)
+    return [sentence.folder for sentence in sentences]
+
+
+def _add(
+    sentence: _Sentence, answer: Answer, track: MaskTrack, pictures: np.ndarray, shown: set[int]
+) -> None:
+    """Writes one clip's masks and film frames of one sentence."""
+    sentence.first = sentence.first or track
+    masks = track.masks.numpy()
+    for step, frame in enumerate(range(answer.start, answer.stop)):
+        write_picture(
+            sentence.folder / "masks" / f"{frame:05d}.png", masks[step].astype(np.uint8) * 255
+        )
+        picture = overlay(pictures[step], masks[step], sentence.colour, track.boxes[step].tolist())
+        picture = caption(picture, sentence.query.text)
+        sentence.film.add(picture[:, : pictures.shape[2]])
+        if frame in shown:
+            sentence.sheet.append(picture)
+    entry: dict[str, Any] = {
+        "frames": [answer.start, answer.stop],
+        "tube": track.tube,
+        "score": _finite(track.score),
+        "boxes": [[round(v, 2) for v in box] for box in track.boxes.tolist()],
+    }
+    if track.scores is not None:
+        for name in ("total", "actor", "action"):
+            entry[f"{name}_scores"] = [_finite(v) for v in getattr(track.scores, name).tolist()]
+    sentence.clips.append(entry)
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: a tube that does not exist has no score."""
+    return round(value, 6) if np.isfinite(value) else None
+
+
+def _finish(sentence: _Sentence, video_id: str, size: tuple[int, int]) -> None:
+    """The pictures and the record that need the whole video."""
+    scores = sentence.first.scores if sentence.first else None
+    words = {}
+    if scores is not None:
+        picture = word_attention(
+            sentence.query.tokens, scores.actor_attention, scores.action_attention
+        )
+        write_picture(sentence.folder / "attention.png", picture)
+        words = {
+            "actor_attention": [round(v, 6) for v in scores.actor_attention.tolist()],
+            "action_attention": [round(v, 6) for v in scores.action_attention.tolist()],
+        }
+    write_picture(sentence.folder / "sheet.png", contact_sheet(sentence.sheet))
+    record = {
+        "video_id": video_id,
+        "sentence": sentence.query.text,
+        "words": list(sentence.query.tokens),
+        **words,
+        "size": list(size),
+        "clips": sentence.clips,
+    }
+    aside = sentence.folder / f".result.json.{os.getpid()}"
+    aside.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    os.replace(aside, sentence.folder / "result.json")

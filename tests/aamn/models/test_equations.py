@@ -1,0 +1,193 @@
+"""Equations (3)-(9) of the paper, recomputed with numpy loops from the modules' own weights."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import random_query, random_sample, tiny_segmenter
+from torch import nn
+
+from aamn.config import ActionConfig, LanguageConfig
+from aamn.models.action import ActionModule
+from aamn.models.actor import ActorModule
+from aamn.models.language import Language
+from aamn.models.matching import Matching
+from aamn.models.visual import TubeFeatures
+
+
+def f64(tensor):
+    return tensor.detach().double().numpy()
+
+
+def linear(layer, x):
+    y = f64(layer.weight) @ x
+    return y if layer.bias is None else y + f64(layer.bias)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x):
+    e = np.exp(x - np.max(x))
+    return e / e.sum()
+
+
+def unit(x):
+    return x / np.linalg.norm(x)
+
+
+def lstm(layer, sequence, suffix=""):
+    """One direction of a one-layer LSTM over a list of vectors: the hidden states."""
+    w_x, w_h = (
+        f64(getattr(layer, f"weight_ih_l0{suffix}")),
+        f64(getattr(layer, f"weight_hh_l0{suffix}")),
+    )
+    b = f64(getattr(layer, f"bias_ih_l0{suffix}")) + f64(getattr(layer, f"bias_hh_l0{suffix}"))
+    h, c, states = np.zeros(w_h.shape[1]), np.zeros(w_h.shape[1]), []
+    for x in sequence:
+        i, f, g, o = np.split(w_x @ x + w_h @ h + b, 4)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        states.append(h)
+    return states
+
+
+def score(matching, visual, textual):
+    """(6) and (9): two FC layers, normalised, multiplied, an FC layer."""
+    product = unit(linear(matching.visual, visual)) * unit(linear(matching.textual, textual))
+    return linear(matching.score, product)[0]
+
+
+def make_tubes(seed, k=4, channels=14, valid=None):
+    g = torch.Generator().manual_seed(seed)
+    corner = torch.rand(2, k, 2, generator=g) * 50
+    boxes = torch.cat([corner, corner + 5 + 20 * torch.rand(2, k, 2, generator=g)], -1)
+    return TubeFeatures(
+        streams={name: torch.randn(2, k, channels, generator=g) for name in ("rgb", "flow")},
+        whole=torch.randn(2, channels, generator=g),
+        location=torch.rand(2, k, 5, generator=g),
+        boxes=boxes,
+        valid=torch.ones(2, k, dtype=torch.bool) if valid is None else valid,
+    )
+
+
+@pytest.mark.parametrize("lengths", [(4, 7, 2), (1,), (20, 1)])
+def test_sentence_representation_3_4_5(lengths):
+    torch.manual_seed(1)
+    embedding = nn.Embedding(23, 6, padding_idx=0)
+    language = Language(LanguageConfig(hidden=5), embedding, ("actor", "action"))
+    g = torch.Generator().manual_seed(2)
+    queries = [random_query(n, g) for n in lengths]
+    encoded = language([query.words for query in queries])
+    for i, query in enumerate(queries):
+        words = [f64(embedding.weight)[w] for w in query.words.tolist()]
+        states, layer_input = [], words
+        for layer in language.attention.states.layers:
+            forward = lstm(layer, layer_input)
+            backward = lstm(layer, layer_input[::-1], "_reverse")[::-1]
+            layer_input = [np.concatenate(pair) for pair in zip(forward, backward, strict=True)]
+            states.append(layer_input)
+        h = [np.concatenate(parts) for parts in zip(*states, strict=True)]
+        for name in ("actor", "action"):
+            gamma = softmax(np.array([linear(language.attention.weights[name], s)[0] for s in h]))
+            q = sum(weight * word for weight, word in zip(gamma, words, strict=True))
+            np.testing.assert_allclose(
+                f64(encoded.attention[name][i, : len(words)]), gamma, atol=1e-6
+            )
+            assert (encoded.attention[name][i, len(words) :] == 0).all()
+            np.testing.assert_allclose(f64(encoded.vectors[name][i]), q, atol=1e-6)
+
+
+@pytest.mark.parametrize("located", [True, False])
+def test_actor_score_6(located):
+    segmenter = tiny_segmenter(f"aamn.actor.location={located}")
+    module: ActorModule = segmenter.parts["actor"]
+    tubes, q = make_tubes(3), torch.randn(6)
+    got = module(tubes) @ module.matching.queries(q) + module.matching.bias
+    for b in range(2):
+        for k in range(4):
+            visual = f64(tubes.streams["rgb"][b, k])
+            if located:
+                visual = np.concatenate([visual, f64(tubes.location[b, k])])
+            expected = score(module.matching, visual, f64(q))
+            assert got[b, k].item() == pytest.approx(expected, abs=1e-5)
+
+
+def naive_action(module, tubes, b, k):
+    """v_k^action and alpha of one tube of one clip, (7) and (8), with any choice of parts."""
+    rgb, flow = f64(tubes.streams["rgb"][b]), f64(tubes.streams["flow"][b])
+    others = [j for j in range(len(rgb)) if j != k and tubes.valid[b, j]]
+    others.sort(key=lambda j: (tubes.boxes[b, j, 1].item(), tubes.boxes[b, j, 0].item()))
+    states = lstm(module.context.lstm, [f64(tubes.whole[b]), *(rgb[j] for j in others)])
+    readout = module.context.readout
+    y = [np.maximum(linear(readout.state[0], h), 0) for h in states]
+    alpha = softmax(np.array([linear(readout.weight, value)[0] for value in y]))
+    context = sum(a * value for a, value in zip(alpha, y, strict=True))
+    g_a = linear(module.fusion.appearance, np.concatenate([rgb[k], context]))
+    g_b = linear(module.fusion.motion, flow[k])
+    gate = sigmoid(linear(module.fusion.gate, np.concatenate([g_a, g_b])))
+    return gate * g_a + (1 - gate) * g_b, alpha, others
+
+
+@pytest.mark.parametrize("missing", [(), (3,), (1, 2, 3)])
+def test_action_score_7_8_9(missing):
+    module: ActionModule = tiny_segmenter().parts["action"]
+    valid = torch.ones(2, 4, dtype=torch.bool)
+    valid[0, list(missing)] = False
+    tubes, q = make_tubes(4, valid=valid), torch.randn(6)
+    represented = module.represent(tubes)
+    got = module(tubes) @ module.matching.queries(q) + module.matching.bias
+    for b in range(2):
+        for k in torch.nonzero(valid[b]).flatten().tolist():
+            vector, alpha, others = naive_action(module, tubes, b, k)
+            np.testing.assert_allclose(f64(represented.features[b, k]), vector, atol=1e-5)
+            seen = represented.context.attention[b, k]
+            np.testing.assert_allclose(f64(seen[: len(alpha)]), alpha, atol=1e-6)
+            assert (seen[len(alpha) :] == 0).all()
+            assert represented.context.members[b, k, : len(alpha)].tolist() == [-1, *others]
+            expected = score(module.matching, vector, f64(q))
+            assert got[b, k].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_mean_readout_averages_the_states():
+    torch.manual_seed(0)
+    module = ActionModule(ActionConfig(context="mean", context_hidden=9), 14, 6, 10)
+    valid = torch.tensor([[True, True, False, True], [True] * 4])
+    tubes = make_tubes(5, valid=valid)
+    context = module.context(tubes).vectors
+    rgb = f64(tubes.streams["rgb"][0])
+    others = sorted((1, 3), key=lambda j: tubes.boxes[0, j, 1].item())
+    states = lstm(module.context.lstm, [f64(tubes.whole[0]), *(rgb[j] for j in others)])
+    np.testing.assert_allclose(f64(context[0, 0]), np.mean(states, 0), atol=1e-6)
+
+
+def test_concat_fusion_keeps_both():
+    torch.manual_seed(0)
+    module = ActionModule(ActionConfig(context="none", fusion="concat"), 14, 6, 10)
+    tubes = make_tubes(6)
+    got = module.represent(tubes).features[1, 2]
+    a = linear(module.fusion.appearance, f64(tubes.streams["rgb"][1, 2]))
+    b = linear(module.fusion.motion, f64(tubes.streams["flow"][1, 2]))
+    np.testing.assert_allclose(f64(got), np.concatenate([a, b]), atol=1e-6)
+
+
+def test_location_feature_is_that_of_the_frame_not_of_the_square():
+    segmenter = tiny_segmenter()
+    sample = random_sample(segmenter, size=(36, 60))
+    seen = {}
+    segmenter.parts["actor"].register_forward_hook(lambda m, args, out: seen.update(t=args[0]))
+    segmenter.encode([sample.clip], [sample.proposals])
+    x1, y1, x2, y2 = sample.proposals.boxes[segmenter.needs.key, 2].tolist()
+    expected = [x1 / 60, y1 / 36, x2 / 60, y2 / 36, (x2 - x1) * (y2 - y1) / (60 * 36)]
+    np.testing.assert_allclose(seen["t"].location[0, 2].detach().numpy(), expected, atol=1e-6)
+
+
+def test_matching_as_the_paper_writes_it_is_the_inner_product():
+    torch.manual_seed(0)
+    matching = Matching(7, 6, 10)
+    nn.init.normal_(matching.score.weight)
+    nn.init.constant_(matching.score.bias, -0.2)
+    visual, textual = torch.randn(5, 7), torch.randn(6)
+    direct = matching(visual, textual.expand(5, -1))
+    inner = matching.tubes(visual) @ matching.queries(textual) + matching.bias
+    torch.testing.assert_close(direct, inner)

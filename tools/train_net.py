@@ -1,0 +1,75 @@
+"""Trains a segmenter on a data set's training split."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from command_line import make_parser, run
+
+from aamn.config import Config, load_config
+from aamn.data.clips import SampleDataset
+from aamn.data.flow_store import FlowStore
+from aamn.data.readers import open_source
+from aamn.data.words import Vocabulary, load_vectors
+from aamn.models.build import build_segmenter, start_backbones
+from aamn.training import train
+from proposals.errors import InputError
+from proposals.store import ProposalStore
+
+log = logging.getLogger("aamn")
+
+
+def _word_vectors(config: Config, vocabulary: Vocabulary) -> torch.Tensor | None:
+    if not config.words.vectors:
+        return None
+    return torch.from_numpy(load_vectors(config.words.vectors, vocabulary.words).vectors)
+
+
+def main() -> None:
+    parser = make_parser(
+        "Trains a segmenter. Run again after an interruption: it goes on from the last checkpoint, "
+        "on the same curve.",
+        "python tools/train_net.py --config configs/aamn_vgg16_a2d.yaml --data datasets/a2d "
+        "--proposals runs/a2d/proposals.h5 --flow runs/a2d/flow.h5 --out runs/a2d/aamn",
+    )
+    parser.add_argument("--data", metavar="ROOT", help="the data set; default: data.root")
+    parser.add_argument("--proposals", metavar="HDF5", help="default: data.proposals")
+    parser.add_argument("--flow", metavar="HDF5", help="default: data.flow; none: on the fly")
+    parser.add_argument("--restart", action="store_true", help="ignore an existing checkpoint")
+    args = parser.parse_args()
+    config = load_config(Config, args.config, args.overrides)
+    config.data = replace(
+        config.data,
+        root=args.data or config.data.root,
+        proposals=args.proposals or config.data.proposals,
+        flow=args.flow or config.data.flow,
+    )
+    if not config.data.root:
+        raise InputError("wanted --data ROOT, the data set to train on")
+    torch.manual_seed(config.seed)
+    source = open_source(config.data, config.data.train_split)
+    vocabulary = Vocabulary.build(source.texts(), config.words.max_words)
+    segmenter = build_segmenter(config, len(vocabulary), _word_vectors(config, vocabulary))
+    needs = segmenter.needs
+    dataset = SampleDataset(
+        source,
+        needs,
+        vocabulary,
+        ProposalStore.read(config.data.proposals) if needs.proposals else None,
+        FlowStore.read(config.data.flow) if needs.flow and config.data.flow else None,
+        config.augment,
+        config.seed,
+        config.flow,
+    )
+    out = Path(args.out or f"runs/{config.name}")
+    if args.restart or not (out / "last.pt").is_file():
+        start_backbones(segmenter, config)
+    progress = train(config, segmenter, dataset, vocabulary, out, restart=args.restart)
+    log.info("%s: %d iterations done; checkpoint in %s", config.name, progress.iteration, out)
+
+
+if __name__ == "__main__":
+    run(main)
