@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from aamn.config import Config, from_dict, to_dict
+from aamn.config import Config, from_dict, load_config, to_dict
 from aamn.data.words import Vocabulary
 from aamn.models.build import build_segmenter
 from aamn.models.segmenter import Segmenter
@@ -88,22 +89,28 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
 
 def load_segmenter(
-    path: Path | str, device: torch.device | str = "cpu", system: str = ""
+    path: Path | str,
+    device: torch.device | str = "cpu",
+    config_file: Path | str | None = None,
+    overrides: Sequence[str] = (),
 ) -> Loaded:
     """Rebuilds the segmenter of a checkpoint, in evaluation mode.
 
-    `system` may name another system with the same weights, such as "most_confident".
+    What it was trained with can be changed by a config file and overrides, as far as the weights
+    still fit: "data.root=...", "aamn.language.attention=random", "system=most_confident".
 
     Raises:
-        InputError: as `read_checkpoint`, or weights that do not fit the stored configuration.
+        InputError: as `read_checkpoint` and `load_config`, or weights that do not fit.
     """
     content = read_checkpoint(path)
-    config = from_dict(Config, content["config"])
-    config = replace(config, system=system or config.system)
+    trained = from_dict(Config, content["config"])
+    config = load_config(Config, config_file, overrides, trained)
     vocabulary = Vocabulary.from_state(content["vocabulary"])
     segmenter = build_segmenter(config, len(vocabulary))
     try:
         segmenter.load_state_dict(content["model"])
     except RuntimeError as error:
-        raise InputError(f"{path}: its weights do not fit its configuration: {error}") from None
+        raise InputError(
+            f"{path}: its weights do not fit the configuration: {str(error).splitlines()[1].strip()}"
+        ) from None
     return Loaded(segmenter.to(device).eval(), vocabulary, config, content["iteration"])

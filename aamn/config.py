@@ -203,16 +203,20 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str,
 
 
 def load_config(
-    schema: type[Schema], path: str | Path | None = None, overrides: Sequence[str] = ()
+    schema: type[Schema],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    start: Schema | None = None,
 ) -> Schema:
     """The typed configuration `schema` with the file's values (its bases' first) and then the
-    dot-list `overrides` ("train.batch=4").
+    dot-list `overrides` ("train.batch=4"); `start` gives the values before either, such as those
+    a checkpoint was trained with.
 
     Raises:
         InputError: a file that cannot be read, an unknown key, a value of the wrong type; names
             the file or the override.
     """
-    tree = OmegaConf.structured(schema)
+    tree = OmegaConf.structured(schema if start is None else start)
     layers = _read(Path(path).resolve()) if path else []
     sources: list[tuple[str, Any]] = [(str(file), content) for file, content in layers]
     for override in overrides:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,6 @@ from command_line import make_parser, run
 from torch.utils.data import DataLoader
 
 from aamn.checkpoint import load_segmenter
-from aamn.config import Config, DataConfig, load_config, to_dict
 from aamn.data.clips import SampleDataset
 from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
@@ -22,19 +22,13 @@ from proposals.store import ProposalStore
 log = logging.getLogger("aamn")
 
 
-def _data(args, stored: DataConfig) -> DataConfig:
-    """The checkpoint's data, changed by what the command line says."""
-    given = to_dict(load_config(Config, args.config, args.overrides).data)
-    default = to_dict(DataConfig())
-    changed = {key: value for key, value in given.items() if value != default[key]}
-    options = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
-    return replace(stored, **changed, **{k: v for k, v in options.items() if v})
-
-
-def _report(args, system: str) -> Report:
+def _report(args: argparse.Namespace, system: str) -> Report:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_segmenter(args.checkpoint, device, system)
-    data, needs = _data(args, loaded.config.data), loaded.segmenter.needs
+    change = [f"system={system}"] if system else []
+    loaded = load_segmenter(args.checkpoint, device, args.config, [*args.overrides, *change])
+    options = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
+    data = replace(loaded.config.data, **{k: v for k, v in options.items() if v})
+    needs = loaded.segmenter.needs
     source = open_source(data, args.split or data.test_split)
     dataset = SampleDataset(
         source,
@@ -49,7 +43,7 @@ def _report(args, system: str) -> Report:
     return evaluate(
         loaded.segmenter,
         samples,
-        system=system or loaded.config.system,
+        system=loaded.config.system,
         data=name,
         total=len(dataset),
     )
