@@ -94,6 +94,10 @@ class ACGANetwork(nn.Module):
         guided = self.guide(encoded, owner, words)
         return self.decoder(guided.vision, guided.text)
 
+    def load_pretrained(self) -> None:
+        """As `VideoEncoder.load_pretrained`."""
+        self.video.load_pretrained()
+
 
 class ACGA(OneStage):
     """The asymmetric cross-guided attention network over one or two streams."""

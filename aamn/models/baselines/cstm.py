@@ -7,6 +7,8 @@ authors' released model, and LGFS, which that lacks, is ours.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,20 +20,20 @@ from aamn.models.baselines.modulation import CMAM, ModulatedEncoder, Unmodulated
 from aamn.models.baselines.one_stage import OneStage, clip_needs
 from aamn.models.baselines.responses import ResponseLoss
 from aamn.models.baselines.stage_decoder import LGFS, StageDecoder, StageFusion, Unselected
-from aamn.models.baselines.video_encoder import RGBInput, pretrained_i3d
-from aamn.models.i3d import layer_index
+from aamn.models.baselines.video_encoder import RGBInput, load_stream
+from aamn.models.i3d import build_i3d, layer_index
 from aamn.models.pretrained import load_weights, read_weights
-from aamn.structures import Clip, Query
+from aamn.structures import Query
 from proposals.errors import InputError
 
 STRIDE = 32  # pixels of the input a cell of the last stage
 STAGES = (1, 2, 3, 4, 5)
 # The last layer of each temporal stage.
 TEMPORAL_STAGES = ("conv3d_1a_7x7", "conv3d_2c_3x3", "mixed_3c", "mixed_4f", "mixed_5c")
-# name: (builder, channels of the five stages)
+# name: (builder, channels of the five stages, torchvision's name of its weights)
 SPATIAL = {
-    "resnet50": (torchvision.models.resnet50, (64, 256, 512, 1024, 2048)),
-    "resnet18": (torchvision.models.resnet18, (64, 64, 128, 256, 512)),
+    "resnet50": (torchvision.models.resnet50, (64, 256, 512, 1024, 2048), "ResNet50_Weights"),
+    "resnet18": (torchvision.models.resnet18, (64, 64, 128, 256, 512), "ResNet18_Weights"),
 }
 CMAM_ENCODERS = {
     "both": ("spatial", "temporal"),
@@ -53,16 +55,8 @@ class GRUText(nn.Module):
         return self.norm(self.gru(words)[0]).tanh().transpose(1, 2)
 
 
-def spatial_stages(name: str, weights: str) -> list[nn.Sequential]:
-    """A ResNet's five stages: stem without its pool, pool and layer1, layer2, layer3, layer4.
-
-    Raises:
-        InputError: a weight file that is not this ResNet's.
-    """
-    build, _ = SPATIAL[name]
-    net = build(weights="DEFAULT" if weights == "imagenet" else None)
-    if weights not in ("", "imagenet"):
-        load_weights(net, read_weights(weights), weights, ignored=("fc.weight", "fc.bias"))
+def spatial_stages(net: torchvision.models.ResNet) -> list[nn.Sequential]:
+    """A ResNet's five stages: stem without its pool, pool and layer1, layer2, layer3, layer4."""
     return [
         nn.Sequential(net.conv1, net.bn1, net.relu),
         nn.Sequential(net.maxpool, net.layer1),
@@ -70,6 +64,33 @@ def spatial_stages(name: str, weights: str) -> list[nn.Sequential]:
         net.layer3,
         net.layer4,
     ]
+
+
+def load_spatial(stages: Sequence[nn.Module], name: str, weights: str) -> None:
+    """Loads "imagenet" or a file in torchvision's keys into the stages of the ResNet `name`.
+
+    Raises:
+        InputError: weights that cannot be had, or those of another network.
+    """
+    net = SPATIAL[name][0]()
+    if weights == "imagenet":
+        content = _imagenet_weights(name)
+    else:
+        content = read_weights(weights)
+    load_weights(net, content, weights, ignored=("fc.weight", "fc.bias"))
+    for stage, pretrained in zip(stages, spatial_stages(net), strict=True):
+        stage.load_state_dict(pretrained.state_dict())
+
+
+def _imagenet_weights(name: str) -> dict[str, Tensor]:
+    """ImageNet weights from torchvision's cache or the network."""
+    try:
+        return torchvision.models.get_weight(f"{SPATIAL[name][2]}.IMAGENET1K_V1").get_state_dict()
+    except OSError as error:
+        raise InputError(
+            f"cstm.spatial_weights: ImageNet weights of {name} cannot be downloaded ({error}); "
+            "give a weight file, or '' to start at random"
+        ) from None
 
 
 def temporal_stages(layers: nn.Sequential) -> list[nn.Sequential]:
@@ -94,9 +115,10 @@ class CSTMNetwork(nn.Module):
         super().__init__()
         _check(config)
         text = config.text_channels
-        temporal = temporal_stages(pretrained_i3d(config.i3d, "rgb", TEMPORAL_STAGES[-1]))
+        build_spatial, spatial_channels, _ = SPATIAL[config.spatial]
+        temporal = temporal_stages(build_i3d(3, TEMPORAL_STAGES[-1], config.i3d.width))
         channels = {
-            "spatial": SPATIAL[config.spatial][1],
+            "spatial": spatial_channels,
             "temporal": tuple(stage[-1].out_channels for stage in temporal),
         }
         modulations = {
@@ -108,12 +130,11 @@ class CSTMNetwork(nn.Module):
             ]
             for encoder, widths in channels.items()
         }
+        self.config = config
         self.key = config.frames // 2
         self.input = RGBInput(config.i3d)
         self.text = GRUText(dimension, text)
-        self.spatial = ModulatedEncoder(
-            spatial_stages(config.spatial, config.spatial_weights), modulations["spatial"]
-        )
+        self.spatial = ModulatedEncoder(spatial_stages(build_spatial()), modulations["spatial"])
         self.temporal = ModulatedEncoder(temporal, modulations["temporal"])
         self.fusions = nn.ModuleList(
             StageFusion(
@@ -140,6 +161,17 @@ class CSTMNetwork(nn.Module):
             for fusion, frame, clip in zip(self.fusions, spatial, temporal, strict=True)
         ]
         return self.decoder(fused)
+
+    def load_pretrained(self) -> None:
+        """Loads the weights a fresh training starts from, as the configuration names them.
+
+        Raises:
+            InputError: weights that cannot be had, or those of another network.
+        """
+        if self.config.spatial_weights:
+            load_spatial(self.spatial.stages, self.config.spatial, self.config.spatial_weights)
+        named = [child for stage in self.temporal.stages for child in stage.named_children()]
+        load_stream(nn.Sequential(OrderedDict(named)), self.config.i3d, "rgb")
 
 
 def _check(config: CSTMConfig) -> None:
@@ -169,7 +201,7 @@ class CSTM(OneStage):
         self.lgfs = tuple(config.lgfs)
 
     @torch.no_grad()
-    def selection(self, clip: Clip, query: Query) -> dict[int, Tensor]:
+    def selection(self, query: Query) -> dict[int, Tensor]:
         """LGFS's weights (2, C), spatial and temporal, at each stage that has it (Figure 1); the
         sentence alone decides them."""
         network = self.networks["rgb"]

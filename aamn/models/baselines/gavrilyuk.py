@@ -66,6 +66,10 @@ class GavrilyukNetwork(nn.Module):
             for dynamic_filter, maps in zip(self.filters, encoded, strict=True)
         ]
 
+    def load_pretrained(self) -> None:
+        """As `VideoEncoder.load_pretrained`."""
+        self.video.load_pretrained()
+
 
 class Gavrilyuk(OneStage):
     """Gavrilyuk et al. over one or two streams."""

@@ -33,6 +33,9 @@ class ResponseNetwork(Protocol):
         """Response maps (S, 1, h, w), coarse to fine, of S sentences (S, L, C_e); sentence s is
         about clip owner[s]."""
 
+    def load_pretrained(self) -> None:
+        """Loads the weights a fresh training starts from, as the configuration names them."""
+
 
 def stream_names(streams: str) -> tuple[str, ...]:
     """The streams that a configuration's `streams` names.
@@ -126,6 +129,15 @@ class OneStage(Segmenter):
     ) -> list[MaskTrack]:
         encoded = {stream: self.encode(stream, [clip]) for stream in self.networks}
         return [self._track(clip, query, self.response(encoded, query)) for query in queries]
+
+    def load_pretrained(self) -> None:
+        """Loads the weights a fresh training starts from, as the configuration names them.
+
+        Raises:
+            InputError: weights that cannot be had, or those of another network.
+        """
+        for network in self.networks.values():
+            network.load_pretrained()
 
     def encode(self, stream: str, clips: Sequence[Clip]) -> Any:
         """What the sentences share of clips, in one stream."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -13,10 +14,11 @@ class ConvText(nn.Module):
 
     def __init__(self, dimension: int, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(dimension, dimension, kernel, padding="same")
+        self.padding = ((kernel - 1) // 2, kernel // 2)
+        self.conv = nn.Conv1d(dimension, dimension, kernel)
 
     def forward(self, words: Tensor) -> Tensor:
-        return self.conv(words.transpose(1, 2)).tanh()
+        return self.conv(F.pad(words.transpose(1, 2), self.padding)).tanh()
 
 
 class LSTMText(nn.Module):

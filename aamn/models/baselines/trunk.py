@@ -31,6 +31,9 @@ class FrozenTrunk(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         return self.layers(video)
 
+    def forget(self) -> None:
+        """To be called when the weights have changed."""
+
 
 class CachedTrunk(FrozenTrunk):
     """A frozen trunk that computes each clip once and keeps it in `folder`, half precision.
@@ -45,7 +48,7 @@ class CachedTrunk(FrozenTrunk):
         super().__init__(layers)
         self.folder = Path(folder)
         self._weights_hash = ""
-        self.register_load_state_dict_post_hook(CachedTrunk._forget)
+        self.register_load_state_dict_post_hook(_forget)
 
     @torch.no_grad()
     def forward(self, video: Tensor) -> Tensor:
@@ -76,9 +79,12 @@ class CachedTrunk(FrozenTrunk):
             _write(path, features)
         return features.to(clip)
 
-    @staticmethod
-    def _forget(trunk: CachedTrunk, _incompatible: object) -> None:
-        trunk._weights_hash = ""
+    def forget(self) -> None:
+        self._weights_hash = ""
+
+
+def _forget(trunk: CachedTrunk, _incompatible: object) -> None:
+    trunk.forget()
 
 
 def _read(path: Path) -> Tensor | None:

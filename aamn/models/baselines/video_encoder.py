@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +13,8 @@ from aamn.baseline_config import I3DConfig
 from aamn.models.baselines.trunk import build_trunk
 from aamn.models.i3d import build_i3d, layer_index, load_i3d
 from proposals.errors import InputError
+
+log = logging.getLogger("aamn")
 
 CHANNELS = {"rgb": 3, "flow": 2}
 LAST_LAYER = "mixed_4f"
@@ -45,13 +50,22 @@ class FlowInput(nn.Module):
 INPUTS = {"rgb": RGBInput, "flow": FlowInput}
 
 
-def pretrained_i3d(config: I3DConfig, stream: str, until: str) -> nn.Sequential:
-    """I3D for one stream with the weights that the configuration names."""
-    layers = build_i3d(CHANNELS[stream], until, config.width)
+def load_stream(layers: nn.Sequential, config: I3DConfig, stream: str) -> None:
+    """Loads the weights that the configuration names for a stream; without a name, layers that
+    never learn keep random ones, which is said.
+
+    Raises:
+        InputError: a weight file that is not I3D's.
+    """
     path = {"rgb": config.rgb_weights, "flow": config.flow_weights}[stream]
     if path:
         load_i3d(layers, path)
-    return layers
+    elif config.frozen_until:
+        log.warning(
+            "i3d.%s_weights names no file: layers up to %s stay random and never learn",
+            stream,
+            config.frozen_until,
+        )
 
 
 class VideoEncoder(nn.Module):
@@ -62,12 +76,13 @@ class VideoEncoder(nn.Module):
 
     def __init__(self, config: I3DConfig, stream: str, cache: str = "") -> None:
         super().__init__()
-        layers = pretrained_i3d(config, stream, LAST_LAYER)
+        layers = build_i3d(CHANNELS[stream], LAST_LAYER, config.width)
         cut = layer_index(config.frozen_until) + 1 if config.frozen_until else 0
         if cache and not cut:
             raise InputError("trunk_cache: nothing is frozen (i3d.frozen_until is empty)")
         if cut >= len(layers):
-            raise InputError(f"i3d.frozen_until: a layer before {LAST_LAYER} must stay to learn")
+            raise InputError(f"i3d.frozen_until: wanted a layer before {LAST_LAYER}, which learns")
+        self.config, self.stream = config, stream
         self.input = INPUTS[stream](config)
         self.trunk = build_trunk(layers[:cut], cache)
         self.tail = layers[cut:]
@@ -79,3 +94,13 @@ class VideoEncoder(nn.Module):
 
     def forward(self, frozen: Tensor) -> Tensor:
         return F.normalize(self.tail(frozen).mean(2), dim=1)
+
+    def load_pretrained(self) -> None:
+        """Loads the weights a fresh training starts from, as the configuration names them.
+
+        Raises:
+            InputError: a weight file that is not I3D's.
+        """
+        named = [*self.trunk.layers.named_children(), *self.tail.named_children()]
+        load_stream(nn.Sequential(OrderedDict(named)), self.config, self.stream)
+        self.trunk.forget()

@@ -1,0 +1,122 @@
+"""The recipes: each loads, differs from its base in its own keys alone, has the parameters that
+the papers count, and leaves none of them without a gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from aamn.baseline_config import ACGAConfig, CSTMConfig, GavrilyukConfig
+from aamn.config import Config, load_config, to_dict
+from aamn.models.baselines.acga import ACGA
+from aamn.models.baselines.cstm import CSTM
+from aamn.models.baselines.gavrilyuk import Gavrilyuk
+from aamn.models.baselines.one_stage import OneStage, learned_parameters
+
+FOLDER = Path(__file__).parents[4] / "configs" / "baselines"
+RECIPES = sorted(p.stem for p in FOLDER.glob("*.yaml") if "recipe" not in p.stem)
+PAPERS = [name for name in RECIPES if "demo" not in name]
+SYSTEMS = {"acga": ACGA, "gavrilyuk": Gavrilyuk, "cstm": CSTM}
+
+
+@dataclass
+class BaselineRun(Config):
+    """A whole run of a comparison system."""
+
+    gavrilyuk: GavrilyukConfig = field(default_factory=GavrilyukConfig)
+    acga: ACGAConfig = field(default_factory=ACGAConfig)
+    cstm: CSTMConfig = field(default_factory=CSTMConfig)
+
+
+def load(name: str) -> BaselineRun:
+    return load_config(BaselineRun, FOLDER / f"{name}.yaml")
+
+
+def build(config: BaselineRun, device: str, words: int = 8) -> OneStage:
+    with torch.device(device):
+        embedding = nn.Embedding(words, config.words.dimension, padding_idx=0)
+        return SYSTEMS[config.system](getattr(config, config.system), embedding)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("gavrilyuk", 18_945_652),
+        ("gavrilyuk_rgb_flow", 37_891_304),
+        ("acga_baseline", 22_749_071),
+        ("acga_baseline_mrf", 22_749_099),
+        ("acga_baseline_mrf_wbce", 22_749_099),
+        ("acga", 25_613_063),
+        ("acga_released", 25_463_559),
+        ("cstm", 184_376_198),
+    ],
+)
+@pytest.mark.parametrize("words", [8, 5000])
+def test_parameters_to_the_last_digit(name, parameters, words):
+    """ACGA suppl., Table 1, and the released models; the vocabulary's size has no say."""
+    assert learned_parameters(build(load(name), "meta", words)) == parameters
+
+
+def test_flow_has_the_same_learned_parameters():
+    """The two streams differ in the first layer, which is frozen."""
+    assert learned_parameters(build(load("gavrilyuk_flow"), "meta")) == 18_945_652
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_differ_from_their_base_in_their_own_keys(name):
+    own = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+    base = own.pop("base")
+    before, after = to_dict(load(base.removesuffix(".yaml"))), to_dict(load(name))
+    assert _changed(before, after) == _leaves(own)
+
+
+def _leaves(tree: dict, path: str = "") -> set[str]:
+    leaves = set()
+    for key, value in tree.items():
+        leaves |= _leaves(value, f"{path}{key}.") if isinstance(value, dict) else {path + key}
+    return leaves
+
+
+def _changed(before: dict, after: dict, path: str = "") -> set[str]:
+    changed = set()
+    for key, value in after.items():
+        if isinstance(value, dict):
+            changed |= _changed(before[key], value, f"{path}{key}.")
+        elif value != before[key]:
+            changed.add(path + key)
+    return changed
+
+
+def shrink(config: BaselineRun) -> BaselineRun:
+    """The recipe's choices at a size that runs in a blink."""
+    part = getattr(config, config.system)
+    small = {"i3d": replace(part.i3d, width=0.05), "size": 64}
+    if config.system == "cstm":
+        small |= {"text_channels": 6, "channels": 4, "spatial": "resnet18"}
+    else:
+        small |= {"channels": (4, 3, 2)[: len(part.channels)], "frames": 4}
+    words = replace(config.words, dimension=6)
+    return replace(config, words=words, **{config.system: replace(part, **small)})
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_recipes_leave_no_parameter_without_a_gradient(name, make_sample):
+    torch.manual_seed(0)
+    system = build(shrink(load(name)), "cpu").train()
+    system([make_sample(system.needs, 2, 0), make_sample(system.needs, 1, 1)])["total"].backward()
+    without = [n for n, p in system.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_demos_are_small_and_learn_as_a_whole(system):
+    """They start at random, so nothing may be frozen."""
+    model = build(load(f"{system}_demo"), "meta")
+    assert all(p.requires_grad for p in model.parameters())
+    assert learned_parameters(model) < 20_000_000
+    assert model.needs.network_size == (160, 160)

@@ -1,0 +1,193 @@
+"""What the one-stage systems share: losses, targets, masks, the door."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from aamn.models.baselines.acga import ACGA
+from aamn.models.baselines.cstm import CSTM
+from aamn.models.baselines.gavrilyuk import Gavrilyuk
+from aamn.models.baselines.one_stage import clip_needs, learned_parameters
+from aamn.models.baselines.responses import (
+    ResponseLoss,
+    content_probabilities,
+    half_maximum_mask,
+    network_mask,
+    resize_targets,
+    weighted_cross_entropy,
+)
+from aamn.structures import Geometry, Query
+from proposals.errors import InputError
+
+SYSTEMS = {"acga": ACGA, "gavrilyuk": Gavrilyuk, "cstm": CSTM}
+
+
+@pytest.fixture(params=SYSTEMS)
+def system(request, tiny, embedding):
+    torch.manual_seed(0)
+    return SYSTEMS[request.param](getattr(tiny, request.param)(), embedding).eval()
+
+
+@pytest.mark.parametrize("foreground", [1.0, 1.5, 2.0])
+def test_weighted_cross_entropy_is_the_formula(foreground):
+    """ACGA (14), (15), pixel by pixel; soft targets too."""
+    rng = np.random.default_rng(0)
+    r, y = rng.normal(size=(2, 3, 4)), rng.uniform(size=(2, 3, 4))
+    wanted = 0.0
+    for place in np.ndindex(r.shape):
+        p = 1 / (1 + math.exp(-r[place]))
+        wanted -= foreground * y[place] * math.log(p) + (1 - y[place]) * math.log(1 - p)
+    got = weighted_cross_entropy(torch.from_numpy(r), torch.from_numpy(y), foreground)
+    assert got.item() == pytest.approx(wanted / r.size, abs=1e-12)
+
+
+def test_targets_at_other_sizes_by_hand():
+    """Four cells of a 4 x 4 target: bilinear takes the mean of the middle four of each, nearest
+    the first."""
+    target = torch.zeros(1, 4, 4)
+    target[0, 0, 0] = target[0, 1, 1] = target[0, 2, 2] = 1
+    assert resize_targets(target, (2, 2), "nearest")[0].tolist() == [[1, 0], [0, 1]]
+    assert resize_targets(target, (2, 2), "bilinear")[0].tolist() == [[0.5, 0], [0, 0.25]]
+    assert resize_targets(target, (4, 4), "bilinear")[0].tolist() == target[0].tolist()
+
+
+def test_loss_is_the_weighted_sum_over_sizes():
+    """ACGA (16), CSTM suppl. (3)."""
+    loss = ResponseLoss({"coarse": 0.1, "fine": 1.0}, 1.5, "nearest")
+    targets = torch.ones(1, 4, 4)
+    responses = [torch.zeros(1, 1, 2, 2), torch.full((1, 1, 4, 4), 2.0)]
+    got = loss(responses, targets)
+    assert list(got) == ["total", "coarse", "fine"]
+    coarse, fine = 1.5 * math.log(2), 1.5 * math.log(1 + math.exp(-2))
+    assert got["coarse"].item() == pytest.approx(coarse)
+    assert got["fine"].item() == pytest.approx(fine)
+    assert got["total"].item() == pytest.approx(0.1 * coarse + fine)
+
+
+def test_targets_lie_where_the_frame_lies():
+    geometry = Geometry.fit((3, 4), (8, 8))  # twice as large, two rows of padding
+    mask = torch.zeros(3, 4, dtype=torch.bool)
+    mask[2, 1:3] = True
+    got = network_mask(mask, geometry)
+    wanted = torch.zeros(8, 8)
+    wanted[4:6, 2:6] = 1
+    torch.testing.assert_close(got, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([[0.9, 0.46], [0.45, 0.1]], [[1, 1], [0, 0]]),  # above half, not at it
+        ([[0.01, 0.002], [0.001, 0.009]], [[1, 0], [0, 1]]),  # far below one half
+        ([[0.3, 0.3], [0.3, 0.3]], [[1, 1], [1, 1]]),
+    ],
+)
+def test_half_maximum_by_hand(values, wanted):
+    mask = half_maximum_mask(torch.tensor(values), (2, 2))
+    assert mask.int().tolist() == wanted
+    twice = half_maximum_mask(torch.tensor(values), (4, 4))
+    assert twice.int().tolist() == np.kron(wanted, np.ones((2, 2), int)).tolist()
+
+
+def test_padding_has_no_say_in_the_maximum():
+    """A response that is highest in the padding still finds the frame's own maximum."""
+    geometry = Geometry.fit((2, 4), (4, 4))
+    response = torch.full((4, 4), -4.0)
+    response[1, 2] = 0.0
+    response[2:] = 50.0
+    probabilities = content_probabilities(response, geometry)
+    assert probabilities.shape == (2, 4) and probabilities.max().item() == 0.5
+    mask = half_maximum_mask(probabilities, (2, 4))
+    assert mask.nonzero().tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("frames", "stride", "offsets"),
+    [
+        (16, 1, tuple(range(-8, 8))),  # ACGA: the annotated frame is index 8
+        (8, 2, (-8, -6, -4, -2, 0, 2, 4, 6)),  # CSTM: index 4
+        (24, 1, tuple(range(-12, 12))),
+        (1, 1, (0,)),
+    ],
+)
+def test_offsets_of_a_clip(frames, stride, offsets):
+    needs = clip_needs(32, 16, frames, stride, flow=False)
+    assert needs.offsets == offsets and needs.key == frames // 2
+    assert (needs.predicts, needs.proposals) == ("key", 0)
+
+
+def test_learned_parameters_leave_out_frozen_ones_and_word_vectors():
+    system = nn.Module()
+    system.embedding = nn.Embedding(10, 4)
+    system.trunk = nn.Linear(3, 3).requires_grad_(False)
+    system.head = nn.Linear(3, 2)
+    assert learned_parameters(system) == 8
+
+
+def test_training_losses(system, make_sample):
+    samples = [make_sample(system.needs, 2, 0), make_sample(system.needs, 1, 1)]
+    losses = system.train()(samples)
+    parts = {name: value for name, value in losses.items() if name != "total"}
+    wanted = sum(system.loss.weights[name] * value for name, value in parts.items())
+    torch.testing.assert_close(losses["total"], wanted)
+    losses["total"].backward()
+    learning = [p for p in system.parameters() if p.requires_grad]
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learning)
+
+
+def test_loss_of_a_batch_is_the_mean_over_its_sentences(system, make_sample):
+    samples = [make_sample(system.needs, 2, 0), make_sample(system.needs, 1, 1)]
+    with torch.no_grad():
+        both = system(samples)["total"]
+        first, second = (system([sample])["total"] for sample in samples)
+    torch.testing.assert_close(both, (2 * first + second) / 3, rtol=1e-4, atol=1e-5)
+
+
+def test_answers_are_for_the_key_frame_in_the_original_size(system, make_sample):
+    sample = make_sample(system.needs, 3)
+    tracks = system.segment(sample.clip, None, sample.queries)
+    assert [track.text for track in tracks] == [query.text for query in sample.queries]
+    for track in tracks:
+        assert track.frame_indices.tolist() == [system.needs.key]
+        assert track.masks.shape == (1, 30, 40) and track.masks.any()
+        rows, columns = track.masks[0].any(1).nonzero(), track.masks[0].any(0).nonzero()
+        tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert track.boxes[0].tolist() == [float(v) for v in tight]
+        assert 0 < track.score < 1
+
+
+def test_sentences_do_not_touch_each_other(system, make_sample):
+    sample = make_sample(system.needs, 3)
+    together = system.segment(sample.clip, None, sample.queries)
+    for query, track in zip(sample.queries, together, strict=True):
+        (alone,) = system.segment(sample.clip, None, [query])
+        assert torch.equal(alone.masks, track.masks) and alone.score == track.score
+
+
+def test_words_are_padded_with_zeros_and_never_cut(system):
+    query = Query("two words", ("two", "words"), torch.tensor([3, 5]))
+    vectors = system.word_vectors([query])
+    assert vectors.shape == (1, 20, 6)
+    torch.testing.assert_close(vectors[0, :2], system.embedding.weight[[3, 5]])
+    assert not vectors[0, 2:].any()
+    long = Query("long", tuple("w" * 21), torch.ones(21, dtype=torch.long))
+    with pytest.raises(ValueError, match="more than 20 words"):
+        system.word_vectors([long])
+
+
+def test_missing_flow_is_named(tiny, embedding, make_sample):
+    system = ACGA(tiny.acga(streams="flow"), embedding)
+    without = make_sample(clip_needs(32, 16, 4, 1, flow=False))
+    with pytest.raises(InputError, match="video video0: the clip has no flow"):
+        system([without])
+
+
+def test_a_random_frozen_trunk_is_said(tiny, embedding, caplog):
+    ACGA(tiny.acga(), embedding).load_pretrained()
+    assert "layers up to mixed_4e stay random" in caplog.text
+    caplog.clear()
+    CSTM(tiny.cstm(), embedding).load_pretrained()
+    assert not caplog.text
