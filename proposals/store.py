@@ -18,7 +18,7 @@ import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -443,6 +443,9 @@ class ProposalWriter:
 
     def _release(self) -> None:
         if self._lock is not None:
+            (self._parts / "lock").unlink(missing_ok=True)
+            with suppress(OSError):  # not empty: the parts wait for the next writer
+                self._parts.rmdir()
             self._lock.close()
         self._lock = None
 

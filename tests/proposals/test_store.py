@@ -1,0 +1,365 @@
+"""The proposals file: what is written is what is read, and nothing wrong gets in."""
+
+import fcntl
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from proposals import store as store_module
+from proposals.errors import InputError
+from proposals.store import ProposalStore, shard_path
+
+SIZE = (60, 80)  # H0, W0
+CLASSES = ("adult", "ball", "car")
+
+
+def boxes_of(seed: int, counts=(3, 0, 5, 1)):
+    """Boxes, scores and labels of one video, one array a frame."""
+    rng = np.random.default_rng(seed)
+    boxes, scores, labels = [], [], []
+    for n in counts:
+        low = rng.uniform(0, 40, (n, 2))
+        boxes.append(np.concatenate([low, low + rng.uniform(1, 20, (n, 2))], 1).astype(np.float32))
+        scores.append(np.sort(rng.random(n).astype(np.float32))[::-1])
+        labels.append(rng.integers(0, len(CLASSES), n))
+    return boxes, scores, labels
+
+
+def write(path: Path, videos: dict[str, int], **changes) -> Path:
+    with ProposalStore.write(path, "mine", classes=CLASSES, **changes) as store:
+        for video_id, seed in videos.items():
+            if video_id not in store:
+                store.add(video_id, *boxes_of(seed), frame_size=SIZE)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    return write(tmp_path / "proposals.h5", {"b": 1, "-a_": 2, "ü (1) copy": 3})
+
+
+def test_what_is_written_is_read(file):
+    store = ProposalStore.read(file)
+    assert store.video_ids == ["-a_", "b", "ü (1) copy"] and len(store) == 3
+    assert (store.frame_count("b"), store.frame_size("b")) == (4, SIZE)
+    for video_id, seed in (("b", 1), ("-a_", 2), ("ü (1) copy", 3)):
+        window = store.window(video_id, range(4), top=5)
+        for frame, (boxes, scores, labels) in enumerate(zip(*boxes_of(seed), strict=True)):
+            n = len(boxes)
+            assert window.valid[frame].tolist() == [True] * n + [False] * (5 - n)
+            np.testing.assert_array_equal(window.boxes[frame, :n], boxes)
+            np.testing.assert_array_equal(window.scores[frame, :n], scores)
+            np.testing.assert_array_equal(window.labels[frame, :n], labels)
+            assert not window.boxes[frame, n:].any() and not window.scores[frame, n:].any()
+
+
+@pytest.mark.parametrize("frames", [[0], [3, 3, 0], [2, 1, 0], [0, 0, 1, 2, 2], []], ids=str)
+@pytest.mark.parametrize("top", [1, 3, 100])
+def test_a_window_is_its_frames_one_by_one(file, frames, top):
+    store = ProposalStore.read(file)
+    window = store.window("b", frames, top)
+    assert window.boxes.shape == (len(frames), top, 4)
+    assert (window.boxes.dtype, window.labels.dtype) == (np.float32, np.int64)
+    for row, frame in enumerate(frames):
+        alone = store.window("b", [frame], top)
+        for name in ("boxes", "scores", "labels", "valid"):
+            np.testing.assert_array_equal(getattr(window, name)[row], getattr(alone, name)[0])
+
+
+def test_a_store_travels_to_other_processes(file):
+    store = ProposalStore.read(file)
+    before = store.window("b", [2], 5)
+    copy = pickle.loads(pickle.dumps(store))
+    np.testing.assert_array_equal(copy.window("b", [2], 5).boxes, before.boxes)
+
+
+def test_the_five_line_example_of_the_format_page(tmp_path):
+    page = (Path(store_module.__file__).parent / "FORMAT.md").read_text()
+    example = page.split("```python\n")[1].split("```")[0]
+    names = {"path": tmp_path / "p.h5", "videos": {"v": [None] * 4}}
+    names["my_detector"] = lambda frames: boxes_of(5)
+    names["size"] = SIZE
+    exec(example, names)
+    np.testing.assert_array_equal(
+        ProposalStore.read(tmp_path / "p.h5").window("v", [0], 3).boxes[0], boxes_of(5)[0][0]
+    )
+
+
+def test_bytes_do_not_depend_on_the_order_or_on_stops(tmp_path):
+    once = write(tmp_path / "once.h5", {"a": 1, "b": 2, "c": 3, "d": 4})
+    twice = write(tmp_path / "twice.h5", {"d": 4, "b": 2})
+    write(twice, {"a": 1, "b": 2, "c": 3})
+    assert once.read_bytes() == twice.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["once.h5", "twice.h5"]
+
+
+def test_an_exception_keeps_what_was_added(tmp_path):
+    path = tmp_path / "p.h5"
+    with (
+        pytest.raises(ZeroDivisionError),
+        ProposalStore.write(path, "mine", classes=CLASSES) as store,
+    ):
+        store.add("a", *boxes_of(1), frame_size=SIZE)
+        _ = 1 / 0
+    assert not path.exists()
+    assert ProposalStore.read(path).video_ids == ["a"]
+    write(path, {"a": 1, "b": 2})
+    assert path.read_bytes() == write(tmp_path / "q.h5", {"a": 1, "b": 2}).read_bytes()
+
+
+def test_parts_left_by_a_kill_after_the_joining_do_no_harm(tmp_path, monkeypatch):
+    path, whole = tmp_path / "p.h5", write(tmp_path / "whole.h5", {"a": 1, "b": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.shutil, "rmtree", lambda _: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            write(path, {"a": 1, "b": 2})
+    assert len(list((tmp_path / "p.h5.parts").glob("*.h5"))) == 2
+    assert ProposalStore.read(path).video_ids == ["a", "b"]
+    write(path, {"a": 1, "b": 2})
+    assert path.read_bytes() == whole.read_bytes() and not (tmp_path / "p.h5.parts").exists()
+
+
+def test_half_written_files_are_swept_away(tmp_path):
+    parts = tmp_path / "p.h5.parts"
+    parts.mkdir()
+    (parts / "half.tmp").write_bytes(b"\x89HDF")
+    (tmp_path / "p.h5.tmp").write_bytes(b"\x89HDF")
+    write(tmp_path / "p.h5", {"a": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["p.h5"]
+
+
+def test_an_empty_store(tmp_path):
+    store = ProposalStore.read(write(tmp_path / "p.h5", {}))
+    assert store.video_ids == [] and "a" not in store
+
+
+def test_shards_are_read_as_one(tmp_path):
+    whole = tmp_path / "p.h5"
+    for index, videos in enumerate(({"a": 1, "c": 3}, {"b": 2}, {})):
+        write(shard_path(whole, index, 3), videos)
+    for place in (whole, tmp_path, tmp_path / "p.shard-*.h5"):
+        store = ProposalStore.read(place)
+        assert store.video_ids == ["a", "b", "c"]
+        np.testing.assert_array_equal(store.window("b", [2], 5).boxes[0], boxes_of(2)[0][2])
+
+
+def test_a_missing_shard_is_noticed(tmp_path):
+    for index in (0, 2):
+        write(shard_path(tmp_path / "p.h5", index, 12), {str(index): index})
+    with pytest.raises(InputError, match=r"shard 1 of 12 is missing \(10 in all\).*--shard 1/12"):
+        ProposalStore.read(tmp_path / "p.h5")
+
+
+def test_shards_of_two_jobs_are_not_mixed(tmp_path):
+    write(shard_path(tmp_path / "p.h5", 0, 2), {"a": 1})
+    write(shard_path(tmp_path / "p.h5", 0, 3), {"b": 1})
+    with pytest.raises(InputError, match="shards of 2 and of 3"):
+        ProposalStore.read(tmp_path / "p.h5")
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"videos": {"a": 1}}, "the video a is both in .*0.h5 and in .*1.h5"),
+        ({"videos": {}, "weights": "f00"}, "do not belong together: weights is '' .* 'f00'"),
+        ({"videos": {}, "settings": {"nms": 0.5}}, "do not belong together: nms is None .* 0.5"),
+    ],
+)
+def test_files_that_cannot_be_read_together(tmp_path, second, message):
+    write(tmp_path / "0.h5", {"a": 1})
+    write(tmp_path / "1.h5", **second)
+    with pytest.raises(InputError, match=message):
+        ProposalStore.read(tmp_path)
+
+
+def test_another_detector_cannot_append(file):
+    with pytest.raises(InputError, match=r"not made as this run .* weights is '' .* 'abc'"):
+        write(file, {}, weights="abc")
+    assert ProposalStore.read(file).video_ids == ["-a_", "b", "ü (1) copy"]
+    assert not Path(f"{file}.parts").exists()
+
+
+BAD = np.array([[1.0, 2, 3, 4]], np.float32)
+ONE, LABEL = np.array([0.5]), np.array([0])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "labels", "message"),
+    [
+        ([[np.nan, 2, 3, 4]], ONE, LABEL, "video v, frame 0: box 0 is .*, wanted finite numbers"),
+        ([[1, 2, np.inf, 4]], ONE, LABEL, "wanted finite numbers"),
+        ([[3, 2, 1, 4]], ONE, LABEL, "wanted x1 < x2 and y1 < y2"),
+        ([[1, 2, 3, 2]], ONE, LABEL, "wanted x1 < x2 and y1 < y2"),
+        ([[-0.1, 2, 3, 4]], ONE, LABEL, r"inside the frame \(width 80, height 60\): clip it"),
+        ([[1, 2, 3, 60.5]], ONE, LABEL, "inside the frame"),
+        (np.concatenate([BAD, BAD]), [0.1, 0.2], [0, 0], "the scores rise"),
+        (BAD, [np.nan], LABEL, "score 0 is not finite"),
+        (BAD, ONE, [3], "label 0 is 3, wanted 0..2"),
+        (BAD, ONE, [-1], "label 0 is -1, wanted 0..2"),
+        (BAD, ONE, [0.5], r"labels \(n,\) of integers"),
+        (BAD, [0.5, 0.4], LABEL, "got 1 boxes, 2 scores and 1 labels"),
+        (BAD[:, :3], ONE, LABEL, r"wanted boxes \(n, 4\)"),
+        ([["1", "2", "3", "4"]], ONE, LABEL, r"wanted boxes \(n, 4\)"),
+        ([[1, 2, 3, 4], [1]], ONE, LABEL, r"wanted boxes \(n, 4\)"),
+    ],
+)
+def test_wrong_boxes_do_not_get_in(tmp_path, boxes, scores, labels, message):
+    with (
+        pytest.raises(InputError, match=message),
+        ProposalStore.write(tmp_path / "p.h5", "mine", classes=CLASSES) as store,
+    ):
+        store.add("v", [boxes], [scores], [labels], frame_size=SIZE)
+    assert list(tmp_path.glob("p.h5.parts/*.h5")) == []
+
+
+@pytest.mark.parametrize(
+    ("video_id", "arrays", "size", "message"),
+    [
+        ("", ([BAD], [ONE], [LABEL]), SIZE, "printable, non-empty video id, got ''"),
+        ("a\n", ([BAD], [ONE], [LABEL]), SIZE, "printable"),
+        ("v", ([], [], []), SIZE, "one array .* for each frame, got 0, 0 and 0"),
+        ("v", ([BAD], [ONE], [LABEL, LABEL]), SIZE, "got 1, 1 and 2"),
+        ("v", ([BAD], [ONE], [LABEL]), (0, 80), r"frame_size \(height, width\), got \(0, 80\)"),
+        ("there", ([BAD], [ONE], [LABEL]), SIZE, "already holds the video 'there'.*if video_id in"),
+    ],
+)
+def test_wrong_videos_do_not_get_in(tmp_path, video_id, arrays, size, message):
+    path = write(tmp_path / "p.h5", {"there": 1})
+    with (
+        pytest.raises(InputError, match=message),
+        ProposalStore.write(path, "mine", classes=CLASSES) as store,
+    ):
+        store.add(video_id, *arrays, frame_size=size)
+    assert ProposalStore.read(path).video_ids == ["there"]
+
+
+def _damage(path: Path, change) -> None:
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def _shorten(file: h5py.File) -> None:
+    rows = file["scores"][:-1]
+    del file["scores"]
+    file["scores"] = rows
+
+
+def _compress(file: h5py.File) -> None:
+    rows = file["scores"][:]
+    del file["scores"]
+    file.create_dataset("scores", data=rows, compression="gzip")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda p: p.unlink(), "no proposals file at .*p.h5; tools/extract_proposals.py"),
+        (lambda p: p.write_bytes(b""), "is no proposals file, or a damaged one"),
+        (lambda p: p.write_text("hello"), "is no proposals file, or a damaged one"),
+        (lambda p: os.truncate(p, p.stat().st_size // 2), "is no proposals file, or a damaged"),
+        (lambda p: _damage(p, lambda f: f.attrs.modify("version", 2)), "version 2 .* reads 1"),
+        (lambda p: _damage(p, lambda f: f.attrs.modify("format", "x")), "no proposals file"),
+        (lambda p: _damage(p, lambda f: f.pop("labels")), "damaged one"),
+        (lambda p: _damage(p, _shorten), "incomplete: its index and its boxes disagree"),
+        (lambda p: _damage(p, _compress), "/scores is compressed or chunked"),
+        (lambda p: _damage(p, lambda f: f["video_starts"].__setitem__(-1, 99)), "incomplete"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, spoil, message):
+    path = write(tmp_path / "p.h5", {"a": 1})
+    spoil(path)
+    with pytest.raises(InputError, match=message) as caught:
+        ProposalStore.read(path)
+    assert "p.h5" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("video_id", "frames", "message"),
+    [
+        ("x", [0], "p.h5 holds no proposals of the video x; add them with .*extract_proposals"),
+        ("a", [0, 4], "wanted frame 4 of the video a, the file has 4"),
+        ("a", [-1], "wanted frame -1"),
+    ],
+)
+def test_windows_outside_the_file(tmp_path, video_id, frames, message):
+    store = ProposalStore.read(write(tmp_path / "p.h5", {"a": 1}))
+    with pytest.raises(InputError, match=message):
+        store.window(video_id, frames, 3)
+
+
+def test_two_writers_of_one_file(tmp_path):
+    path = tmp_path / "p.h5"
+    with (
+        ProposalStore.write(path, "mine"),
+        pytest.raises(InputError, match=rf"is being written by process {os.getpid()} on"),
+    ):
+        ProposalStore.write(path, "mine")
+    with ProposalStore.write(path, "mine"):
+        pass  # the lock is gone with its holder
+
+
+def test_a_lock_whose_folder_was_just_removed_is_taken_again(tmp_path, monkeypatch):
+    """The holder joined its file and removed the folder between our open and our lock."""
+    path, real, calls = tmp_path / "p.h5", fcntl.flock, []
+
+    def flock(file, operation):
+        if not calls:
+            calls.append(1)
+            os.remove(path.with_name("p.h5.parts") / "lock")
+        real(file, operation)
+
+    monkeypatch.setattr(store_module.fcntl, "flock", flock)
+    with ProposalStore.write(path, "mine"):
+        assert (tmp_path / "p.h5.parts" / "lock").exists()
+
+
+FULL_DISK = """
+import resource, sys
+sys.path[:0] = sys.argv[2:]
+from test_store import SIZE, CLASSES, boxes_of
+from proposals.errors import InputError
+from proposals.store import ProposalStore
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    with ProposalStore.write(sys.argv[1], "mine", classes=CLASSES) as store:
+        for name, counts in (("a", (3,)), ("b", (900,)), ("c", (3,))):
+            store.add(name, *boxes_of(1, counts), frame_size=SIZE)
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_fills_up_is_one_line_and_keeps_what_was_written(tmp_path):
+    """The limit on a file's size stands for the disk's."""
+    root = Path(store_module.__file__).parents[1]
+    command = [sys.executable, "-c", FULL_DISK, tmp_path / "p.h5", Path(__file__).parent, root]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.count("\n") == 1
+    assert "no space left on the device; 1 videos are kept, make room and run" in run.stdout
+    assert ProposalStore.read(tmp_path / "p.h5").video_ids == ["a"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_joining_needs_room_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        store_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})()
+    )
+    with pytest.raises(InputError, match="no space left on the device; 1 videos are kept"):
+        write(tmp_path / "p.h5", {"a": 1})
+    monkeypatch.undo()
+    assert write(tmp_path / "p.h5", {"a": 1}).is_file()
+
+
+def test_a_file_replaced_while_it_is_read(tmp_path):
+    path = write(tmp_path / "p.h5", {"a": 1})
+    store = ProposalStore.read(path)
+    write(path, {"b": 2})
+    with pytest.raises(InputError, match="was replaced while it was read; open it again"):
+        store.window("a", [0], 3)
