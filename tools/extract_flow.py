@@ -11,22 +11,20 @@ from command_line import make_parser, run
 from aamn.config import Config, load_config
 from aamn.data.flow_store import extract_flow
 from aamn.data.folder import find_videos
-from aamn.data.readers import open_source
+from aamn.data.readers import open_all
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
 
 
 def _videos(args, config: Config) -> dict[str, Path]:
-    """Videos by id: those of --videos, else those with sentences in both splits of the data."""
+    """Videos by id: those of --videos, else those with sentences in any split of the data."""
     if args.videos:
         return find_videos(args.videos)
     if not (args.data or config.data.root):
         raise InputError("wanted --data ROOT (a data set) or --videos (a folder, pattern or list)")
     data = replace(config.data, root=args.data or config.data.root)
-    splits = dict.fromkeys([data.train_split, data.test_split])
-    sources = [open_source(data, split) for split in splits]
-    return {v: source.video_path(v) for source in sources for v in source.video_ids}
+    return {v: source.video_path(v) for source in open_all(data) for v in source.video_ids}
 
 
 def main() -> int:
