@@ -29,7 +29,6 @@ setup(
         "gensim>=4.3",
         "pycocotools>=2.0.7",
         "pillow>=10",
-        "matplotlib>=3.8",
         "tqdm>=4.66",
         "lightning>=2.4",
         "tensorboard>=2.16",

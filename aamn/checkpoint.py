@@ -6,7 +6,6 @@ They hold tensors and plain Python values only and load with weights_only=True. 
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +76,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise InputError(f"no checkpoint at {path}; train one with tools/train_net.py")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError):
+    except Exception:  # a damaged pickle raises whatever it stumbles over
         raise InputError(f"{path} is no checkpoint, or a damaged one") from None
     if not isinstance(content, dict) or "vocabulary" not in content:
         raise InputError(f"{path} is no checkpoint of a segmenter")
@@ -110,7 +109,6 @@ def load_segmenter(
     try:
         segmenter.load_state_dict(content["model"])
     except RuntimeError as error:
-        raise InputError(
-            f"{path}: its weights do not fit the configuration: {str(error).splitlines()[1].strip()}"
-        ) from None
+        reason = str(error).splitlines()[1].strip()
+        raise InputError(f"{path}: its weights do not fit the configuration: {reason}") from None
     return Loaded(segmenter.to(device).eval(), vocabulary, config, content["iteration"])

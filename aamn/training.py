@@ -311,7 +311,7 @@ def _step(
     losses = model(batch)
     if not torch.isfinite(losses["total"]):
         raise InputError(
-            f"the loss is {float(losses['total'])} at iteration {iteration}; lower "
+            f"the loss is {losses['total'].item()} at iteration {iteration}; lower "
             "train.optimiser.lr, or set train.optimiser.clip_norm"
         )
     optimiser.zero_grad(set_to_none=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from aamn.checkpoint import Loaded, load_segmenter
 from aamn.data.flow_store import FlowStore
+from aamn.data.readers import open_source
 from aamn.full_video import plan_windows, segment_video
 from aamn.results import write_results
 from aamn.structures import Query
@@ -25,26 +27,49 @@ from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
 
+UNKNOWN_WORD = 1  # its number in every vocabulary
 
-def _sentences(given: Sequence[str], file: str | None, loaded: Loaded) -> list[Query]:
-    """--query and the lines of --queries, encoded; an empty one is refused before any work."""
-    texts = list(given)
-    if file:
-        path = Path(file)
+
+@dataclass(frozen=True)
+class Job:
+    """A video and the sentences to segment it by."""
+
+    video: Video
+    texts: tuple[str, ...]
+
+
+def _jobs(args: argparse.Namespace, loaded: Loaded) -> list[Job]:
+    """The video of --video with the given sentences, or a data set's videos with their own."""
+    texts = list(args.query)
+    if args.queries:
+        path = Path(args.queries)
         if not path.is_file():
             raise InputError(f"no file of sentences at {path}")
         texts += [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not texts:
-        raise InputError('wanted at least one --query "SENTENCE"')
-    return [loaded.vocabulary.encode(text) for text in texts]
+    if args.video:
+        path = Path(args.video)
+        video_id = args.video_id or (path.name if path.is_dir() else path.stem)
+        if not texts:
+            raise InputError('wanted at least one --query "SENTENCE"')
+        return [Job(Video(video_id, path), tuple(texts))]
+    if not args.data:
+        raise InputError("wanted --video PATH, or --data ROOT for a data set's videos")
+    data = replace(loaded.config.data, root=args.data)
+    source = open_source(data, args.split or data.test_split)
+    chosen = source.video_ids[: args.count or None]
+    return [
+        Job(
+            Video(video_id, source.video_path(video_id)),
+            tuple(texts or [expression.text for expression in source.sentences(video_id)]),
+        )
+        for video_id in chosen
+    ]
 
 
 def _proposals(args: argparse.Namespace, video: Video, out: Path, device: str) -> ProposalStore:
     """The given proposals file, or one that the given detector writes into the result folder."""
     if args.proposals:
-        store = ProposalStore.read(args.proposals)
-        store.frame_count(video.video_id)  # refuses a video that is lacking
-        return store
+        return ProposalStore.read(args.proposals)
     if not args.detector:
         raise InputError("wanted --proposals HDF5 or --detector PT: the boxes to choose among")
     path = out / "proposals.h5"
@@ -54,32 +79,47 @@ def _proposals(args: argparse.Namespace, video: Video, out: Path, device: str) -
     return ProposalStore.read(path)
 
 
-def _warn_of_unknown_words(queries: Sequence[Query]) -> None:
-    unknown = {
-        token
-        for query in queries
-        for token, word in zip(query.tokens, query.words.tolist(), strict=True)
-        if word == 1
-    }
-    if unknown:
-        log.warning("never seen in training: %s", ", ".join(sorted(unknown)))
-
-
-def _check(video_id: str, frames: FrameSource, store: ProposalStore | None) -> None:
-    """Refuses boxes of a video of another size.
-
-    Raises:
-        InputError: names the video and both sizes.
-    """
-    if store is not None and store.frame_size(video_id) != tuple(frames.size):
-        boxes = store.frame_size(video_id)
+def _refuse_other_size(video_id: str, frames: FrameSource, store: ProposalStore) -> None:
+    """Raises InputError where the boxes are of a video of another size (or of none)."""
+    boxes = store.frame_size(video_id)
+    if boxes != tuple(frames.size):
         raise InputError(
             f"{frames.path} has frames of {frames.size[1]}x{frames.size[0]}, but the proposals of "
             f"{video_id} are of {boxes[1]}x{boxes[0]}; was another copy of the video extracted?"
         )
 
 
-def main() -> None:
+def _warn_of_unknown_words(queries: Sequence[Query]) -> None:
+    unknown = {
+        token
+        for query in queries
+        for token, word in zip(query.tokens, query.words.tolist(), strict=True)
+        if word == UNKNOWN_WORD
+    }
+    if unknown:
+        log.warning("never seen in training: %s", ", ".join(sorted(unknown)))
+
+
+def _segment(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: str) -> None:
+    queries = [loaded.vocabulary.encode(text) for text in job.texts]
+    _warn_of_unknown_words(queries)
+    video, needs = job.video, loaded.segmenter.needs
+    frames = open_frames(video.path)
+    store = None
+    if needs.proposals:
+        store = _proposals(args, video, out, device)
+        _refuse_other_size(video.video_id, frames, store)
+    flow = FlowStore.read(args.flow) if needs.flow and args.flow else None
+    answers = segment_video(
+        loaded.segmenter, video.video_id, frames, queries, store, flow, loaded.config.flow
+    )
+    steps = len(plan_windows(len(frames), needs))
+    bar = tqdm(answers, total=steps, desc=video.video_id, unit="clip")
+    for folder in write_results(out, video.video_id, frames, queries, bar):
+        print(folder)
+
+
+def main() -> int:
     parser = make_parser(
         "Writes, for each sentence, a mask PNG of every frame (0 and 255, the video's size), an "
         "overlay film, a contact sheet, a picture of the word attention and result.json.",
@@ -87,36 +127,33 @@ def main() -> None:
         '--detector runs/a2d/detector/detector.pt --query "man in red jumping" --out runs/clip',
     )
     parser.add_argument("--checkpoint", required=True, metavar="PT", help="from train_net")
-    parser.add_argument("--video", required=True, help="a video file or a folder of frames")
+    parser.add_argument("--video", help="a video file or a folder of frames")
     parser.add_argument("--query", action="append", default=[], help="a sentence; may be repeated")
     parser.add_argument("--queries", metavar="TXT", help="a file with one sentence a line")
     parser.add_argument("--detector", metavar="PT", help="finds the boxes of the video now")
     parser.add_argument("--proposals", metavar="HDF5", help="boxes that were extracted before")
     parser.add_argument("--flow", metavar="HDF5", help="flow that was extracted; else on the fly")
     parser.add_argument("--video-id", help="the video's id in both files; default: its name")
+    parser.add_argument("--data", metavar="ROOT", help="a data set's videos with their sentences")
+    parser.add_argument("--split", help="of --data; default: the configuration's test split")
+    parser.add_argument("--count", type=int, default=0, help="only the first videos of --data")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    path = Path(args.video)
-    frames = open_frames(path)
-    video_id = args.video_id or (path.name if path.is_dir() else path.stem)
     loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
-    queries = _sentences(args.query, args.queries, loaded)
-    _warn_of_unknown_words(queries)
-    out, needs = Path(args.out or f"runs/{video_id}"), loaded.segmenter.needs
-    store = _proposals(args, Video(video_id, path), out, device) if needs.proposals else None
-    _check(video_id, frames, store)
-    answers = segment_video(
-        loaded.segmenter,
-        video_id,
-        frames,
-        queries,
-        store,
-        FlowStore.read(args.flow) if needs.flow and args.flow else None,
-        loaded.config.flow,
-    )
-    steps = tqdm(answers, total=len(plan_windows(len(frames), needs)), desc=video_id, unit="clip")
-    for folder in write_results(out, video_id, frames, queries, steps):
-        print(folder)
+    jobs = _jobs(args, loaded)
+    if len(jobs) == 1:
+        _segment(args, loaded, jobs[0], Path(args.out or f"runs/{jobs[0].video.video_id}"), device)
+        return 0
+    failures = {}
+    for job in jobs:
+        try:
+            out = Path(args.out or "runs/videos") / job.video.video_id
+            _segment(args, loaded, job, out, device)
+        except InputError as error:
+            failures[job.video.video_id] = error
+    for video_id, error in failures.items():
+        log.error("%s: %s", video_id, error)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+# make demo        the whole pipeline, small: from an empty machine to masks of held-out videos
+# make test        what the tests need, and the tests
+# make lint        ruff
+# make demo-clean  forget the demo's results
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/demo
+DATA := $(RUN)/corpus
+SHELL := /bin/bash
+.SHELLFLAGS := -e -o pipefail -c
+.PHONY: demo demo-clean test lint install
+
+demo: $(RUN)/metrics.json $(RUN)/videos/done
+	@echo
+	@cat $(RUN)/metrics.txt
+	@echo
+	@echo "$(RUN)/ holds"
+	@echo "  corpus/        the synthetic data set, in A2D Sentences' layout (preview.png shows it)"
+	@echo "  detector/      the fine-tuned Faster R-CNN, metrics.json with its recall"
+	@echo "  proposals.h5   every frame's boxes        flow.h5   every frame's optical flow"
+	@echo "  aamn/          checkpoint, curves (tensorboard --logdir $(RUN)/aamn)"
+	@echo "  metrics.json   every metric and every row behind it"
+	@echo "  videos/        per video and sentence: masks/, overlay.mp4, sheet.png, attention.png"
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.py constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-tests: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(DATA)/synthetic.json: configs/synthetic_demo.yaml | $(VENV)/installed
+	$(BIN)/python tools/make_synthetic.py --config $< --out $(DATA)
+	touch $@
+
+$(RUN)/%.json: $(DATA)/synthetic.json | $(VENV)/installed
+	$(BIN)/python tools/make_manifest.py --data $(DATA) --split $* --out $@
+
+$(RUN)/detector/detector.pt: configs/detector_demo.yaml $(RUN)/train.json $(RUN)/test.json
+	$(BIN)/python tools/train_detector.py --config $< --manifest $(RUN)/train.json \
+	    --validation $(RUN)/test.json --out $(RUN)/detector
+	touch $@
+
+$(RUN)/proposals.h5: $(RUN)/detector/detector.pt
+	$(BIN)/python tools/extract_proposals.py --data $(DATA) --detector $< --out $@
+	touch $@
+
+$(RUN)/flow.h5: $(DATA)/synthetic.json
+	$(BIN)/python tools/extract_flow.py --data $(DATA) --out $@
+	touch $@
+
+$(RUN)/aamn/finished: configs/aamn_demo.yaml $(RUN)/proposals.h5 $(RUN)/flow.h5
+	$(BIN)/python tools/train_net.py --config $< --data $(DATA) --proposals $(RUN)/proposals.h5 \
+	    --flow $(RUN)/flow.h5 --out $(RUN)/aamn \
+	    --set aamn.backbone.weights=$(RUN)/detector/detector.pt
+	touch $@
+
+$(RUN)/metrics.json: $(RUN)/aamn/finished
+	$(BIN)/python tools/eval_net.py --checkpoint $(RUN)/aamn/last.pt --compare most_confident --out $@ \
+	    | tee $(RUN)/metrics.txt
+
+$(RUN)/videos/done: $(RUN)/aamn/finished
+	$(BIN)/python tools/segment_video.py --checkpoint $(RUN)/aamn/last.pt --data $(DATA) --count 3 \
+	    --proposals $(RUN)/proposals.h5 --flow $(RUN)/flow.h5 --out $(RUN)/videos
+	touch $@
+
+demo-clean:
+	rm -rf $(RUN)
+
+test: $(VENV)/installed-tests
+	$(BIN)/python -m pytest -q $(PYTEST)
+
+lint: $(VENV)/installed-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .

@@ -1,0 +1,173 @@
+"""Training: order of samples, resuming to the same curve, checkpoints that rebuild themselves."""
+
+import json
+from itertools import chain
+
+import pytest
+import torch
+from tiny_models import WORDS, random_sample, tiny_config, tiny_segmenter
+from torch.utils.data import Dataset
+
+from aamn.checkpoint import load_segmenter, read_checkpoint
+from aamn.config import OptimiserConfig
+from aamn.data.words import Vocabulary
+from aamn.training import IterationSampler, learning_rate, train
+from proposals.errors import InputError
+
+RUN = (
+    "train.batch=2",
+    "train.log_every=1",
+    "train.checkpoint_every=3",
+    "train.optimiser.name=adamw",
+    "train.optimiser.lr=0.01",
+    "train.optimiser.iterations=7",
+    "aamn.backbone.dropout=0.2",
+    "data.workers=0",
+)
+VOCABULARY = Vocabulary([f"w{i}" for i in range(2, WORDS)])
+
+
+class Samples(Dataset):
+    """Five clips of noise."""
+
+    def __init__(self, segmenter):
+        self.samples = [random_sample(segmenter, seed=s, video=f"v{s}") for s in range(5)]
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
+
+
+def run(out, *overrides, **options):
+    segmenter = tiny_segmenter(*RUN, *overrides)
+    config = tiny_config(*RUN, *overrides)
+    return train(config, segmenter, Samples(segmenter), VOCABULARY, out, **options)
+
+
+def curve(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_every_epoch_shows_every_sample_once_in_another_order():
+    batches = list(IterationSampler(6, 2, seed=1, start=0, stop=6))
+    epochs = [list(chain(*batches[:3])), list(chain(*batches[3:]))]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(6))
+    assert epochs[0] != epochs[1]
+
+
+def test_a_resumed_sampler_goes_on_where_it_was():
+    whole = list(IterationSampler(5, 2, seed=3, start=0, stop=9))
+    assert list(IterationSampler(5, 2, seed=3, start=4, stop=9)) == whole[4:]
+
+
+def test_two_processes_share_the_batch_of_one():
+    one = list(IterationSampler(7, 4, seed=3, start=0, stop=5))
+    two = [list(IterationSampler(7, 2, 3, 0, 5, rank, 2)) for rank in range(2)]
+    assert [sorted(batch) for batch in one] == [sorted(a + b) for a, b in zip(*two, strict=True)]
+
+
+def test_a_stopped_run_resumes_to_the_same_curve_and_weights(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(whole)
+    assert run(parts, stop_after=4).iteration == 4
+    assert run(parts).iteration == 7
+    assert curve(parts) == curve(whole)
+    a, b = (read_checkpoint(out / "last.pt")["model"] for out in (whole, parts))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_lines_after_the_last_checkpoint_are_written_again_not_twice(tmp_path):
+    run(tmp_path, stop_after=3)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write(json.dumps({"iteration": 4, "total": -1.0}) + "\n")
+    run(tmp_path)
+    lines = curve(tmp_path)
+    assert [line["iteration"] for line in lines] == list(range(1, 8))
+    assert all(line["total"] > 0 for line in lines)
+
+
+def test_a_finished_run_does_nothing_more(tmp_path):
+    run(tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+    assert run(tmp_path).iteration == 7
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_another_configuration_is_refused(tmp_path):
+    run(tmp_path, stop_after=1)
+    with pytest.raises(InputError, match=r"aamn\.margin = 0\.1 there, 0\.2 here"):
+        run(tmp_path, "aamn.margin=0.2")
+    run(tmp_path, "aamn.margin=0.2", restart=True)
+
+
+def test_a_checkpoint_rebuilds_its_model(tmp_path):
+    run(tmp_path)
+    loaded = load_segmenter(tmp_path / "last.pt")
+    assert loaded.iteration == 7 and loaded.config.aamn.radius == 1
+    assert loaded.vocabulary.words == VOCABULARY.words
+    sample = random_sample(loaded.segmenter, seed=1)
+    again = load_segmenter(tmp_path / "last.pt").segmenter
+    for a, b in zip(
+        loaded.segmenter.segment(sample.clip, sample.proposals, sample.queries),
+        again.segment(sample.clip, sample.proposals, sample.queries),
+        strict=True,
+    ):
+        assert a.score == b.score and torch.equal(a.masks, b.masks)
+
+
+def test_a_checkpoint_can_be_read_in_another_way_where_its_weights_fit(tmp_path):
+    run(tmp_path, stop_after=1)
+    random = load_segmenter(tmp_path / "last.pt", overrides=["aamn.language.attention=random"])
+    assert type(random.segmenter.language.attention).__name__ == "RandomAttention"
+    with pytest.raises(InputError, match="do not fit"):
+        load_segmenter(tmp_path / "last.pt", overrides=["aamn.tube_channels=99"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no checkpoint at"), (b"junk", "no checkpoint, or a damaged one"), (b"", "damaged")],
+)
+def test_no_checkpoint_is_one_clear_line(tmp_path, content, message):
+    path = tmp_path / "x.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load_segmenter(path)
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path):
+    run(tmp_path, stop_after=1)
+    data = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "half.pt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        load_segmenter(tmp_path / "half.pt")
+
+
+def test_half_precision_trains(tmp_path):
+    run(tmp_path, "train.precision=bf16-mixed")
+    assert curve(tmp_path)[-1]["total"] > 0
+
+
+def test_the_best_of_several_validations_is_kept(tmp_path):
+    scores = iter([0.2, 0.9, 0.5])
+    run(tmp_path, "train.evaluate_every=3", validate=lambda segmenter: next(scores))
+    assert read_checkpoint(tmp_path / "best.pt")["iteration"] == 6
+
+
+def test_a_diverged_loss_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match=r"iteration \d+; lower train\.optimiser\.lr"):
+        run(tmp_path, "train.optimiser.name=sgd", "train.optimiser.lr=1e30")
+
+
+@pytest.mark.parametrize(
+    ("config", "rates"),
+    [
+        (OptimiserConfig(lr=1.0, milestones=(2, 3), iterations=4), [1, 1, 0.1, 0.01]),
+        (OptimiserConfig(lr=1.0, milestones=(), warmup=3, iterations=4), [0.25, 0.5, 0.75, 1]),
+        (OptimiserConfig(lr=1.0, schedule="cosine", iterations=4), [1, 0.853553, 0.5, 0.146447]),
+    ],
+)
+def test_learning_rates_by_hand(config, rates):
+    assert [learning_rate(config, i) for i in range(4)] == pytest.approx(rates, abs=1e-6)
