@@ -10,9 +10,9 @@ from command_line import make_parser, run
 
 from aamn.config import Config, load_config
 from aamn.data.flow_store import extract_flow
-from aamn.data.folder import find_videos
 from aamn.data.readers import open_all
 from proposals.errors import InputError
+from proposals.extract import find_videos
 
 log = logging.getLogger("aamn")
 
@@ -20,7 +20,7 @@ log = logging.getLogger("aamn")
 def _videos(args, config: Config) -> dict[str, Path]:
     """Videos by id: those of --videos, else those with sentences in any split of the data."""
     if args.videos:
-        return find_videos(args.videos)
+        return {video.video_id: video.path for video in find_videos(args.videos)}
     if not (args.data or config.data.root):
         raise InputError("wanted --data ROOT (a data set) or --videos (a folder, pattern or list)")
     data = replace(config.data, root=args.data or config.data.root)
@@ -35,7 +35,9 @@ def main() -> int:
         "--set flow.longest_side=256",
     )
     parser.add_argument("--data", metavar="ROOT", help="a data set; data.kind names its layout")
-    parser.add_argument("--videos", help="a video, folder, pattern, or .txt list of these")
+    parser.add_argument(
+        "--videos", nargs="+", help="files, folders, quoted patterns, or .txt lists of them"
+    )
     parser.add_argument("--workers", type=int, help="processes; default: data.workers")
     args = parser.parse_args()
     config = load_config(Config, args.config, args.overrides)

@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from aamn.config import DataConfig
-from aamn.data.folder import YourVideos, find_videos
+from aamn.data.folder import YourVideos, videos_in
 from aamn.data.readers import READERS, open_all, open_source
 from proposals.errors import InputError
 
@@ -125,24 +125,17 @@ def test_faults_of_the_masks(root: Path) -> None:
         YourVideos(root)
 
 
-def test_finding_videos(a2d_root: Path, root: Path, tmp_path: Path) -> None:
+def test_videos_of_a_folder(a2d_root: Path, root: Path, tmp_path: Path) -> None:
     clips = a2d_root / "Release" / "clips320H"
-    assert sorted(find_videos(clips)) == ["--first", "sec_ond", "third-3"]
-    assert find_videos(clips / "--first.mp4") == {"--first": clips / "--first.mp4"}
-    assert sorted(find_videos(f"{clips}/*-*.mp4")) == ["--first", "third-3"]
-    assert sorted(find_videos(root / "videos")) == ["cats", "dogs"]
-    assert find_videos(root / "videos" / "cats") == {"cats": root / "videos" / "cats"}
-    listing = tmp_path / "list.txt"
-    listing.write_text(f"{clips}/sec_ond.mp4\n\n{root}/videos\n")
-    assert sorted(find_videos(listing)) == ["cats", "dogs", "sec_ond"]
-    listing.write_text(f"{clips}/sec_ond.mp4\n{tmp_path}/sec_ond.mp4\n")
-    (tmp_path / "sec_ond.mp4").touch()
-    with pytest.raises(InputError, match="the same video id sec_ond"):
-        find_videos(listing)
+    assert sorted(videos_in(clips)) == ["--first", "sec_ond", "third-3"]
+    assert videos_in(root / "videos") == {n: root / "videos" / n for n in ("cats", "dogs")}
+    (root / "videos" / "cats.mp4").touch()
+    with pytest.raises(InputError, match="the same video id cats"):
+        videos_in(root / "videos")
     with pytest.raises(InputError, match="no video there"):
-        find_videos(a2d_root)
-    with pytest.raises(InputError, match="no video at"):
-        find_videos(tmp_path / "none.mp4")
+        videos_in(a2d_root)
+    with pytest.raises(InputError, match="no folder at"):
+        videos_in(tmp_path / "none")
 
 
 def test_the_reader_is_configuration(a2d_root: Path, root: Path) -> None:
