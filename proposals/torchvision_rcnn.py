@@ -113,7 +113,7 @@ def _small(config: DetectorConfig, classes: int) -> FasterRCNN:
     return FasterRCNN(
         backbone,
         rpn_anchor_generator=AnchorGenerator((config.anchors,), (config.ratios,)),
-        box_roi_pool=MultiScaleRoIAlign(["0"], config.pool, sampling_ratio=2),
+        box_roi_pool=MultiScaleRoIAlign(["0"], config.pool, sampling_ratio=1),
         box_head=TwoMLPHead(channels * config.pool**2, config.head),
         box_predictor=FastRCNNPredictor(config.head, classes),
         image_mean=[0.0, 0.0, 0.0],
