@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import runpy
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -98,12 +102,13 @@ def mask_of(instance: int, frame: int) -> np.ndarray:
     return mask
 
 
-def write_corpus(root: Path) -> Path:
+def write_corpus(root: Path, videos: dict[str, tuple] = VIDEOS) -> Path:
+    """A folder in A2D's layout, with one more video that the annotators missed."""
     (root / "Release").mkdir(parents=True)
     text = root / "text_annotations"
     text.mkdir()
     listing, sentences = [], ["video_id,instance_id,query"]
-    for video_id, (split, count, queries, annotated) in VIDEOS.items():
+    for video_id, (split, count, queries, annotated) in videos.items():
         listing.append(f"{video_id},18,00:00:00,00:00:01,48,64,{count},{len(annotated)},{split}")
         sentences += [f"{video_id},{instance},{query}" for instance, query in queries.items()]
         write_video(root / "Release" / "clips320H" / f"{video_id}.mp4", moving_square(count))
@@ -118,7 +123,7 @@ def write_corpus(root: Path) -> Path:
                 [CLASSES[i] for i in queries],
             )
     listing.append("missed,18,00:00:00,00:00:01,48,64,9,3,0")
-    sentences += ["--first,1 (copy),dog on the right", "missed,0,nobody"]
+    sentences += ["T6bNPuKV-wY,1 (copy),bird standing in the beach", "missed,0,nobody"]
     (root / "Release" / "videoset.csv").write_text("\n".join(listing) + "\n")
     (text / "a2d_annotation.txt").write_text("\n".join(sentences) + "\n")
     (text / "a2d_missed_videos.txt").write_text("missed")
@@ -129,3 +134,47 @@ def write_corpus(root: Path) -> Path:
 def corpus_mask() -> Callable[[int, int], np.ndarray]:
     """`mask_of` for the tests."""
     return mask_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a program ended: exit code, what it printed, and what it logged."""
+
+    code: int
+    output: str
+    errors: str
+    log: str
+
+
+@pytest.fixture
+def run_tool(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> Callable[..., Run]:
+    """Runs a program of tools/ in this process."""
+    monkeypatch.syspath_prepend(str(PROJECT / "tools"))
+
+    def run(name: str, *arguments: object) -> Run:
+        path = PROJECT / "tools" / f"{name}.py"
+        caplog.clear()
+        with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
+            patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+            with pytest.raises(SystemExit) as end:
+                runpy.run_path(str(path), run_name="__main__")
+        captured = capsys.readouterr()
+        return Run(end.value.code, captured.out, captured.err, caplog.text)
+
+    return run
+
+
+@pytest.fixture
+def corpus_writer() -> Callable[..., Path]:
+    """`write_corpus` for the tests."""
+    return write_corpus
+
+
+@pytest.fixture
+def video_writer() -> Callable[[Path, np.ndarray], Path]:
+    """`write_video` for the tests."""
+    return write_video
