@@ -102,6 +102,7 @@ def finetune(network: TrainableDetector, manifest: Manifest, out: Path) -> Train
         batch_sampler=_Order(len(frames), config, trainer.iteration),
         num_workers=0 if pictures.cached else config.workers,
         collate_fn=lambda batch: tuple(zip(*batch, strict=True)),
+        generator=torch.Generator(),  # its own: the loader must not draw from the saved state
     )
     with tqdm(
         total=config.iterations, initial=trainer.iteration, desc="fine-tuning", unit="it"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -13,7 +14,6 @@ from torchvision.models import ResNet50_Weights, ResNet101_Weights, WeightsEnum
 from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_V2_Weights,
     FasterRCNN_ResNet50_FPN_Weights,
-    fasterrcnn_resnet50_fpn,
     fasterrcnn_resnet50_fpn_v2,
 )
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -92,7 +92,7 @@ class TorchvisionRCNN(TrainableDetector):
         heads = rcnn.roi_heads
         pooled = heads.box_head(heads.box_roi_pool(features, rois, images.image_sizes))
         logits, deltas = heads.box_predictor(pooled)
-        boxes = heads.box_coder.decode(deltas.float(), rois)[:, 1:]
+        boxes = heads.box_coder.decode(deltas.float(), rois).reshape(*logits.shape, 4)[:, 1:]
         scores = logits.float().softmax(1)[:, 1:]
         counts = [len(r) for r in rois]
         (h0, w0), (h, w) = size, images.image_sizes[0]
@@ -123,42 +123,32 @@ def _small(config: DetectorConfig, classes: int) -> FasterRCNN:
     )
 
 
-def _resnet50(config: DetectorConfig, classes: int) -> FasterRCNN:
-    return fasterrcnn_resnet50_fpn(
-        weights=None,
-        weights_backbone=None,
-        num_classes=classes,
-        trainable_backbone_layers=5,
-        norm_layer=FrozenBatchNorm2d,
-        **_shared(config),
-    )
+def _resnet(depth: int) -> Callable[[DetectorConfig, int], FasterRCNN]:
+    """ResNet and feature pyramid with frozen norms, whose eps is that of torchvision's weights."""
+
+    def build(config: DetectorConfig, classes: int) -> FasterRCNN:
+        backbone = resnet_fpn_backbone(
+            backbone_name=f"resnet{depth}",
+            weights=None,
+            norm_layer=partial(FrozenBatchNorm2d, eps=0.0),
+            trainable_layers=5,
+        )
+        return FasterRCNN(backbone, classes, **_shared(config))
+
+    return build
 
 
 def _resnet50_v2(config: DetectorConfig, classes: int) -> FasterRCNN:
     return fasterrcnn_resnet50_fpn_v2(
-        weights=None,
-        weights_backbone=None,
-        num_classes=classes,
-        trainable_backbone_layers=5,
-        **_shared(config),
+        weights=None, weights_backbone=None, num_classes=classes, **_shared(config)
     )
-
-
-def _resnet101(config: DetectorConfig, classes: int) -> FasterRCNN:
-    backbone = resnet_fpn_backbone(
-        backbone_name="resnet101",
-        weights=None,
-        norm_layer=FrozenBatchNorm2d,
-        trainable_layers=5,
-    )
-    return FasterRCNN(backbone, classes, **_shared(config))
 
 
 _BUILDERS = {
     "small": _small,
-    "resnet50_fpn": _resnet50,
+    "resnet50_fpn": _resnet(50),
     "resnet50_fpn_v2": _resnet50_v2,
-    "resnet101_fpn": _resnet101,
+    "resnet101_fpn": _resnet(101),
 }
 
 

@@ -1,0 +1,280 @@
+"""Detectors: what they keep of a frame, their weights, and checkpoints that rebuild themselves."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from proposals.backbones import SmallBackbone
+from proposals.detector import (
+    DetectorConfig,
+    TorchDetector,
+    build_detector,
+    load_detector,
+    rank_boxes,
+    save_detector,
+    weights_hash,
+)
+from proposals.errors import InputError
+
+TINY = DetectorConfig(
+    name="small",
+    weights="",
+    classes=("adult", "ball"),
+    min_size=48,
+    max_size=96,
+    proposals=30,
+    score_threshold=0.0,
+    widths=(8, 8, 16, 16),
+    head=16,
+    pool=3,
+)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> TorchDetector:
+    torch.manual_seed(1)
+    return TorchDetector(build_detector(replace(TINY)))
+
+
+def frames(count: int, size=(48, 64)) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(0, 255, (count, *size, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("size", [(48, 64), (96, 128), (20, 90), (33, 31)], ids=str)
+def test_detections_keep_the_contract(tiny, size):
+    h0, w0 = size
+    (found,) = tiny.detect(frames(1, size))
+    assert 0 < len(found.boxes) <= 30
+    assert (found.boxes.dtype, found.labels.dtype) == (np.float32, np.int64)
+    assert (found.boxes >= 0).all()
+    assert (found.boxes[:, [0, 2]] <= w0).all() and (found.boxes[:, [1, 3]] <= h0).all()
+    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+    assert (np.diff(found.scores) <= 0).all()
+    assert set(found.labels.tolist()) <= {0, 1}
+    overlaps = box_iou(torch.from_numpy(found.boxes), torch.from_numpy(found.boxes)).fill_diagonal_(
+        0
+    )
+    assert overlaps.max() <= TINY.nms_iou
+
+
+def test_a_batch_is_its_frames_one_by_one(tiny):
+    batch = frames(3)
+    for together, frame in zip(tiny.detect(batch), batch, strict=True):
+        (alone,) = tiny.detect([frame])
+        np.testing.assert_allclose(together.boxes, alone.boxes, atol=1e-3)
+        np.testing.assert_allclose(together.scores, alone.scores, atol=1e-5)
+
+
+def test_boxes_are_in_pixels_of_the_original_frame(tiny):
+    """A frame enlarged by two looks the same to the network, which resizes it back."""
+    (frame,) = frames(1)
+    large = frame.repeat(2, 0).repeat(2, 1)
+    network = tiny.network
+    small_boxes, large_boxes = (
+        network.rcnn.transform([torch.from_numpy(f.copy()).permute(2, 0, 1) / 255])[0].image_sizes
+        for f in (frame, large)
+    )
+    assert small_boxes == large_boxes == [(48, 64)]
+    (a,), (b,) = tiny.detect([np.full_like(frame, 90)]), tiny.detect([np.full_like(large, 90)])
+    np.testing.assert_allclose(b.boxes, 2 * a.boxes, atol=0.05)
+
+
+CONFIG = DetectorConfig(score_threshold=0.2, nms_iou=0.5, boxes_per_frame=2)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "kept"),
+    [
+        # every box with its best class; the better of two that overlap, whatever their classes
+        (
+            [[[0, 0, 9, 9], [0, 0, 10, 10]], [[0, 0, 10, 9], [50, 50, 60, 60]]],
+            [[0.3, 0.6], [0.5, 0.1]],
+            [([0, 0, 10, 10], 0.6, 1)],
+        ),
+        # best first, at most two, none below the threshold
+        (
+            [[[0, 0, 5, 5]], [[10, 10, 15, 15]], [[20, 20, 25, 25]], [[30, 30, 35, 35]]],
+            [[0.3], [0.9], [0.5], [0.1]],
+            [([10, 10, 15, 15], 0.9, 0), ([20, 20, 25, 25], 0.5, 0)],
+        ),
+        # cut at the frame of 40 x 80; what is left too thin is no box
+        (
+            [[[-5, -5, 10, 50]], [[-9, 3, 0.5, 9]], [[70, 1, 90, 2.5]]],
+            [[0.9], [0.8], [0.7]],
+            [([0, 0, 10, 40], 0.9, 0), ([70, 1, 80, 2.5], 0.7, 0)],
+        ),
+        ([[[float("nan"), 0, 9, 9]], [[0, 0, float("inf"), 9]]], [[0.9], [float("nan")]], []),
+        (torch.zeros(0, 3, 4), torch.zeros(0, 3), []),
+    ],
+)
+def test_ranking_by_hand(boxes, scores, kept):
+    found = rank_boxes(torch.as_tensor(boxes), torch.as_tensor(scores), (40, 80), CONFIG)
+    got = [(b.tolist(), round(s.item(), 4), c.item()) for b, s, c in zip(*found, strict=True)]
+    assert got == kept
+
+
+def test_a_checkpoint_rebuilds_itself(tiny, tmp_path):
+    save_detector(tiny.network, tmp_path / "detector.pt")
+    again = load_detector(tmp_path / "detector.pt")
+    assert again.attributes == tiny.attributes
+    assert again.network.config == tiny.network.config
+    for a, b in zip(tiny.detect(frames(2)), again.detect(frames(2)), strict=True):
+        np.testing.assert_array_equal(a.boxes, b.boxes)
+        np.testing.assert_array_equal(a.scores, b.scores)
+
+
+def test_the_hash_tells_weights_apart(tiny):
+    before = weights_hash(tiny.network)
+    with torch.no_grad():
+        tiny.network.rcnn.backbone.stages[0][0].weight[0, 0, 0, 0] += 1e-3
+    changed = weights_hash(tiny.network)
+    with torch.no_grad():
+        tiny.network.rcnn.backbone.stages[0][0].weight[0, 0, 0, 0] -= 1e-3
+    assert changed != before
+
+
+def test_class_heads_begin_anew_for_other_classes(tiny, tmp_path):
+    save_detector(tiny.network, tmp_path / "detector.pt")
+    config = replace(TINY, weights=str(tmp_path / "detector.pt"), classes=("a", "b", "c"))
+    state, old = build_detector(config).state_dict(), tiny.network.state_dict()
+    for key, value in state.items():
+        same = value.shape == old[key].shape and value.equal(old[key])
+        assert same != ("box_predictor" in key)
+
+
+@pytest.mark.parametrize("name", ["resnet50_fpn", "resnet50_fpn_v2", "resnet101_fpn"])
+def test_the_large_detectors_detect_and_learn(name):
+    torch.manual_seed(0)
+    config = DetectorConfig(name, "", ("a",), min_size=64, max_size=96, proposals=5)
+    config.score_threshold = 0.0
+    network = build_detector(config).train()
+    network.freeze(3)
+    learning = {k for k, p in network.named_parameters() if p.requires_grad}
+    body = {k.split("body.")[1].split(".")[0] for k in learning if "body." in k}
+    assert body == {"layer2", "layer3", "layer4"}
+    frame = torch.from_numpy(frames(1, (48, 64))[0]).permute(2, 0, 1)
+    losses = network.losses([frame], [torch.tensor([[5.0, 5, 40, 40]])], [torch.tensor([0])])
+    assert set(losses) == {
+        "loss_classifier",
+        "loss_box_reg",
+        "loss_objectness",
+        "loss_rpn_box_reg",
+    }
+    (found,) = TorchDetector(network).detect(frames(1))
+    assert (found.boxes >= 0).all()
+
+
+def test_small_backbone_shapes_and_names():
+    backbone = SmallBackbone((8, 16), (2, 4))
+    assert backbone(torch.rand(2, 3, 32, 48)).shape == (2, 16, 4, 6)
+    assert backbone.out_channels == 16
+    assert {key for key in backbone.state_dict() if key.startswith("stages.1.")} == {
+        f"stages.1.{key}"
+        for key in (
+            "0.weight",
+            "1.weight",
+            "1.bias",
+            "2.conv1.weight",
+            "2.norm1.weight",
+            "2.norm1.bias",
+            "2.conv2.weight",
+            "2.norm2.weight",
+            "2.norm2.bias",
+        )
+    }
+
+
+def test_small_backbone_normalises_inside():
+    torch.manual_seed(0)
+    backbone = SmallBackbone((8,), (2,))
+    rgb = torch.rand(1, 3, 8, 8)
+    conv, norm, block = backbone.stages[0]
+    expected = block(norm(conv((rgb - 0.5) / 0.25)).relu())
+    torch.testing.assert_close(backbone(rgb), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "yolo"}, "detector 'yolo': wanted one of small, resnet50_fpn"),
+        ({"classes": ()}, "weights '': wanted `classes`"),
+        ({"widths": (8, 12, 16, 16)}, "multiples of 8"),
+        ({"strides": (2, 2)}, "as many strides as widths"),
+        ({"weights": "coco"}, "no coco weights for 'small', only for resnet50_fpn"),
+        ({"weights": "imagenet"}, "no imagenet weights for 'small'"),
+        ({"weights": "imagenet", "name": "small"}, "give a file, or weights=''"),
+        ({"weights": "coco", "name": "resnet101_fpn"}, "no coco weights for 'resnet101_fpn'"),
+        ({"weights": "/nowhere/w.pt"}, "no weights file at /nowhere/w.pt"),
+    ],
+)
+def test_configurations_that_cannot_be_built(changes, message):
+    with pytest.raises(InputError, match=message):
+        build_detector(replace(TINY, **changes))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"hello", "w.pt is no readable weights file"),
+        ([1, 2], "w.pt: wanted a dictionary of weights, got list"),
+        ({"conv1.weight": torch.zeros(1)}, "these are a ResNet's weights"),
+        ({"x": torch.zeros(1)}, "the weights are of another network .* keys or shapes differ"),
+    ],
+)
+def test_weights_that_do_not_fit(tmp_path, content, message):
+    path = tmp_path / "w.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(InputError, match=message):
+        build_detector(replace(TINY, weights=str(path)))
+
+
+def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
+    """No cache and no network: the line names the address and where the file is looked for."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    config = replace(TINY, name="resnet50_fpn", weights="coco", classes=())
+    with pytest.raises(InputError, match=r"cannot download https://.*fasterrcnn_resnet50.*put it"):
+        build_detector(config)
+
+
+def test_a_frame_without_proposals_has_no_boxes(tiny, monkeypatch):
+    def nothing(images, *_):
+        return [torch.zeros(0, 4) for _ in images.image_sizes], {}
+
+    monkeypatch.setattr(tiny.network.rcnn.rpn, "forward", nothing)
+    for found in tiny.detect(frames(2)):
+        assert (found.boxes.shape, found.scores.shape, found.labels.shape) == ((0, 4), (0,), (0,))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": 1}, "is no detector checkpoint; tools/train_detector.py writes one"),
+        ({"format": "aamn-detector", "version": 9}, "version 9 of the detector checkpoint"),
+        (
+            {"format": "aamn-detector", "version": 1, "config": {"finetune": {"x": 1}}},
+            r"unknown keys: \['x'\]",
+        ),
+    ],
+)
+def test_checkpoints_that_are_none(tmp_path, content, message):
+    torch.save(content, tmp_path / "d.pt")
+    with pytest.raises(InputError, match=message):
+        load_detector(tmp_path / "d.pt")
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_half_precision_needs_a_gpu(tiny, precision):
+    with pytest.raises(InputError, match=f"precision {precision} needs a GPU"):
+        TorchDetector(tiny.network, precision)
+
+
+def test_unknown_precision(tiny):
+    with pytest.raises(InputError, match="wanted one of float32, float16, bfloat16"):
+        TorchDetector(tiny.network, "int8")
