@@ -109,6 +109,6 @@ def load_segmenter(
     try:
         segmenter.load_state_dict(content["model"])
     except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
+        reason = str(error).splitlines()[1].strip()[:200]
         raise InputError(f"{path}: its weights do not fit the configuration: {reason}") from None
     return Loaded(segmenter.to(device).eval(), vocabulary, config, content["iteration"])

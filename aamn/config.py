@@ -93,6 +93,7 @@ class ActorConfig:
 
     enabled: bool = True
     location: bool = True  # l_k, the 5-d location feature
+    location_gain: float = 1.0  # factor on l_k, five numbers among the many of v_k; the paper's 1
     features: str = "rgb"  # rgb | flow | rgb+flow: what is v_k here
 
 

@@ -35,8 +35,8 @@ log = logging.getLogger("aamn")
 MAY_CHANGE_ON_RESUME = ("name", "data", "train")  # parts of the configuration
 
 
-class IterationSampler(Sampler[list[int]]):
-    """The samples of each iteration: epoch after epoch in an order drawn from (seed, epoch).
+class IterationSampler(Sampler[list[tuple[int, int]]]):
+    """The samples of each iteration as (epoch, index), in an order drawn from (seed, epoch).
 
     Iteration i of a run is the same whether the run began at 0 or was resumed; with several
     processes each gets its share of every batch.
@@ -58,7 +58,7 @@ class IterationSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, order = -1, []
         whole = self.batch * self.world
         for iteration in range(self.start, self.stop):
@@ -69,7 +69,7 @@ class IterationSampler(Sampler[list[int]]):
                     epoch = place // self.samples
                     generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
                     order = torch.randperm(self.samples, generator=generator).tolist()
-                chosen.append(order[place % self.samples])
+                chosen.append((epoch, order[place % self.samples]))
             yield chosen
 
 
@@ -224,7 +224,7 @@ def train(
     better), best.pt.
 
     Args:
-        dataset: index -> Sample.
+        dataset: (epoch, index) -> Sample.
         restart: begin anew even if there is a checkpoint.
         stop_after: end this call after so many iterations (0: run to the end).
 

@@ -118,25 +118,22 @@ class SampleDataset(Dataset):
         self.source, self.needs, self.vocabulary = source, needs, vocabulary
         self.store, self.flow = store, flow
         self.augment, self.seed, self.flow_config = augment, seed, flow_config
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._frames: ByteLimitedCache[FrameSource] = ByteLimitedCache(FRAME_BYTES)
         self._targets: ByteLimitedCache[tuple[Target, ...]] = ByteLimitedCache(TARGET_BYTES)
         self.late_key_frames: set[tuple[str, int]] = set()
 
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch's augmentation, in running loading processes too."""
-        self._epoch[0] = epoch
-
     def __len__(self) -> int:
         return len(self.source.key_frames)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, place: int | tuple[int, int]) -> Sample:
+        """The sample at an index, or at (epoch, index) where augmentation is to differ by epoch."""
+        epoch, index = place if isinstance(place, tuple) else (0, place)
         if get_worker_info() is not None:
             cv2.setNumThreads(0)
         key_frame = self.source.key_frames[index]
         change = None
         if self.augment is not None:
-            change = draw_change(self.augment, (self.seed, int(self._epoch), index))
+            change = draw_change(self.augment, (self.seed, epoch, index))
         sample = self._load(key_frame, change.shrink if change else 1.0)
         return change_sample(sample, change, self.vocabulary) if change else sample
 

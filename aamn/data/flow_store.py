@@ -142,7 +142,11 @@ def _extract(
 
 def _join(out: Path, parts: Path, config: FlowConfig) -> None:
     """Makes one file of `out`, where it exists, and the videos in `parts`, which is removed."""
-    sources = [path for path in (out, *sorted(parts.glob("*.h5"))) if path.exists()]
+    new = sorted(parts.glob("*.h5"))
+    if out.exists() and not new:
+        shutil.rmtree(parts)
+        return
+    sources = [path for path in (out, *new) if path.exists()]
     with _written_aside(out) as joined:
         _describe(joined, config)
         for path in sources:

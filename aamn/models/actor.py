@@ -18,14 +18,14 @@ class ActorModule(nn.Module):
     def __init__(self, config: ActorConfig, channels: int, words: int, width: int) -> None:
         super().__init__()
         self.sources = tuple(config.features.split("+"))
-        self.located = config.location
+        self.located, self.gain = config.location, config.location_gain
         visual = len(self.sources) * channels + LOCATION_CHANNELS * config.location
         self.matching = Matching(visual, words, width)
 
     def represent(self, tubes: TubeFeatures) -> Tensor:
         """v_k^actor (B, K, C)."""
         parts = [tubes.streams[name] for name in self.sources]
-        return torch.cat(parts + [tubes.location] * self.located, -1)
+        return torch.cat(parts + [tubes.location * self.gain] * self.located, -1)
 
     def forward(self, tubes: TubeFeatures) -> Tensor:
         """The tube side of the actor score: (B, K, D)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d, roi_align
 
 from aamn.config import BackboneConfig
+from proposals.backbones import SmallBackbone
 from proposals.errors import InputError
 
 ROI_SIZE = 7  # of the features that are matched (Sec. III-A)
@@ -56,37 +58,12 @@ class Backbone(nn.Module):
         return self.stages((images - self.mean) / self.std)
 
 
-class ResidualBlock(nn.Module):
-    """Two normalised convolutions beside an identity."""
+class _Small(SmallBackbone):
+    """The demo detector's own light network, so that its weights can start a stream."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(8, channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(8, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = self.norm1(self.conv1(x)).relu()
-        return (x + self.norm2(self.conv2(inner))).relu()
-
-
-def _small(config: BackboneConfig) -> Backbone:
-    """A light network for small frames, the same in form as the demo detector's trunk."""
-    if len(config.widths) != len(config.strides):
-        raise InputError(f"backbone: {len(config.widths)} widths, {len(config.strides)} strides")
-    stages, channels, stride = nn.Sequential(), 3, 1
-    for width, step in zip(config.widths, config.strides, strict=True):
-        stages.append(
-            nn.Sequential(
-                nn.Conv2d(channels, width, 3, stride=step, padding=1, bias=False),
-                nn.GroupNorm(8, width),
-                nn.ReLU(inplace=True),
-                ResidualBlock(width),
-            )
-        )
-        channels, stride = width, stride * step
-    return Backbone(stages, channels, stride, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config.widths, config.strides)
+        self.channels, self.stride = self.out_channels, math.prod(config.strides)
 
 
 def _vgg16(config: BackboneConfig) -> Backbone:
@@ -107,7 +84,7 @@ def _resnet(config: BackboneConfig) -> Backbone:
     return Backbone(nn.Sequential(stem, net.layer1, net.layer2, net.layer3), 1024, 16)
 
 
-BACKBONES = {"small": _small, "vgg16": _vgg16, "resnet50": _resnet, "resnet101": _resnet}
+BACKBONES = {"small": _Small, "vgg16": _vgg16, "resnet50": _resnet, "resnet101": _resnet}
 
 
 def _fully_connected(config: BackboneConfig, channels: int) -> nn.Sequential:
@@ -194,7 +171,7 @@ def _file_weights(path: str) -> dict[str, Tensor]:
         content = None
     if not isinstance(content, dict):
         raise InputError(f"backbone.weights: {path} holds no weights, or is damaged") from None
-    for key in ("model", "state_dict", "model_state_dict"):
+    for key in ("state", "model", "state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}

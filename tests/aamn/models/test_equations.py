@@ -98,9 +98,9 @@ def test_sentence_representation_3_4_5(lengths):
             np.testing.assert_allclose(f64(encoded.vectors[name][i]), q, atol=1e-6)
 
 
-@pytest.mark.parametrize("located", [True, False])
-def test_actor_score_6(located):
-    segmenter = tiny_segmenter(f"aamn.actor.location={located}")
+@pytest.mark.parametrize(("located", "gain"), [(True, 1.0), (True, 3.0), (False, 1.0)])
+def test_actor_score_6(located, gain):
+    segmenter = tiny_segmenter(f"aamn.actor.location={located}", f"aamn.actor.location_gain={gain}")
     module: ActorModule = segmenter.parts["actor"]
     tubes, q = make_tubes(3), torch.randn(6)
     got = module(tubes) @ module.matching.queries(q) + module.matching.bias
@@ -108,7 +108,7 @@ def test_actor_score_6(located):
         for k in range(4):
             visual = f64(tubes.streams["rgb"][b, k])
             if located:
-                visual = np.concatenate([visual, f64(tubes.location[b, k])])
+                visual = np.concatenate([visual, gain * f64(tubes.location[b, k])])
             expected = score(module.matching, visual, f64(q))
             assert got[b, k].item() == pytest.approx(expected, abs=1e-5)
 

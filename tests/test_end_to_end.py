@@ -1,0 +1,286 @@
+"""Every program of the demo, one after another, on a corpus of a few tiny videos."""
+
+import csv
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORPUS = ("train_videos=3", "test_videos=2", "missed_videos=0", "max_frames=26")
+DETECTOR = (
+    "widths=[8,8,16,16]",
+    "head=32",
+    "proposals=20",
+    "finetune.iterations=30",
+    "finetune.batch=2",
+    "finetune.warmup=5",
+)
+SEGMENTER = (
+    "words.dimension=8",
+    "data.workers=0",
+    "aamn.proposals=4",
+    "aamn.radius=1",
+    "aamn.size=64",
+    "aamn.tube_channels=16",
+    "aamn.match_channels=16",
+    "aamn.backbone.widths=[8,8,16,16]",
+    "aamn.backbone.fc=16",
+    "aamn.language.hidden=8",
+    "aamn.mask_head.channels=8",
+    "train.optimiser.iterations=6",
+    "train.batch=2",
+    "train.log_every=2",
+)
+PROGRAMS = (
+    "make_synthetic",
+    "make_manifest",
+    "train_detector",
+    "extract_proposals",
+    "extract_flow",
+    "train_net",
+    "eval_net",
+    "segment_video",
+)
+
+
+def call(program, *words):
+    """Runs a program in this process, as if from the command line; returns its exit code."""
+    sys.argv = [program, *map(str, words)]
+    module = importlib.import_module(program)
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module("command_line").run(module.main)
+    return ended.value.code
+
+
+def settings(values):
+    return [word for value in values for word in ("--set", value)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _restored_argv():
+    before = sys.argv
+    yield
+    sys.argv = before
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder that all steps have written into."""
+    run = tmp_path_factory.mktemp("demo")
+    data, weights = run / "corpus", run / "detector" / "detector.pt"
+    steps = (
+        ("make_synthetic", "--out", data, "--workers", 1, *settings(CORPUS)),
+        ("make_manifest", "--data", data, "--split", "train", "--out", run / "train.json"),
+        ("make_manifest", "--data", data, "--split", "test", "--out", run / "test.json"),
+        (
+            "train_detector",
+            *("--config", ROOT / "configs" / "detector_demo.yaml", *settings(DETECTOR)),
+            *("--manifest", run / "train.json", "--validation", run / "test.json"),
+            *("--out", run / "detector"),
+        ),
+        ("extract_proposals", "--data", data, "--detector", weights, "--out", run / "proposals.h5"),
+        ("extract_flow", "--data", data, "--workers", 0, "--out", run / "flow.h5"),
+        (
+            "train_net",
+            *("--config", ROOT / "configs" / "aamn_demo.yaml", *settings(SEGMENTER)),
+            *("--set", f"aamn.backbone.weights={weights}", "--data", data),
+            *("--proposals", run / "proposals.h5", "--flow", run / "flow.h5"),
+            *("--out", run / "aamn"),
+        ),
+        (
+            "eval_net",
+            *("--checkpoint", run / "aamn" / "last.pt", "--compare", "most_confident"),
+            *("--out", run / "metrics.json"),
+        ),
+        (
+            "segment_video",
+            *("--checkpoint", run / "aamn" / "last.pt", "--data", data, "--count", 2),
+            *("--proposals", run / "proposals.h5", "--flow", run / "flow.h5"),
+            *("--out", run / "videos"),
+        ),
+    )
+    for step in steps:
+        assert call(*step) == 0, step[0]
+    return run
+
+
+def test_proposals_hold_every_frame_of_every_video(demo):
+    from proposals.frames import open_frames
+    from proposals.store import ProposalStore
+
+    store = ProposalStore.read(demo / "proposals.h5")
+    clips = sorted((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))
+    assert store.video_ids == sorted(path.stem for path in clips) and len(clips) == 5
+    for path in clips:
+        assert store.frame_count(path.stem) == len(open_frames(path))
+
+
+def test_metrics_have_a_row_for_every_sentence_in_every_annotated_frame(demo):
+    found = json.loads((demo / "metrics.json").read_text())
+    corpus, pairs = demo / "corpus", 0
+    split = {
+        row[0] for row in csv.reader((corpus / "Release/videoset.csv").open()) if row[8] == "1"
+    }
+    with (corpus / "text_annotations/a2d_annotation.txt").open() as file:
+        sentences = [row for row in list(csv.reader(file))[1:] if row[0] in split]
+    for video, instance, _ in sentences:
+        folder = corpus / "text_annotations/a2d_annotation_with_instances" / video
+        for frame in folder.glob("*.h5"):
+            with h5py.File(frame) as annotation:
+                pairs += int(instance) in annotation["instance"][:]
+    assert found["aamn"]["samples"] == found["most_confident"]["samples"] == pairs > 0
+    rows = found["aamn"]["rows"]
+    mean = sum(row["iou"] for row in rows) / len(rows)
+    assert found["aamn"]["metrics"]["all"]["Mean IoU"] == pytest.approx(mean, abs=1e-5)
+
+
+def test_every_frame_of_a_segmented_video_has_a_mask_of_its_size(demo):
+    folders = sorted((demo / "videos").glob("*/*/result.json"))
+    assert len(folders) >= 4
+    for result in folders:
+        record = json.loads(result.read_text())
+        frames = sum(clip["frames"][1] - clip["frames"][0] for clip in record["clips"])
+        masks = sorted((result.parent / "masks").glob("*.png"))
+        assert [path.name for path in masks] == [f"{n:05d}.png" for n in range(frames)]
+        for path in masks:
+            mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            assert mask.dtype == np.uint8 and list(mask.shape) == record["size"] == [120, 160]
+            assert set(np.unique(mask)) <= {0, 255}
+        film = cv2.VideoCapture(str(result.parent / "overlay.mp4"))
+        shown = 0
+        while film.read()[0]:
+            shown += 1
+        assert shown == frames
+        assert sum(record["actor_attention"]) == pytest.approx(1, abs=1e-4)
+        picture = cv2.imread(str(result.parent / "attention.png"))
+        assert picture is not None and picture.std() > 0
+
+
+def test_a_second_call_of_each_long_step_reuses_what_is_there(demo):
+    from aamn.checkpoint import read_checkpoint
+
+    data, run = demo / "corpus", demo
+    before = {p: p.read_bytes() for p in (run / "proposals.h5", run / "flow.h5")}
+    weights = run / "detector" / "detector.pt"
+    assert (
+        call(
+            "extract_proposals",
+            "--data",
+            data,
+            "--detector",
+            weights,
+            "--out",
+            run / "proposals.h5",
+        )
+        == 0
+    )
+    assert call("extract_flow", "--data", data, "--workers", 0, "--out", run / "flow.h5") == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert read_checkpoint(run / "aamn" / "last.pt")["iteration"] == 6
+
+
+def test_a_video_without_proposals_file_gets_its_boxes_from_the_detector(demo, tmp_path):
+    clip = next((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))
+    video = shutil.copy(clip, tmp_path / "-my clip.mp4")
+    words = (
+        "--checkpoint",
+        demo / "aamn" / "last.pt",
+        "--detector",
+        demo / "detector" / "detector.pt",
+    )
+    out = tmp_path / "out"
+    assert (
+        call("segment_video", *words, "--video", video, "--query", "A red DOG!", "--out", out) == 0
+    )
+    assert len(list((out / "00_a_red_dog" / "masks").glob("*.png"))) >= 20
+
+
+def mistakes(demo, tmp_path):
+    """Name -> (program, words, what the message must name)."""
+    clip = next((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video" * 100)
+    checkpoint = ("--checkpoint", demo / "aamn" / "last.pt")
+    boxes = ("--proposals", demo / "proposals.h5")
+    video = (*checkpoint, *boxes, "--out", tmp_path / "o")
+    training = ("--data", demo / "corpus", *boxes, "--out", tmp_path / "t")
+    return {
+        "missing video": (
+            "segment_video",
+            (*video, "--video", "no/such.mp4", "--query", "dog"),
+            "no/such.mp4",
+        ),
+        "unreadable mp4": (
+            "segment_video",
+            (*video, "--video", broken, "--query", "dog"),
+            "broken.mp4",
+        ),
+        "empty query": (
+            "segment_video",
+            (*video, "--video", clip, "--query", " "),
+            "holds no word",
+        ),
+        "no query": ("segment_video", (*video, "--video", clip), "--query"),
+        "no video": ("segment_video", (*video, "--query", "dog"), "--video"),
+        "unknown key": ("train_net", (*training, "--set", "train.bach=2"), "train.bach"),
+        "wrong type": ("train_net", (*training, "--set", "train.batch=x"), "train.batch"),
+        "no config": ("train_net", (*training, "--config", "no.yaml"), "no.yaml"),
+        "no data": ("train_net", ("--out", tmp_path / "t"), "--data"),
+        "wrong data": ("train_net", ("--data", tmp_path, *boxes), "videoset.csv"),
+        "no proposals": ("train_net", (*training, "--proposals", "no.h5"), "no.h5"),
+        "video lacking": (
+            "segment_video",
+            (*video, "--video", clip, "--video-id", "other", "--query", "dog"),
+            "other",
+        ),
+        "no boxes": (
+            "segment_video",
+            (*checkpoint, "--video", clip, "--query", "dog"),
+            "--detector",
+        ),
+        "no checkpoint": ("eval_net", ("--checkpoint", "no.pt"), "no.pt"),
+        "weights do not fit": (
+            "eval_net",
+            (*checkpoint, "--set", "aamn.match_channels=7", "--out", tmp_path / "m.json"),
+            "match_channels",
+        ),
+    }
+
+
+def test_a_mistake_is_one_clear_line_and_exit_code_2(demo, tmp_path, capsys):
+    for name, (program, words, named) in mistakes(demo, tmp_path).items():
+        capsys.readouterr()
+        assert call(program, *words) == 2, name
+        errors = [
+            line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")
+        ]
+        assert len(errors) == 1, name
+        if name != "weights do not fit":
+            assert named in errors[0], (name, errors[0])
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_has_an_example_and_the_common_options(program, capsys):
+    assert call(program, "--help") == 0
+    text = capsys.readouterr().out
+    assert f"python tools/{program}.py" in text
+    for option in ("--config", "--set", "--out"):
+        assert option in text
+
+
+def test_a_mistake_leaves_no_traceback_on_a_real_command_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "eval_net.py", "--checkpoint", tmp_path / "no.pt"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: no checkpoint at")
