@@ -76,7 +76,7 @@ demo-clean:
 	rm -rf $(RUN)
 
 test: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -q $(PYTEST)
+	$(BIN)/python -m pytest -q -n auto $(PYTEST)
 
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
