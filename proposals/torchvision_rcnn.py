@@ -198,7 +198,7 @@ def _check_published(name: str, weights: str, published: dict[str, WeightsEnum])
     if name not in published:
         raise InputError(
             f"torchvision publishes no {weights} weights for {name!r}, only for"
-            f" {', '.join(published)}; give a file, or weights='' to begin at random"
+            f" {', '.join(published)}; give a file, or weights: '' to begin at random"
         )
 
 

@@ -34,7 +34,6 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=0, help="frames; 0: fits the device")
     parser.add_argument("--workers", type=int, default=-1, help="decoding processes; -1: fits")
     parser.add_argument("--precision", help="float32 | float16 | bfloat16; default: half on a GPU")
-    parser.add_argument("--device", help="such as cuda:1 or cpu; default: a GPU if there is one")
     parser.add_argument("--fresh", action="store_true", help="remove what is in --out first")
     options = parser.parse_args()
     if not options.out:
@@ -46,7 +45,7 @@ def main() -> int:
     videos, out = shard(videos, Path(options.out), index, count)
     if options.fresh:
         _remove(out)
-    device = options.device or _device()
+    device = _device()
     detector = _detector(options, device)
     report = extract(
         detector, videos, out, JobOptions.for_device(device, options.batch, options.workers)

@@ -34,11 +34,10 @@ def main() -> None:
     )
     parser.add_argument("--manifest", required=True, metavar="JSON", help="frames to learn from")
     parser.add_argument("--validation", metavar="JSON", help="frames to measure AP and recall on")
-    parser.add_argument("--device", help="such as cuda:1 or cpu; default: a GPU if there is one")
     options = parser.parse_args()
     if not options.out:
         raise InputError("--out: name the folder for the detector")
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     train = read_manifest(options.manifest)
     validation = read_manifest(options.validation) if options.validation else None
     config = load_config(DetectorConfig, options.config, options.overrides)
@@ -61,10 +60,11 @@ def _trained(
         raise InputError(
             f"{finished} was trained with another configuration; choose another --out or remove it"
         )
+    network = build_detector(config).to(device)
     out.mkdir(parents=True, exist_ok=True)
     values = yaml.safe_dump(config_to_dict(config), sort_keys=False)
     (out / "config.yaml").write_text(values, encoding="utf-8")
-    return finetune(build_detector(config).to(device), manifest, out)
+    return finetune(network, manifest, out)
 
 
 def _measure(network: TrainableDetector, validation: Manifest, out: Path) -> None:

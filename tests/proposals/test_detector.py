@@ -205,7 +205,7 @@ def test_small_backbone_normalises_inside():
         ({"strides": (2, 2)}, "as many strides as widths"),
         ({"weights": "coco"}, "no coco weights for 'small', only for resnet50_fpn"),
         ({"weights": "imagenet"}, "no imagenet weights for 'small'"),
-        ({"weights": "imagenet", "name": "small"}, "give a file, or weights=''"),
+        ({"weights": "imagenet", "name": "small"}, "give a file, or weights: ''"),
         ({"weights": "coco", "name": "resnet101_fpn"}, "no coco weights for 'resnet101_fpn'"),
         ({"weights": "/nowhere/w.pt"}, "no weights file at /nowhere/w.pt"),
     ],

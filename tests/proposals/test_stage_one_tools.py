@@ -1,0 +1,263 @@
+"""make_manifest, train_detector and extract_proposals: what they do, and the one line that each
+wrong input gets."""
+
+import importlib
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from proposals.detector import DetectorConfig, FineTuneConfig, build_detector, save_detector
+from proposals.store import ProposalStore, shard_path
+
+SIZE = (48, 64)
+TINY = DetectorConfig(
+    name="small",
+    weights="",
+    classes=("adult", "baby", "ball", "bird", "car", "cat", "dog"),
+    min_size=48,
+    max_size=96,
+    proposals=20,
+    score_threshold=0.0,
+    widths=(8, 8, 16, 16),
+    head=16,
+    pool=3,
+    finetune=FineTuneConfig(iterations=2, batch=2, optimiser="adamw"),
+)
+TINY_SET = (
+    *("--set", "name=small", "--set", "weights=''", "--set", "min_size=48", "--set", "max_size=96"),
+    *("--set", "widths=[8,8,16,16]", "--set", "head=16", "--set", "pool=3"),
+    *("--set", "finetune.iterations=2", "--set", "finetune.batch=2"),
+)
+
+
+def call(program: str, *words: object, capsys) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a program that is run in this process."""
+    before, sys.argv = sys.argv, [program, *map(str, words)]
+    try:
+        module = importlib.import_module(program)
+        with pytest.raises(SystemExit) as ended:
+            importlib.import_module("command_line").run(module.main)
+    finally:
+        sys.argv = before
+    shown = capsys.readouterr()
+    return ended.value.code, shown.out, shown.err
+
+
+def write_video(path: Path, frames: int = 6, size=SIZE) -> Path:
+    rng = np.random.default_rng(frames)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25.0, size[::-1])
+    for _ in range(frames):
+        writer.write(rng.integers(0, 255, (*size, 3), dtype=np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """An A2D root of two videos: one instance with transposed mask, and two."""
+    root = tmp_path_factory.mktemp("a2d")
+    text = root / "text_annotations"
+    (root / "Release/clips320H").mkdir(parents=True)
+    rows, queries = [], ["video_id,instance_id,query"]
+    for split, (video, n) in enumerate((("-a_b", 1), ("c", 2))):
+        write_video(root / f"Release/clips320H/{video}.mp4")
+        rows.append(f"{video},11,0:00,0:01,48,64,6,1,{split}")
+        queries.append(f"{video},1,a thing")
+        folder = text / "a2d_annotation_with_instances" / video
+        folder.mkdir(parents=True)
+        with h5py.File(folder / "00004.h5", "w") as file:
+            file["instance"] = np.arange(1, n + 1)
+            file["id"] = np.array([[10 * (k + 1) + 1 for k in range(n)]])
+            masks = np.zeros((n, 64, 48), np.uint8)
+            file["reMask"] = masks[0] if n == 1 else masks
+            boxes = [[5.0 + k, 6, 35, 40] for k in range(n)]
+            file["reBBox"] = np.array(boxes).T
+    (root / "Release/videoset.csv").write_text("\n".join(rows) + "\n")
+    (text / "a2d_annotation.txt").write_text("\n".join(queries) + "\n")
+    (text / "a2d_missed_videos.txt").write_text("")
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "detector.pt"
+    save_detector(build_detector(replace(TINY)), path)
+    return path
+
+
+def test_a_manifest_of_a2d(corpus, tmp_path, capsys):
+    out = tmp_path / "test.json"
+    code, shown, _ = call(
+        *("make_manifest", "--data", corpus, "--split", "test", "--out", out), capsys=capsys
+    )
+    assert code == 0 and "1 frames, 2 boxes" in shown
+    content = json.loads(out.read_text())
+    (image,) = content["images"]
+    assert (tmp_path / image["file_name"]).resolve() == corpus / "Release/clips320H/c.mp4"
+    assert (image["frame"], image["width"], image["height"]) == (3, 64, 48)
+    assert [a["bbox"] for a in content["annotations"]] == [[5, 6, 30, 34], [6, 6, 29, 34]]
+    assert [a["category_id"] for a in content["annotations"]] == [1, 2]
+    assert [c["name"] for c in content["categories"]][:3] == ["adult", "baby", "ball"]
+
+
+def test_training_measures_and_is_not_repeated(corpus, tmp_path, capsys):
+    for split in ("train", "test"):
+        options = ("--split", split, "--out", tmp_path / f"{split}.json")
+        call("make_manifest", "--data", corpus, *options, capsys=capsys)
+    command = (
+        *("train_detector", "--manifest", tmp_path / "train.json"),
+        *("--validation", tmp_path / "test.json", "--out", tmp_path / "d", *TINY_SET),
+    )
+    code, shown, _ = call(*command, capsys=capsys)
+    assert code == 0 and "recall@6 IoU 0.5" in shown
+    measured = json.loads((tmp_path / "d/metrics.json").read_text())
+    assert {"AP", "AP50", "recall@2 IoU 0.5", "recall@12 IoU 0.7", "recall@100 IoU 0.5"} <= set(
+        measured
+    )
+    before = (tmp_path / "d/detector.pt").stat().st_mtime_ns
+    assert call(*command, capsys=capsys)[0] == 0
+    assert (tmp_path / "d/detector.pt").stat().st_mtime_ns == before
+    code, _, error = call(*command, "--set", "finetune.lr=1", capsys=capsys)
+    assert code == 2 and "was trained with another configuration" in error
+
+
+def test_extraction_by_shards_is_the_whole_extraction(corpus, weights, tmp_path, capsys):
+    source = ("--data", corpus, "--detector", weights, "--workers", 0)
+    whole, parts = tmp_path / "whole.h5", tmp_path / "p.h5"
+    code, shown, _ = call("extract_proposals", *source, "--out", whole, capsys=capsys)
+    assert code == 0 and "2 videos stored, 0 were there; 12 frames" in shown
+    assert "inside the detector" in shown
+    for index in range(2):
+        shard = ("--shard", f"{index}/2", "--out", parts)
+        assert call("extract_proposals", *source, *shard, capsys=capsys)[0] == 0
+    a, b = ProposalStore.read(whole), ProposalStore.read(parts)
+    assert a.video_ids == b.video_ids == ["-a_b", "c"]
+    np.testing.assert_array_equal(
+        a.window("c", range(6), 9).boxes, b.window("c", range(6), 9).boxes
+    )
+    assert a.attributes.classes == TINY.classes and a.attributes.settings["proposals"] == 20
+
+
+def test_fresh_forgets_what_was_there(corpus, weights, tmp_path, capsys):
+    out = tmp_path / "p.h5"
+    with ProposalStore.write(out, "another"):
+        pass
+    command = ("extract_proposals", "--data", corpus, "--detector", weights, "--out", out)
+    assert call(*command, "--workers", 0, capsys=capsys)[0] == 2
+    assert call(*command, "--workers", 0, "--fresh", capsys=capsys)[0] == 0
+
+
+def test_failures_end_the_program_with_1(corpus, weights, tmp_path, capsys):
+    (tmp_path / "-bad.mp4").write_bytes(b"\0" * 500)
+    code, shown, error = call(
+        *("extract_proposals", tmp_path, corpus / "Release/clips320H/c.mp4"),
+        *("--detector", weights, "--workers", 0, "--out", tmp_path / "p.h5"),
+        capsys=capsys,
+    )
+    assert code == 1 and "Traceback" not in error
+    assert "1 videos stored" in shown and "1 videos failed:" in shown
+    assert "  -bad: " in shown and "no frame can be decoded" in shown
+
+
+@pytest.mark.parametrize("program", ["make_manifest", "train_detector", "extract_proposals"])
+def test_help_shows_an_example(program, capsys):
+    code, shown, _ = call(program, "--help", capsys=capsys)
+    assert code == 0 and f"python tools/{program}.py" in shown
+
+
+# What a user may get wrong, and the line that says so. {f}: an empty folder, {c}: the corpus,
+# {w}: a detector, {v}: a video
+EXTRACT = "extract_proposals {v} --detector {w} --out {f}/p.h5"
+BAD_INPUTS = [
+    ("make_manifest --data {c}", "--out: name the JSON file"),
+    ("make_manifest --data {f} --out {f}/m.json", "no video list at .*videoset.csv"),
+    ("train_detector --manifest {f}/m.json --out {f}/d", "no manifest at .*m.json"),
+    ("train_detector --manifest {v} --out {f}/d", "is no readable JSON"),
+    ("train_detector --manifest {c}/m.json", "--out: name the folder"),
+    ("train_detector --manifest {c}/m.json --out {f}/d --set lr=1", "--set lr=1: Key 'lr' not in"),
+    (
+        "train_detector --manifest {c}/m.json --out {f}/d --set min_size=a",
+        "--set min_size=a: .* Integer",
+    ),
+    ("train_detector --manifest {c}/m.json --out {f}/d --set name", "wanted key=value"),
+    ("train_detector --manifest {c}/m.json --out {f}/d --config {f}/c.yaml", "no config file at"),
+    (
+        "train_detector --manifest {c}/m.json --out {f}/d --set name=yolo",
+        "detector 'yolo': wanted one of small",
+    ),
+    (
+        "train_detector --manifest {c}/m.json --out {f}/d --set name=small",
+        "no coco weights for 'small'",
+    ),
+    (
+        "train_detector --manifest {c}/gone.json --out {f}/d {tiny}",
+        "no video at .*gone.mp4",
+    ),
+    (
+        "train_detector --manifest {c}/m.json --out {f}/d {tiny} --set finetune.optimiser=x",
+        "finetune.optimiser 'x': wanted sgd or adamw",
+    ),
+    (
+        "train_detector --manifest {c}/m.json --out {f}/d {tiny} --set classes=[a,b]",
+        "has the classes adult.*, the detector a, b",
+    ),
+    ("extract_proposals {v} --detector {w}", "--out: name the HDF5 file"),
+    ("extract_proposals --detector {w} --out {f}/p.h5", "no videos: name files, folders"),
+    ("extract_proposals {f} --detector {w} --out {f}/p.h5", "the folder holds no video"),
+    ("extract_proposals {f}/no.mp4 --detector {w} --out {f}/p.h5", "no video at .*no.mp4"),
+    ("extract_proposals {f}/*.avi --detector {w} --out {f}/p.h5", r"no video at .*\*.avi"),
+    ("extract_proposals {v} {v2} --detector {w} --out {f}/p.h5", "have the same video id 'c'"),
+    ("extract_proposals --data {f} --detector {w} --out {f}/p.h5", "no video list at"),
+    ("extract_proposals {v} --detector {f}/no.pt --out {f}/p.h5", "no weights file at .*no.pt"),
+    ("extract_proposals {v} --detector {v} --out {f}/p.h5", "is no readable weights file"),
+    (EXTRACT + " --shard 2/2", "--shard 2/2: wanted i/n with 0 <= i < n"),
+    (EXTRACT + " --shard 1", "--shard 1: wanted i/n"),
+    (EXTRACT + " --precision float16", "precision float16 needs a GPU"),
+    (EXTRACT + " --precision half", "precision 'half': wanted one of float32"),
+    (EXTRACT + " --batch -1", "wanted batch and group above 0"),
+    (EXTRACT + " --set min_size=9", "--detector brings its own configuration"),
+    ("extract_proposals {v} --detector {w} --out {other}", "was not made as this run"),
+    ("extract_proposals {v} --detector {w} --out {v}", "c.mp4 is no proposals file"),
+    ("extract_proposals {v} --detector {w} --out /proc/p.h5", "cannot write /proc/p.h5"),
+    ("extract_proposals {v} --detector {w} --out {whole} --shard 0/2", "shards beside it would"),
+]
+
+
+@pytest.mark.parametrize(("command", "message"), BAD_INPUTS, ids=[m for _, m in BAD_INPUTS])
+def test_wrong_inputs_get_one_line(corpus, weights, tmp_path, capsys, command, message):
+    if not (corpus / "m.json").exists():
+        call(*("make_manifest", "--data", corpus, "--out", corpus / "m.json"), capsys=capsys)
+        gone = (corpus / "m.json").read_text().replace("-a_b.mp4", "gone.mp4")
+        (corpus / "gone.json").write_text(gone)
+        write_video(corpus / "c.mp4")
+    other = tmp_path / "other.h5"
+    with ProposalStore.write(other, "another"):
+        pass
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    places = {
+        "f": empty,
+        "c": corpus,
+        "w": weights,
+        "v": corpus / "Release/clips320H/c.mp4",
+        "v2": corpus / "c.mp4",
+        "other": other,
+        "whole": other,
+        "tiny": " ".join(TINY_SET),
+    }
+    code, _, error = call(*command.format(**places).split(), capsys=capsys)
+    lines = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert (code, len(lines)) == (2, 1)
+    assert re.search(message, lines[0]), lines[0]
+    assert "Traceback" not in error
+    assert not shard_path(other, 0, 2).exists()
+    assert not [path for path in empty.rglob("*") if path.suffix in (".pt", ".h5")]
