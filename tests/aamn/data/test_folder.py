@@ -16,6 +16,8 @@ from aamn.data.folder import YourVideos, videos_in
 from aamn.data.readers import READERS, open_all, open_source
 from proposals.errors import InputError
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

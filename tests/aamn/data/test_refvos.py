@@ -17,6 +17,8 @@ from aamn.data.submission import davis_palette, merge_objects, write_video
 from aamn.structures import MaskTrack
 from proposals.errors import InputError
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 FRAMES = ("00000", "00005", "00010")
 SIZE = (12, 16)
 
