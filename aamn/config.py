@@ -73,6 +73,7 @@ class BackboneConfig:
     widths: tuple[int, ...] = (24, 48, 96, 128)  # channels of `small`'s stages, each halving size
     strides: tuple[int, ...] = (2, 2, 2, 1)  # of `small`'s stages; their product is the stride
     flow_range: float = 8.0  # network pixels of flow that count as one unit of brightness
+    roi_size: int = 7  # cells a side of the RoIAlign before FC6
     fc: int = 4096  # C_v: FC6 and FC7
     dropout: float = 0.5  # after FC6 and FC7, as in VGG-16
     frozen_stages: int = 0  # leading stages that do not learn

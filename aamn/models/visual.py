@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from aamn.config import BackboneConfig
 from proposals.backbones import SmallBackbone
 from proposals.errors import InputError
 
-ROI_SIZE = 7  # of the features that are matched (Sec. III-A)
+log = logging.getLogger("aamn")
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -91,7 +93,7 @@ def _fully_connected(config: BackboneConfig, channels: int) -> nn.Sequential:
     """FC6 and FC7."""
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(channels * ROI_SIZE**2, config.fc),
+        nn.Linear(channels * config.roi_size**2, config.fc),
         nn.ReLU(inplace=True),
         nn.Dropout(config.dropout),
         nn.Linear(config.fc, config.fc),
@@ -102,7 +104,7 @@ def _fully_connected(config: BackboneConfig, channels: int) -> nn.Sequential:
 class Stream(nn.Module):
     """One of the two CNNs: maps of frames, and features of regions unless only maps are wanted.
 
-    `features` gives v_k^n (or f_k^n) (R, C_v) from RoIAlign 7x7, FC6 and FC7; `grids` gives the
+    `features` gives v_k^n (or f_k^n) (R, C_v) from RoIAlign, FC6 and FC7; `grids` gives the
     mask head's input. Regions are rows (image, x1, y1, x2, y2) in network pixels.
     """
 
@@ -111,6 +113,7 @@ class Stream(nn.Module):
         if config.name not in BACKBONES:
             raise InputError(f"backbone.name: one of {sorted(BACKBONES)}, got {config.name!r}")
         self.backbone = BACKBONES[config.name](config)
+        self.roi_size = config.roi_size
         self.head = _fully_connected(config, self.backbone.channels) if described else None
         for stage in list(self.backbone.stages)[: config.frozen_stages]:
             stage.requires_grad_(False)
@@ -130,7 +133,7 @@ class Stream(nn.Module):
 
     def features(self, maps: Tensor, regions: Tensor) -> Tensor:
         """(R, C_v) of regions (R, 5)."""
-        return self.head(self.grids(maps, regions, ROI_SIZE))
+        return self.head(self.grids(maps, regions, self.roi_size))
 
 
 class FlowStream(Stream):
@@ -195,10 +198,11 @@ def _torchvision_names(backbone: Backbone, name: str) -> dict[str, str]:
 
 
 def load_backbone(stream: Stream, name: str, weights: str) -> None:
-    """Starts a stream's backbone (and VGG's FC6, FC7) from "imagenet" or a file.
+    """Starts a stream's backbone from "imagenet" or a file, and its FC6 and FC7 too where the
+    source has layers of their sizes (VGG-16's classifier, a detector's box head).
 
-    Files of torchvision's classifiers and detectors and of this project's detectors are understood:
-    the longest common prefix of their names does not matter.
+    Files of torchvision's classifiers and detectors and of this project's detectors are understood;
+    what their names begin with does not matter.
 
     Raises:
         InputError: no such file, or it lacks a layer or holds one of another shape.
@@ -221,13 +225,31 @@ def load_backbone(stream: Stream, name: str, weights: str) -> None:
             )
         own[ours] = found
     stream.backbone.load_state_dict(own)
-    if name == "vgg16" and stream.head is not None:
-        _load_fully_connected(stream.head, source)
+    if stream.head is not None:
+        _load_fully_connected(stream.head, source, weights)
 
 
-def _load_fully_connected(head: nn.Sequential, source: dict[str, Tensor]) -> None:
-    """VGG-16's own FC6 and FC7, where the file has them at our sizes."""
-    for layer, theirs in ((head[1], "classifier.0"), (head[4], "classifier.3")):
-        found = source.get(f"{theirs}.weight")
-        if found is not None and found.shape == layer.weight.shape:
-            layer.load_state_dict({"weight": found, "bias": source[f"{theirs}.bias"]})
+FULLY_CONNECTED = (("classifier.0", "classifier.3"), ("box_head.fc6", "box_head.fc7"))
+
+
+def _load_fully_connected(head: nn.Sequential, source: dict[str, Tensor], weights: str) -> None:
+    """FC6 and FC7, where the source has both at our sizes; says so."""
+    linear = [layer for layer in head if isinstance(layer, nn.Linear)]
+    for names in FULLY_CONNECTED:
+        found = [_layer(source, name) for name in names]
+        fits = [
+            state is not None and state["weight"].shape == layer.weight.shape
+            for state, layer in zip(found, linear, strict=True)
+        ]
+        if all(fits):
+            for state, layer in zip(found, linear, strict=True):
+                layer.load_state_dict(state)
+            log.info("FC6 and FC7 start from %s too", weights)
+
+
+def _layer(source: dict[str, Tensor], name: str) -> dict[str, Tensor] | None:
+    """Weight and bias of the layer whose name ends so, or None."""
+    for key, value in source.items():
+        if key == f"{name}.weight" or key.endswith(f".{name}.weight"):
+            return {"weight": value, "bias": source[key.removesuffix("weight") + "bias"]}
+    return None
