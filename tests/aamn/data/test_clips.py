@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ from aamn.data.flow_store import FlowStore, extract_flow
 from aamn.data.words import Vocabulary
 from aamn.structures import Needs
 from proposals.errors import InputError
-from proposals.frames import FrameSource, open_frames
+from proposals.frames import FrameSource, VideoFile, open_frames
 from proposals.store import ProposalStore
 
 OFFSETS = (-2, -1, 0, 1, 2)
@@ -186,8 +187,12 @@ def test_a_missing_store_and_a_foreign_size_are_refused(
     for _ in range(8):
         writer.write(np.zeros((32, 32, 3), np.uint8))
     writer.release()
-    with pytest.raises(InputError, match="frames are 32x32 but the mask of frame 1 is 64x48"):
+    with pytest.raises(InputError, match="the boxes of sec_ond are in pixels of 64x48"):
         data[2]
+    needs = Needs((0,), (32, 32), flow=False, proposals=0)
+    unboxed = SampleDataset(source, needs, Vocabulary.build(source.texts()))
+    with pytest.raises(InputError, match="frames are 32x32 but the mask of frame 1 is 64x48"):
+        unboxed[2]
 
 
 def test_the_cache_keeps_to_its_limit() -> None:
@@ -202,3 +207,18 @@ def test_the_cache_keeps_to_its_limit() -> None:
     assert made == ["aa", "bb", "cc", "bb", "long one", "bb"]
     assert len(cache) == 1 and cache.used == 2
     assert len(pickle.loads(pickle.dumps(cache))) == 0
+
+
+def test_a_late_clip_is_not_decoded_from_the_start(
+    tmp_path: Path, video_writer: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (400, 32, 32, 3), np.uint8)
+    frames = open_frames(video_writer(tmp_path / "long.mp4", pictures))
+    assert len(frames) == 400
+    decoded = []
+    advance = VideoFile._advance
+    monkeypatch.setattr(VideoFile, "_advance", lambda self: decoded.append(1) or advance(self))
+    for key in (390, 200, 395, 300):
+        load_clip("long", frames, key, Needs((-4, 0, 4), (32, 32), flow=False, proposals=0))
+    assert len(decoded) < 4 * 60  # from the start it would be 1300 frames
