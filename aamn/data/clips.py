@@ -164,7 +164,8 @@ class SampleDataset(Dataset):
         if tuple(stored) != tuple(frames.size):
             raise InputError(
                 f"{self.store.path}: the boxes of {video_id} are in pixels of "
-                f"{stored[1]}x{stored[0]}, the video is {frames.size[1]}x{frames.size[0]}; extract its proposals again"
+                f"{stored[1]}x{stored[0]}, the video is {frames.size[1]}x{frames.size[0]}; extract "
+                "its proposals again"
             )
 
     def _within(self, key_frame: KeyFrame, count: int) -> int:
