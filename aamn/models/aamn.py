@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aamn.boxes import location_features, pairwise_iou
+from aamn.boxes import location_features
 from aamn.config import AAMNConfig
 from aamn.losses import matching_loss, sample_mismatches, segmentation_loss
-from aamn.masks import crop_masks, paste_binary_masks
+from aamn.masks import paste_binary_masks
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule, JointModule
+from aamn.models.assignment import Assignment, assign, mask_targets
 from aamn.models.language import Language
 from aamn.models.mask_head import MaskHead
 from aamn.models.segmenter import Segmenter
@@ -265,83 +266,44 @@ class AAMN(Segmenter):
         clips = self.encode([s.clip for s in samples], [s.proposals for s in samples])
         queries = [query for sample in samples for query in sample.queries]
         scores = sum(self.scores(clips, self.encode_sentences(queries)).values())
-        owner, boxes, actors, videos = self._targets(samples)
-        key_boxes = clips.tubes.boxes[:, :, self.needs.key]
-        iou = pairwise_iou(boxes[:, None], key_boxes[owner])[:, 0]  # (Q, K)
-        best, matched = iou.masked_fill(~clips.tubes.valid[owner], -1).max(1)
-        held = best >= self.config.match_iou
+        boxes = clips.tubes.boxes[:, :, self.needs.key]
+        found = assign(samples, boxes, clips.tubes.valid, self.config.match_iou)
         losses = {
-            "matching": self._matching_loss(scores, clips, owner, matched, videos, actors, held),
-            "mask": self._mask_loss(samples, clips, owner, matched, videos, actors, held),
+            "matching": self._matching_loss(scores, clips, found),
+            "mask": self._mask_loss(samples, clips, found),
         }
         losses["total"] = losses["matching"] + self.config.balance * losses["mask"]
-        losses["count/sentences"] = held.new_tensor(len(queries), dtype=torch.float32)
-        losses["count/unmatched"] = (~held).sum().float()
+        losses["count/sentences"] = scores.new_tensor(float(len(queries)))
+        losses["count/unmatched"] = (~found.held).sum().float()
         return losses
 
-    def _targets(self, samples: Sequence[Sample]) -> tuple[Tensor, ...]:
-        """Per sentence: its clip, its box (4,), its actor's id, its video's number; (Q,) each."""
-        numbers = {
-            video: i for i, video in enumerate(dict.fromkeys(s.clip.video_id for s in samples))
-        }
-        rows = [
-            (b, target.box, target.instance, numbers[sample.clip.video_id])
-            for b, sample in enumerate(samples)
-            for target in sample.targets
-        ]
-        owner, boxes, actors, videos = zip(*rows, strict=True)
-        numeric = (torch.tensor(values, device=self.device) for values in (owner, actors, videos))
-        owner, actors, videos = numeric
-        return owner, torch.stack(boxes).to(self.device), actors, videos
-
-    def _matching_loss(
-        self,
-        scores: Tensor,
-        clips: EncodedClips,
-        owner: Tensor,
-        matched: Tensor,
-        videos: Tensor,
-        actors: Tensor,
-        held: Tensor,
-    ) -> Tensor:
+    def _matching_loss(self, scores: Tensor, clips: EncodedClips, found: Assignment) -> Tensor:
         """(12) over the sentences whose actor a proposal holds."""
-        if not held.any():
+        if not found.held.any():
             return scores.sum() * 0
-        mismatches = sample_mismatches(videos[held], actors[held], self.config.proposals - 1)
+        held = found.of_held()
+        mismatches = sample_mismatches(held.video, held.actor, self.config.proposals - 1)
         return matching_loss(
-            scores[held],
+            scores[found.held],
             clips.tubes.valid,
-            owner[held],
-            matched[held],
+            held.clip,
+            held.tube,
             mismatches,
             self.config.margin,
         )
 
     def _mask_loss(
-        self,
-        samples: Sequence[Sample],
-        clips: EncodedClips,
-        owner: Tensor,
-        matched: Tensor,
-        videos: Tensor,
-        actors: Tensor,
-        held: Tensor,
+        self, samples: Sequence[Sample], clips: EncodedClips, found: Assignment
     ) -> Tensor:
-        """(11) on the key frame, once for each (clip, actor), whose sentences share a mask."""
-        masks = [target.mask for sample in samples for target in sample.targets]
-        kept = {(int(owner[i]), int(actors[i])): i for i in torch.nonzero(held).flatten().tolist()}
-        chosen = torch.tensor(sorted(kept.values()), dtype=torch.long, device=self.device)
+        """(11) on the key frame, once for each actor of each clip."""
+        chosen = found.one_of_each_actor()
         if not len(chosen):
             return sum(parameter.sum() for parameter in self.mask_head.parameters()) * 0
-        t = clips.tubes.boxes.shape[2]
-        boxes = clips.tubes.boxes[owner[chosen], matched[chosen], self.needs.key]
-        logits = self.mask_logits(clips, owner[chosen] * t + self.needs.key, boxes)
-        targets = torch.cat(
-            [
-                crop_masks(masks[i][None].to(boxes.device), box[None], logits.shape[-1])
-                for i, box in zip(chosen.tolist(), boxes, strict=True)
-            ]
-        )
+        clip, tube = found.clip[chosen], found.tube[chosen]
+        boxes = clips.tubes.boxes[clip, tube, self.needs.key]
+        frames = clip * clips.tubes.boxes.shape[2] + self.needs.key
+        logits = self.mask_logits(clips, frames, boxes)
+        targets = mask_targets(samples, chosen, boxes, logits.shape[-1])
         return segmentation_loss(logits, targets)
 
     @torch.no_grad()

@@ -1,0 +1,70 @@
+"""Which tube each training sentence means: the proposal that holds its actor in the key frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aamn.boxes import pairwise_iou
+from aamn.masks import crop_masks
+from aamn.structures import Sample
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """For each of Q sentences of a batch, (Q,) each: `clip`, the clip it belongs to; `tube`, the
+    tube whose key-frame box overlaps its actor most; `held`, whether by enough; `video` and
+    `actor`, numbers that are equal where two sentences share a video, or name one actor in it."""
+
+    clip: Tensor
+    tube: Tensor
+    held: Tensor
+    video: Tensor
+    actor: Tensor
+
+    def of_held(self) -> Assignment:
+        """The sentences whose actor a proposal holds."""
+        parts = (self.clip, self.tube, self.held, self.video, self.actor)
+        return Assignment(*(part[self.held] for part in parts))
+
+    def one_of_each_actor(self) -> Tensor:
+        """Places of one held sentence for each (clip, actor): its sentences share a mask."""
+        places = torch.nonzero(self.held).flatten().tolist()
+        first = {(int(self.clip[i]), int(self.actor[i])): i for i in reversed(places)}
+        return torch.tensor(sorted(first.values()), dtype=torch.long, device=self.clip.device)
+
+
+def assign(samples: Sequence[Sample], boxes: Tensor, valid: Tensor, least_iou: float) -> Assignment:
+    """Matches each sentence's box with the key-frame boxes (B, K, 4) of its clip's tubes.
+
+    A sentence whose best tube has an IoU below `least_iou` is not held by any.
+    """
+    videos = {v: i for i, v in enumerate(dict.fromkeys(s.clip.video_id for s in samples))}
+    rows = [
+        (b, videos[sample.clip.video_id], target.instance)
+        for b, sample in enumerate(samples)
+        for target in sample.targets
+    ]
+    clip, video, actor = torch.tensor(rows, device=boxes.device).T
+    wanted = torch.stack([target.box for sample in samples for target in sample.targets])
+    iou = pairwise_iou(wanted[:, None].to(boxes.device), boxes[clip])[:, 0]  # (Q, K)
+    best, tube = iou.masked_fill(~valid[clip], -1).max(1)
+    return Assignment(clip, tube, best >= least_iou, video, actor)
+
+
+def mask_targets(
+    samples: Sequence[Sample], places: Tensor, boxes: Tensor, resolution: int
+) -> Tensor:
+    """The masks of the sentences at `places` (n,), cut to boxes (n, 4) of the same sentences:
+    (n, resolution, resolution), frames of one size together."""
+    masks = [target.mask for sample in samples for target in sample.targets]
+    chosen = [masks[place] for place in places.tolist()]
+    targets = boxes.new_zeros(len(chosen), resolution, resolution)
+    for size in {mask.shape for mask in chosen}:
+        same = [i for i, mask in enumerate(chosen) if mask.shape == size]
+        stacked = torch.stack([chosen[i] for i in same]).to(boxes.device)
+        targets[same] = crop_masks(stacked, boxes[same], resolution)
+    return targets
