@@ -119,6 +119,7 @@ def _small(config: DetectorConfig, classes: int) -> FasterRCNN:
         image_mean=[0.0, 0.0, 0.0],
         image_std=[1.0, 1.0, 1.0],
         size_divisible=stride,
+        box_positive_fraction=0.5,  # few RoIs are sampled: more of them shall teach the boxes
         **_shared(config),
     )
 

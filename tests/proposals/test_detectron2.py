@@ -1,0 +1,150 @@
+"""The paper's detector, really built and run."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from proposals.detector import (
+    DetectorConfig,
+    FineTuneConfig,
+    TorchDetector,
+    build_detector,
+    load_detector,
+    save_detector,
+)
+from proposals.errors import InputError
+from proposals.finetune import finetune
+from proposals.manifest import AnnotatedFrame, Manifest
+
+HERE = importlib.util.find_spec("detectron2") is not None
+needs_detectron2 = pytest.mark.skipif(
+    not HERE, reason="detectron2 is not installed; the README says how to build it"
+)
+CONFIG = DetectorConfig(
+    name="detectron2_faster_rcnn_R_101_FPN_3x",
+    weights="",
+    classes=("adult", "ball"),
+    min_size=96,
+    max_size=160,
+    proposals=20,
+    score_threshold=0.0,
+    finetune=FineTuneConfig(iterations=2, batch=1, lr=1e-4, rois=16, workers=0),
+)
+
+
+def frames(count: int = 1, size=(48, 64)) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(0, 255, (count, *size, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Random weights; damped, since 101 layers without trained norms overflow."""
+    torch.manual_seed(0)
+    network = build_detector(replace(CONFIG))
+    for key, value in network.state_dict().items():
+        if key.endswith("norm.weight"):
+            value.mul_(0.5)
+    return network
+
+
+@needs_detectron2
+def test_it_is_the_paper_s_detector(network):
+    from detectron2.modeling.meta_arch import GeneralizedRCNN
+
+    assert isinstance(network.rcnn, GeneralizedRCNN)
+    assert len(network.rcnn.backbone.bottom_up.res4) == 23  # ResNet-101's
+
+
+@needs_detectron2
+def test_boxes_keep_the_contract(network):
+    batch = frames(2)
+    found = TorchDetector(network).detect(batch)
+    for frame, boxes in zip(batch, found, strict=True):
+        h0, w0 = frame.shape[:2]
+        assert 0 < len(boxes.boxes) <= 20
+        assert (boxes.boxes >= 0).all() and (boxes.boxes[:, [0, 2]] <= w0).all()
+        assert (boxes.boxes[:, [1, 3]] <= h0).all()
+        assert (np.diff(boxes.scores) <= 0).all() and set(boxes.labels.tolist()) <= {0, 1}
+
+
+@needs_detectron2
+def test_boxes_agree_with_detectron2_s_own_inference(network):
+    """With one class, no threshold and its NMS, detectron2's own path gives the same boxes."""
+    (frame,) = frames()
+    rcnn = network.eval().rcnn
+    predictor = rcnn.roi_heads.box_predictor
+    predictor.test_score_thresh, predictor.test_nms_thresh = 0.0, CONFIG.nms_iou
+    image = network._resized(torch.from_numpy(frame.copy()).permute(2, 0, 1)[None])[0]
+    with torch.inference_mode():
+        own = rcnn([{"image": image, "height": 48, "width": 64}])[0]["instances"]
+    (ours,) = TorchDetector(network).detect([frame])
+    best = own.scores.argmax()
+    np.testing.assert_allclose(ours.boxes[0], own.pred_boxes.tensor[best].numpy(), atol=1e-2)
+    assert ours.scores[0] == pytest.approx(own.scores[best].item(), abs=1e-5)
+    assert ours.labels[0] == own.pred_classes[best]
+
+
+@needs_detectron2
+def test_it_learns_and_its_checkpoint_rebuilds_itself(network, tmp_path):
+    save_detector(network, tmp_path / "start.pt")
+    start = replace(CONFIG, weights=str(tmp_path / "start.pt"))
+    learner = build_detector(start)
+    box, label = np.array([[10, 10, 40, 40]], np.float32), np.array([1])
+    from PIL import Image
+
+    Image.fromarray(frames()[0]).save(tmp_path / "f.png")
+    annotated = AnnotatedFrame(1, tmp_path / "f.png", None, (48, 64), box, label)
+    manifest = Manifest(tmp_path / "m.json", CONFIG.classes, (annotated,))
+    before = {key: value.clone() for key, value in learner.state_dict().items()}
+    trained = finetune(learner, manifest, tmp_path / "out")
+    changed = {key for key, value in trained.state_dict().items() if not value.equal(before[key])}
+    assert any("box_predictor" in key for key in changed)
+    assert any("bottom_up.res5" in key for key in changed)
+    assert not any("bottom_up.stem" in key or "bottom_up.res2" in key for key in changed)
+    again = load_detector(tmp_path / "out/detector.pt")
+    (a,), (b,) = TorchDetector(trained).detect(frames()), again.detect(frames())
+    np.testing.assert_array_equal(a.boxes, b.boxes)
+
+
+@needs_detectron2
+def test_its_class_heads_begin_anew_for_other_classes(network, tmp_path):
+    save_detector(network, tmp_path / "d.pt")
+    config = replace(CONFIG, weights=str(tmp_path / "d.pt"), classes=("a", "b", "c"))
+    state, old = build_detector(config).state_dict(), network.state_dict()
+    for key, value in state.items():
+        assert (value.shape == old[key].shape and value.equal(old[key])) != ("box_predictor" in key)
+
+
+@needs_detectron2
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "detectron2_faster_rcnn_R_18"}, "detectron2 has no 'faster_rcnn_R_18'"),
+        ({"classes": ()}, "wanted `classes`"),
+        ({"weights": "/nowhere/w.pkl"}, "no weights file at /nowhere/w.pkl"),
+        ({"weights": "/nowhere/w.pt"}, "no weights file at /nowhere/w.pt"),
+    ],
+)
+def test_what_cannot_be_built(changes, message):
+    with pytest.raises(InputError, match=message):
+        build_detector(replace(CONFIG, **changes))
+
+
+@needs_detectron2
+def test_weights_of_another_backbone_are_refused(tmp_path):
+    path = Path(tmp_path / "w.pkl")
+    import pickle
+
+    path.write_bytes(pickle.dumps({"model": {"x": np.zeros(3)}, "__author__": "somebody"}))
+    with pytest.raises(InputError, match=r"w.pkl: the weights are of another backbone"):
+        build_detector(replace(CONFIG, weights=str(path)))
+
+
+@pytest.mark.skipif(HERE, reason="detectron2 is installed")
+def test_without_detectron2_the_line_says_so():
+    with pytest.raises(InputError, match="needs detectron2, which is not installed; the README"):
+        build_detector(replace(CONFIG))
