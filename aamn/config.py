@@ -16,6 +16,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from aamn.baseline_config import ACGAConfig, CSTMConfig, GavrilyukConfig
 from proposals.errors import InputError
 
 Schema = TypeVar("Schema")
@@ -184,6 +185,9 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     aamn: AAMNConfig = field(default_factory=AAMNConfig)
+    gavrilyuk: GavrilyukConfig = field(default_factory=GavrilyukConfig)
+    acga: ACGAConfig = field(default_factory=ACGAConfig)
+    cstm: CSTMConfig = field(default_factory=CSTMConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 

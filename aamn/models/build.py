@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from aamn.config import Config
 from aamn.models.aamn import AAMN, MostConfident
+from aamn.models.baselines.acga import ACGA
+from aamn.models.baselines.cstm import CSTM
+from aamn.models.baselines.gavrilyuk import Gavrilyuk
 from aamn.models.segmenter import Segmenter
 from aamn.models.visual import load_backbone
 from proposals.errors import InputError
@@ -16,6 +19,11 @@ from proposals.errors import InputError
 SYSTEMS: dict[str, Callable[[Config, nn.Embedding], Segmenter]] = {
     "aamn": lambda config, embedding: AAMN(config.aamn, embedding),
     "most_confident": lambda config, embedding: MostConfident(config.aamn, embedding),
+    "gavrilyuk": lambda config, embedding: Gavrilyuk(
+        config.gavrilyuk, embedding, config.words.max_words
+    ),
+    "acga": lambda config, embedding: ACGA(config.acga, embedding, config.words.max_words),
+    "cstm": lambda config, embedding: CSTM(config.cstm, embedding, config.words.max_words),
 }
 
 
