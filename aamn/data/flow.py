@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -60,14 +59,22 @@ def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack(frames).transpose(0, 3, 1, 2) * factors
 
 
-def flow_between(frames: Sequence[np.ndarray], estimate: Estimator) -> np.ndarray:
-    """Flow (n, 2, h, w) float32 from each frame (h, w, 3) to its successor; the last frame repeats
+def iterate_flow(frames: Iterable[np.ndarray], estimate: Estimator) -> Iterator[np.ndarray]:
+    """Flow (2, h, w) float32 from each frame (h, w, 3) to its successor; the last frame repeats
     the flow before it, and a single frame has none (zeros)."""
-    if not len(frames):
-        raise ValueError("no frame to compute flow from")
-    flows = [estimate(one, two) for one, two in pairwise(frames)]
-    flows = flows or [np.zeros((2, *frames[0].shape[:2]), np.float32)]
-    return np.stack([*flows, flows[-1]][: len(frames)])
+    before, flow = None, None
+    for frame in frames:
+        if before is not None:
+            flow = estimate(before, frame)
+            yield flow
+        before = frame
+    if before is not None:
+        yield np.zeros((2, *before.shape[:2]), np.float32) if flow is None else flow
+
+
+def flow_between(frames: Iterable[np.ndarray], estimate: Estimator) -> np.ndarray:
+    """`iterate_flow` of all frames at once: (n, 2, h, w) float32."""
+    return np.stack(list(iterate_flow(frames, estimate)))
 
 
 def window_flow(

@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -32,13 +33,18 @@ import numpy as np
 from tqdm import tqdm
 
 from aamn.config import FlowConfig
-from aamn.data.flow import build_estimator, flow_between, grid_size, resize_frame
+from aamn.data.flow import build_estimator, grid_size, iterate_flow, resize_frame
 from proposals.errors import InputError
-from proposals.frames import open_frames
+from proposals.frames import FrameSource, open_frames
 
 log = logging.getLogger("aamn")
 
 FORMAT, VERSION = "aamn-flow", 1
+BLOCK = 64  # frames of flow that are written at once
+
+
+class CannotWrite(InputError):
+    """The disk is full or read-only: no other video would fare better."""
 
 
 class FlowStore:
@@ -116,7 +122,7 @@ def extract_flow(
     interrupted run has done already is kept. Returns what went wrong, by video.
 
     Raises:
-        InputError: `out` was computed in another way.
+        InputError: `out` was computed in another way, or cannot be written.
     """
     out = Path(out)
     parts = out.with_name(out.name + ".parts")
@@ -180,7 +186,7 @@ def _written_aside(path: Path) -> Iterator[h5py.File]:
     """A new HDF5 file that takes its name when it is complete and on the disk.
 
     Raises:
-        InputError: there is no room, or the folder cannot be written.
+        CannotWrite: there is no room, or the folder cannot be written.
     """
     aside = path.with_name(path.name + ".tmp")
     try:
@@ -190,7 +196,7 @@ def _written_aside(path: Path) -> Iterator[h5py.File]:
             os.fsync(written.fileno())
         os.replace(aside, path)
     except OSError as error:
-        raise InputError(
+        raise CannotWrite(
             f"cannot write {path} ({error}); make room and run the same command again"
         ) from None
     finally:
@@ -220,25 +226,34 @@ def _extract_one(job: Job) -> tuple[str, str]:
     video_id, path, parts, config = job
     cv2.setNumThreads(1)
     try:
-        flow, size = _flow_of(path, config)
+        with open_frames(path) as frames, _written_aside(_part(parts, video_id)) as file:
+            _describe(file, config)
+            _write_flow(file["videos"], video_id, frames, config)
+    except CannotWrite:
+        raise
     except InputError as error:
         return video_id, str(error)
-    with _written_aside(_part(parts, video_id)) as file:
-        _describe(file, config)
-        chunk = (1, *flow.shape[1:])
-        data = file["videos"].create_dataset(
-            _name(video_id), data=flow, chunks=chunk, compression="lzf", shuffle=True
-        )
-        data.attrs["frame_size"] = size
     return video_id, ""
 
 
-def _flow_of(path: Path, config: FlowConfig) -> tuple[np.ndarray, tuple[int, int]]:
-    """Flow (N, 2, h, w) float16 of a video, and the size (H0, W0) of its frames."""
-    with open_frames(path) as frames:
-        size = grid_size(frames.size, config.longest_side)
-        pictures = [resize_frame(frame, size) for frame in frames.iterate()]
-        return flow_between(pictures, build_estimator(config)).astype(np.float16), frames.size
+def _write_flow(videos: h5py.Group, video_id: str, frames: FrameSource, config: FlowConfig) -> None:
+    """Adds the flow of one video, a block of frames at a time: videos may be long."""
+    size = grid_size(frames.size, config.longest_side)
+    data = videos.create_dataset(
+        _name(video_id),
+        (0, 2, *size),
+        np.float16,
+        maxshape=(None, 2, *size),
+        chunks=(1, 2, *size),
+        compression="lzf",
+        shuffle=True,
+    )
+    data.attrs["frame_size"] = frames.size
+    pictures = (resize_frame(frame, size) for frame in frames.iterate())
+    flows = iterate_flow(pictures, build_estimator(config))
+    while block := list(islice(flows, BLOCK)):
+        data.resize(len(data) + len(block), 0)
+        data[-len(block) :] = np.stack(block)
 
 
 def _finished(out: Path, parts: Path, config: FlowConfig) -> set[str]:

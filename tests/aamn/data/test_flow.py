@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 from pathlib import Path
 
@@ -170,6 +172,26 @@ def test_whatever_kills_it_a_second_run_ends_it(
     assert calls == ["sec_ond", "third-3"]  # the first was there
     assert len(FlowStore.read(out).video_ids) == 3
     assert [path.name for path in tmp_path.iterdir() if path != tmp_path / "a2d"] == ["flow.h5"]
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
+    videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "flow.h5"
+    real, synced = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(InputError, match=r"cannot write .*No space left.*make room"):
+            extract_flow(videos, out, FlowConfig(), workers=0)
+    assert extract_flow(videos, out, FlowConfig(), workers=0) == {}
+    assert FlowStore.read(out).video_ids == ["--first", "sec_ond", "third-3"]
 
 
 def test_videos_are_added_to_a_file_but_not_in_another_way(
