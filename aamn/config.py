@@ -229,7 +229,8 @@ def load_config(
         if "=" not in override:
             raise InputError(f"--set {override}: wanted key=value, such as train.batch=4")
         try:
-            sources.append((f"--set {override}", OmegaConf.from_dotlist([override])))
+            quoted = override + "''" * override.endswith("=")  # nothing is the empty string
+            sources.append((f"--set {override}", OmegaConf.from_dotlist([quoted])))
         except (OmegaConfBaseException, yaml.YAMLError) as error:
             raise InputError(f"--set {override}: {str(error).splitlines()[0]}") from None
     for source, content in sources:

@@ -23,6 +23,7 @@ def test_base_then_file_then_overrides(tmp_path):
     config = load_config(Config, b, ["train.optimiser.lr=0.5"])
     assert (config.name, config.train.batch, config.train.log_every) == ("b", 3, 7)
     assert config.train.optimiser.lr == 0.5
+    assert load_config(Config, b, ["data.root=x", "data.root="]).data.root == ""
 
 
 @pytest.mark.parametrize(
