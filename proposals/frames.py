@@ -80,15 +80,6 @@ class FrameSource(ABC):
             yield frame
             index += 1
 
-    def _checked(self, frame: np.ndarray, index: int) -> np.ndarray:
-        if frame.shape[:2] != self.size:
-            (h, w), (h0, w0) = frame.shape[:2], self.size
-            raise InputError(
-                f"{self.path}: frame {index} is {w}x{h}, the first one {w0}x{h0};"
-                " convert the video to one size"
-            )
-        return frame
-
     def __enter__(self) -> FrameSource:
         return self
 
@@ -203,7 +194,9 @@ class VideoFile(FrameSource):
         decoded, frame = self._open().retrieve()
         if not decoded:
             raise InputError(f"{self.path}: frame {index} cannot be decoded")
-        return self._checked(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), index)
+        if frame.shape[:2] != self.size:  # a stream that changes size keeps its first one
+            frame = cv2.resize(frame, self.size[::-1])
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
     def __len__(self) -> int:
         stamps = self._stamps
@@ -256,7 +249,14 @@ class ImageFolder(FrameSource):
     def _frame(self, index: int) -> np.ndarray | None:
         if index >= len(self.files):
             return None
-        return self._checked(self._decode(self.files[index]), index)
+        frame = self._decode(self.files[index])
+        if frame.shape[:2] != self.size:
+            (h, w), (h0, w0) = frame.shape[:2], self.size
+            raise InputError(
+                f"{self.path}: frame {index} ({self.files[index].name}) is {w}x{h}, the first one"
+                f" {w0}x{h0}; bring all images to one size"
+            )
+        return frame
 
     def __len__(self) -> int:
         return len(self.files)

@@ -65,6 +65,7 @@ class TorchvisionRCNN(TrainableDetector):
             config.classes = _coco_classes(config)
         self.rcnn = _BUILDERS[config.name](config, len(config.classes) + 1)
         _load_weights(self.rcnn, config)
+        self.rcnn.backbone.register_forward_hook(_in_full_precision)
 
     def freeze(self, trainable: int) -> None:
         """Lets only the top `trainable` of a ResNet's five stages learn."""
@@ -101,6 +102,16 @@ class TorchvisionRCNN(TrainableDetector):
             rank_boxes(b, s, size, self.config)
             for b, s in zip(boxes.split(counts), scores.split(counts), strict=True)
         ]
+
+
+def _in_full_precision(
+    backbone: nn.Module, inputs: tuple[Tensor], features: Tensor | dict[str, Tensor]
+) -> Tensor | dict[str, Tensor]:
+    """Features as float32: torchvision gives anchors their type, and in half precision these would
+    be off by pixels."""
+    if isinstance(features, Tensor):
+        return features.float()
+    return {name: value.float() for name, value in features.items()}
 
 
 def _small(config: DetectorConfig, classes: int) -> FasterRCNN:

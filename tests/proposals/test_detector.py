@@ -82,6 +82,22 @@ def test_boxes_are_in_pixels_of_the_original_frame(tiny):
     np.testing.assert_allclose(b.boxes, 2 * a.boxes, atol=0.05)
 
 
+def test_half_precision_moves_boxes_by_less_than_a_pixel():
+    """bfloat16 numbers near 300 are two apart: anchors and boxes must not be such."""
+    torch.manual_seed(1)
+    network = build_detector(replace(TINY, min_size=300, max_size=400)).eval()
+    batch = torch.from_numpy(np.stack(frames(1, (300, 400)))).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        anchors = []
+        network.rcnn.rpn.anchor_generator.register_forward_hook(lambda *a: anchors.extend(a[2]))
+        with torch.autocast("cpu", torch.bfloat16):
+            ((boxes, _, _),) = network.predict(batch)
+        network.predict(batch)
+    assert torch.equal(anchors[0], anchors[1]) and anchors[0].dtype == torch.float32
+    fine = (boxes[:, :2] - boxes[:, :2].bfloat16().float()).abs()
+    assert boxes.dtype == torch.float32 and (fine > 0).any()
+
+
 CONFIG = DetectorConfig(score_threshold=0.2, nms_iou=0.5, boxes_per_frame=2)
 
 

@@ -249,7 +249,7 @@ def test_failures_are_reported_and_the_rest_is_stored(clips, tmp_path):
         report = run(folder, out, workers=workers)
         assert (report.stored, set(report.failures)) == (8, {"-empty", "text", "mixed"})
         assert "empty (0 bytes)" in report.failures["-empty"]
-        assert "frame 2 is 80x48, the first one 64x48" in report.failures["mixed"]
+        assert "frame 2 (2.png) is 80x48, the first one 64x48" in report.failures["mixed"]
         decoded = ProposalStore.read(out).frame_count("v2")
         assert report.shortened == {"v2": f"{decoded} of 11 frames can be decoded"}
         assert 0 < decoded < 11

@@ -18,11 +18,11 @@ def shade(index: int) -> int:
     return 12 + 4 * index
 
 
-def write_video(path: Path, frames: int = 60, codec: str = "mp4v") -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25.0, SIZE[::-1])
+def write_video(path: Path, frames: int = 60, codec: str = "mp4v", size=SIZE) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25.0, size[::-1])
     assert writer.isOpened()
     for index in range(frames):
-        writer.write(np.full((*SIZE, 3), shade(index), np.uint8))
+        writer.write(np.full((*size, 3), shade(index), np.uint8))
     writer.release()
     return path
 
@@ -159,5 +159,14 @@ def test_a_folder_whose_frames_change_size_is_refused(tmp_path):
         Image.new("RGB", (width, 48)).save(tmp_path / f"{index}.png")
     source = open_frames(tmp_path)
     assert source.read([0, 1]).shape == (2, 48, 64, 3)
-    with pytest.raises(InputError, match="frame 2 is 80x48, the first one 64x48"):
+    with pytest.raises(InputError, match=r"frame 2 \(2.png\) is 80x48, the first one 64x48"):
         source.read([2])
+
+
+def test_a_video_that_changes_size_keeps_its_first_one(tmp_path):
+    first = write_video(tmp_path / "a.avi", 10, "MJPG").read_bytes()
+    second = write_video(tmp_path / "b.avi", 10, "MJPG", (96, 128)).read_bytes()
+    (tmp_path / "both.avi").write_bytes(first + second)
+    source = open_frames(tmp_path / "both.avi")
+    assert [frame.shape for frame in source.iterate()] == [(*SIZE, 3)] * 20
+    assert numbers(source.read([3, 17])) == [3, 7]
