@@ -5,19 +5,23 @@ They hold tensors and plain Python values only and load with weights_only=True. 
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from aamn.config import Config, from_dict, load_config, to_dict
-from aamn.data.words import Vocabulary
+from aamn.data.words import Vocabulary, load_vectors, tokenise
 from aamn.models.build import build_segmenter
 from aamn.models.segmenter import Segmenter
 from proposals.errors import InputError
+
+log = logging.getLogger("aamn")
 
 FORMAT = 1
 
@@ -112,3 +116,37 @@ def load_segmenter(
         reason = str(error).splitlines()[1].strip()[:200]
         raise InputError(f"{path}: its weights do not fit the configuration: {reason}") from None
     return Loaded(segmenter.to(device).eval(), vocabulary, config, content["iteration"])
+
+
+def extend_words(loaded: Loaded, texts: Iterable[str]) -> Loaded:
+    """Gives words that training has not seen their pretrained vectors, where the file that
+    `words.vectors` names is at hand and has them; the others stay unknown, and are logged.
+
+    Raises:
+        InputError: the file's vectors are of another dimension than the segmenter's.
+    """
+    words = sorted({word for text in texts for word in tokenise(text)} - {*loaded.vocabulary.words})
+    path = loaded.config.words.vectors
+    if words and path and Path(path).is_file():
+        found = load_vectors(path, words)
+        loaded = _with_words(loaded, words, torch.from_numpy(found.vectors), found.known.tolist())
+        words = [word for word in words if word not in loaded.vocabulary]
+    if words:
+        log.warning("words the segmenter does not know: %s", ", ".join(words))
+    return loaded
+
+
+def _with_words(
+    loaded: Loaded, words: Sequence[str], vectors: torch.Tensor, known: Sequence[bool]
+) -> Loaded:
+    embedding = next(m for m in loaded.segmenter.modules() if isinstance(m, nn.Embedding))
+    if vectors.shape[1] != embedding.embedding_dim:
+        raise InputError(
+            f"words.vectors: {loaded.config.words.vectors} has {vectors.shape[1]} numbers a word, "
+            f"the segmenter was trained with {embedding.embedding_dim}"
+        )
+    new = vectors[torch.tensor(known)].to(embedding.weight)
+    vocabulary = loaded.vocabulary.extend(w for w, k in zip(words, known, strict=True) if k)
+    embedding.weight = nn.Parameter(torch.cat([embedding.weight.detach(), new]))
+    embedding.num_embeddings = len(vocabulary)
+    return replace(loaded, vocabulary=vocabulary)

@@ -11,7 +11,7 @@ import torch
 from command_line import make_parser, run
 from torch.utils.data import DataLoader
 
-from aamn.checkpoint import load_segmenter
+from aamn.checkpoint import extend_words, load_segmenter
 from aamn.data.clips import SampleDataset
 from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
@@ -30,6 +30,7 @@ def _report(args: argparse.Namespace, system: str) -> Report:
     data = replace(loaded.config.data, **{k: v for k, v in options.items() if v})
     needs = loaded.segmenter.needs
     source = open_source(data, args.split or data.test_split)
+    loaded = extend_words(loaded, source.texts())
     dataset = SampleDataset(
         source,
         needs,

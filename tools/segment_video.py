@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import torch
 from command_line import make_parser, run
 from tqdm import tqdm
 
-from aamn.checkpoint import Loaded, load_segmenter
+from aamn.checkpoint import Loaded, extend_words, load_segmenter
 from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
 from aamn.full_video import plan_windows, segment_video
 from aamn.results import write_results
-from aamn.structures import Query
 from proposals.decoding import Video
 from proposals.detector import load_detector
 from proposals.errors import InputError
@@ -26,8 +24,6 @@ from proposals.frames import FrameSource, open_frames
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
-
-UNKNOWN_WORD = 1  # its number in every vocabulary
 
 
 @dataclass(frozen=True)
@@ -89,20 +85,8 @@ def _refuse_other_size(video_id: str, frames: FrameSource, store: ProposalStore)
         )
 
 
-def _warn_of_unknown_words(queries: Sequence[Query]) -> None:
-    unknown = {
-        token
-        for query in queries
-        for token, word in zip(query.tokens, query.words.tolist(), strict=True)
-        if word == UNKNOWN_WORD
-    }
-    if unknown:
-        log.warning("never seen in training: %s", ", ".join(sorted(unknown)))
-
-
 def _segment(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: str) -> None:
     queries = [loaded.vocabulary.encode(text) for text in job.texts]
-    _warn_of_unknown_words(queries)
     video, needs = job.video, loaded.segmenter.needs
     frames = open_frames(video.path)
     store = None
@@ -141,6 +125,7 @@ def main() -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
     jobs = _jobs(args, loaded)
+    loaded = extend_words(loaded, [text for job in jobs for text in job.texts])
     if len(jobs) == 1:
         _segment(args, loaded, jobs[0], Path(args.out or f"runs/{jobs[0].video.video_id}"), device)
         return 0

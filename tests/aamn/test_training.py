@@ -8,7 +8,7 @@ import torch
 from tiny_models import WORDS, random_sample, tiny_config, tiny_segmenter
 from torch.utils.data import Dataset
 
-from aamn.checkpoint import load_segmenter, read_checkpoint
+from aamn.checkpoint import extend_words, load_segmenter, read_checkpoint
 from aamn.config import OptimiserConfig
 from aamn.data.words import Vocabulary
 from aamn.training import IterationSampler, learning_rate, train
@@ -123,6 +123,28 @@ def test_a_checkpoint_can_be_read_in_another_way_where_its_weights_fit(tmp_path)
     assert type(random.segmenter.language.attention).__name__ == "RandomAttention"
     with pytest.raises(InputError, match="do not fit"):
         load_segmenter(tmp_path / "last.pt", overrides=["aamn.tube_channels=99"])
+
+
+def test_words_that_training_has_not_seen_get_their_pretrained_vector(tmp_path, caplog):
+    run(tmp_path, stop_after=1)
+    vectors = tmp_path / "vectors.txt"
+    rows = {"w3": range(6), "purple": range(10, 16), "the": [0.5] * 6}
+    lines = (" ".join(map(str, (word, *row))) for word, row in rows.items())
+    vectors.write_text("\n".join(lines) + "\n")
+    loaded = load_segmenter(tmp_path / "last.pt", overrides=[f"words.vectors={vectors}"])
+    before = loaded.segmenter.language.embedding.weight.detach().clone()
+    extended = extend_words(loaded, ["Purple w3", "a zebra"])
+    query = extended.vocabulary.encode("purple w3 zebra")
+    table = extended.segmenter.language.embedding(query.words).detach()
+    assert table[0].tolist() == [10, 11, 12, 13, 14, 15]
+    assert torch.equal(table[1], before[3]), "a word of the training keeps what it learned"
+    assert torch.equal(table[2], before[1]), "an unknown word stays unknown"
+    assert "a, zebra" in caplog.text
+    vectors.write_text("purple 1 2\n")
+    with pytest.raises(InputError, match="2 numbers a word"):
+        extend_words(
+            load_segmenter(tmp_path / "last.pt", overrides=[f"words.vectors={vectors}"]), ["purple"]
+        )
 
 
 @pytest.mark.parametrize(
