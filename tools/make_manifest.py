@@ -10,7 +10,8 @@ from typing import Any
 from command_line import make_parser, run
 from tqdm import tqdm
 
-from aamn.data.a2d import ACTORS, SPLITS, A2DSentences, read_annotation, read_videoset
+from aamn.data.a2d import SPLITS, A2DSentences, read_annotation, read_videoset
+from aamn.data.a2d_labels import ACTORS
 from proposals.errors import InputError
 
 

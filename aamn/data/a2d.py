@@ -30,18 +30,6 @@ from proposals.frames import FrameSource, open_frames
 
 log = logging.getLogger("aamn")
 
-ACTORS = ("adult", "baby", "ball", "bird", "car", "cat", "dog")  # number 1 is the first
-ACTIONS = (
-    "climbing",
-    "crawling",
-    "eating",
-    "flying",
-    "jumping",
-    "rolling",
-    "running",
-    "walking",
-    "none",
-)
 CLIP_FOLDERS = ("clips320H", "CLIPS320")
 SPLITS = {"train": "0", "test": "1"}
 

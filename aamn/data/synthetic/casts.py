@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from aamn.data.a2d_labels import ACTORS
 from aamn.data.synthetic.actors import BUILDS
-from aamn.data.synthetic.labels import ACTIONS_OF, ACTORS, COLOURS
+from aamn.data.synthetic.labels import ACTIONS_OF, COLOURS
 
 # Kinds of consecutive videos. Sentences about bystanders are of the appearance kind, so fewer
 # videos have to be.

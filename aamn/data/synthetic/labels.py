@@ -1,19 +1,8 @@
-"""A2D's vocabulary of actors and actions, and the colours of the synthetic actors."""
+"""Which actors do what in A2D, and the colours of the synthetic actors."""
 
 from __future__ import annotations
 
-ACTORS = ("adult", "baby", "ball", "bird", "car", "cat", "dog")
-ACTIONS = (
-    "climbing",
-    "crawling",
-    "eating",
-    "flying",
-    "jumping",
-    "rolling",
-    "running",
-    "walking",
-    "none",
-)
+from aamn.data.a2d_labels import ACTIONS, ACTORS
 
 # The pairs that occur in A2D (Xu et al., CVPR 2015).
 ACTIONS_OF = {

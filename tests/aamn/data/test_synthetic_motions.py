@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aamn.data.a2d_labels import ACTIONS
 from aamn.data.synthetic.actors import BUILDS, Actor, extents, shape
-from aamn.data.synthetic.labels import ACTIONS, ACTIONS_OF
+from aamn.data.synthetic.labels import ACTIONS_OF
 from aamn.data.synthetic.motions import Stage, Territory, Track, bounce, enter, perform
 
 ROOM = Territory(left=20.0, top=30.0, right=140.0, bottom=95.0)

@@ -7,9 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from aamn.data.a2d_labels import ACTORS
 from aamn.data.synthetic import SyntheticConfig
 from aamn.data.synthetic.casts import PROGRAMME
-from aamn.data.synthetic.labels import ACTIONS_OF, ACTORS, COLOURS, label
+from aamn.data.synthetic.labels import ACTIONS_OF, COLOURS, label
 from aamn.data.synthetic.rendering import frame_layers, visible_masks
 from aamn.data.synthetic.scenes import Scene, plan_scene, render_scene, video_seed
 from aamn.data.synthetic.sentences import KINDS, places
