@@ -59,6 +59,18 @@ class ClipBatch:
 
 
 @dataclass(frozen=True)
+class FrameFeatures:
+    """What the streams say of N frames, one by one; a frame's part is the same in every clip.
+
+    maps: stream name -> (N, C, h, w); regions: stream name -> (N, 1 + K, C_v), the whole frame
+    first, then its proposals.
+    """
+
+    maps: dict[str, Tensor]
+    regions: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class EncodedClips:
     """All that B clips contribute to any answer; no sentence has touched it.
 
@@ -136,10 +148,24 @@ class AAMN(Segmenter):
     def encode(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> EncodedClips:
         """Streams, tubes, tube embeddings of B clips."""
         batch = self._batch(clips, proposals)
+        return self.encode_tubes(batch, self.encode_frames(batch))
+
+    def encode_frames(self, batch: ClipBatch) -> FrameFeatures:
+        """Both streams' maps and region features of all frames of the batch in a row."""
         maps = {name: stream(batch.images[name]) for name, stream in self.streams.items()}
-        features = {name: self._region_features(name, maps[name], batch) for name in self.described}
-        boxes = {name: value[:, :, 1:] for name, value in features.items()}
-        link = torch.cat([boxes[name] for name in self.config.link_features.split("+")], -1)
+        regions = {name: self._region_features(name, maps[name], batch) for name in self.described}
+        return FrameFeatures(maps, regions)
+
+    def link_features(self, regions: dict[str, Tensor]) -> Tensor:
+        """What (1) compares (..., K, C) of region features (..., 1 + K, C_v)."""
+        names = self.config.link_features.split("+")
+        return torch.cat([regions[name][..., 1:, :] for name in names], -1)
+
+    def encode_tubes(self, batch: ClipBatch, frames: FrameFeatures) -> EncodedClips:
+        """Tubes and their embeddings of B clips, from the features of their B * T frames."""
+        shape = batch.boxes.shape[:2]
+        features = {name: value.unflatten(0, shape) for name, value in frames.regions.items()}
+        link = self.link_features(features)
         tubes = link_tubes(
             batch.boxes,
             link,
@@ -151,7 +177,7 @@ class AAMN(Segmenter):
         described = self._describe(tubes, features, batch)
         sides = {name: part(described) for name, part in self.parts.items()}
         attention, members = self._context(described)
-        return EncodedClips(tubes, sides, maps, batch.factors, attention, members)
+        return EncodedClips(tubes, sides, frames.maps, batch.factors, attention, members)
 
     def _batch(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> ClipBatch:
         device = self.device
@@ -170,12 +196,12 @@ class AAMN(Segmenter):
         return ClipBatch(images, *(value.to(device) for value in rest))
 
     def _region_features(self, name: str, maps: Tensor, batch: ClipBatch) -> Tensor:
-        """(B, T, 1 + K, C_v): the whole frame first, then its proposals."""
+        """(B * T, 1 + K, C_v): the whole frame first, then its proposals."""
         b, t, k, _ = batch.boxes.shape
         whole = batch.content[:, None, None].expand(-1, t, 1, -1)
         boxes = torch.cat([whole, batch.boxes * batch.factors[:, None, None]], 2)
         regions = _regions(boxes.reshape(b * t, 1 + k, 4))
-        return self.streams[name].features(maps, regions).view(b, t, 1 + k, -1)
+        return self.streams[name].features(maps, regions).view(b * t, 1 + k, -1)
 
     def _describe(
         self, tubes: LinkedTubes, features: dict[str, Tensor], batch: ClipBatch
