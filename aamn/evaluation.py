@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -43,15 +43,26 @@ def key_frame_rows(sample: Sample, tracks: Sequence[MaskTrack], key: int) -> lis
 
 @torch.no_grad()
 def evaluate(
-    segmenter: Segmenter, samples: Iterable[Sample], *, system: str, data: str, total: int = 0
+    segmenter: Segmenter,
+    samples: Iterable[Sample],
+    *,
+    system: str,
+    data: str,
+    total: int = 0,
+    observe: Callable[[Sample, Sequence[MaskTrack], int], None] | None = None,
 ) -> Report:
-    """Segments every sample's key frame and counts pixels at the original resolution."""
+    """Segments every sample's key frame and counts pixels at the original resolution.
+
+    `observe` sees every sample with its tracks and the key frame's place in them.
+    """
     segmenter.eval()
     rows: list[Row] = []
     place = segmenter.needs.key if segmenter.needs.predicts == "clip" else 0
     for sample in tqdm(samples, total=total or None, desc=f"evaluating {system}", unit="clip"):
         tracks = segmenter.segment(sample.clip, sample.proposals, sample.queries)
         rows += key_frame_rows(sample, tracks, place)
+        if observe is not None:
+            observe(sample, tracks, place)
     return Report(tuple(rows), system, data)
 
 
