@@ -1,0 +1,110 @@
+"""Video-level tubes: one path through the tubes of consecutive clips, and whether there is one.
+
+Pure functions of scores and link scores; which clips and sentences they are of is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LINK_WEIGHT = 0.5  # of a link score (1) beside the matching scores of two full clips
+
+
+@dataclass(frozen=True)
+class VideoPaths:
+    """One path a sentence: tubes (Q, C) int64, -1 in a clip without any tube, and scores (Q,), the
+    weighted mean of the matching scores on the path, -inf where no clip has a tube."""
+
+    tubes: Tensor
+    scores: Tensor
+
+
+def best_paths(
+    scores: Tensor, links: Tensor, weights: Tensor, link_weight: float = LINK_WEIGHT
+) -> VideoPaths:
+    """The paths with the greatest sum of weighted matching scores and link scores.
+
+    The paper segments every clip on its own; here one identity holds through the video, because a
+    sentence means one actor.
+
+    Args:
+        scores: (Q, C, K) of every sentence for every clip's tubes, -inf for an invalid tube.
+        links: (C, K, K) scores (1) from each tube of the clip before (rows) to each tube of the
+            clip (columns); the first clip's are not read.
+        weights: (C,) how much a clip counts, such as its share of new frames.
+        link_weight: factor on the links.
+    """
+    q, c, k = scores.shape
+    gap = torch.isinf(scores).all(-1)  # a clip without tubes is passed through state K
+    state = torch.where(gap, 0.0, -torch.inf).to(scores.dtype)
+    gains = torch.cat([scores * weights[:, None], state[..., None]], -1)  # (Q, C, K + 1)
+    moves = scores.new_zeros(c, k + 1, k + 1)
+    moves[:, :k, :k] = links.to(scores.dtype) * link_weight
+    best = gains[:, 0]
+    before = torch.zeros(q, c, k + 1, dtype=torch.long)
+    for clip in range(1, c):
+        reached, before[:, clip] = (best[:, :, None] + moves[clip]).max(1)
+        best = reached + gains[:, clip]
+    place = best.argmax(-1)
+    tubes = torch.empty(q, c, dtype=torch.long)
+    for clip in range(c - 1, -1, -1):
+        tubes[:, clip] = place
+        place = before[torch.arange(q), clip, place]
+    tubes = tubes.masked_fill(tubes == k, -1)
+    return VideoPaths(tubes, path_scores(scores, tubes, weights))
+
+
+def clip_winners(scores: Tensor, weights: Tensor) -> VideoPaths:
+    """Each clip's own best tube, as in the paper: scores (Q, C, K), weights (C,)."""
+    best, tubes = scores.max(-1)
+    tubes = tubes.masked_fill(torch.isinf(best), -1)
+    return VideoPaths(tubes, path_scores(scores, tubes, weights))
+
+
+def path_scores(scores: Tensor, tubes: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean (Q,) of scores (Q, C, K) on the paths (Q, C), clips without tube aside:
+    the evidence that the sentence means somebody in the video."""
+    chosen = scores.gather(-1, tubes.clamp(min=0)[..., None])[..., 0]
+    weight = weights * (tubes >= 0)
+    total = (chosen.masked_fill(tubes < 0, 0.0) * weight).sum(-1)
+    mean = total / weight.sum(-1).clamp(min=1e-9)
+    return mean.masked_fill(~(tubes >= 0).any(-1), -torch.inf)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold for "not present", and the mean of the shares of present sentences at or above
+    it and of absent ones below it."""
+
+    threshold: float
+    balanced_accuracy: float
+
+
+def calibrate_absence(present: Sequence[float], absent: Sequence[float]) -> Calibration:
+    """The threshold on path scores with the best balanced accuracy: the middle between the scores
+    it separates.
+
+    Args:
+        present: scores of sentences that mean somebody in their video.
+        absent: scores of sentences that mean nobody there.
+
+    Raises:
+        ValueError: one of them is empty.
+    """
+    if not present or not absent:
+        raise ValueError("wanted scores of both present and absent sentences")
+    yes, no = (torch.tensor(sorted(s), dtype=torch.float64) for s in (present, absent))
+    values = torch.cat([yes, no]).unique()
+    values = values[values.isfinite()]
+    if not len(values):
+        return Calibration(0.0, 0.5)
+    cuts = torch.cat([values[:1] - 1e-6, (values[1:] + values[:-1]) / 2, values[-1:] + 1e-6])
+    kept = (yes[None] >= cuts[:, None]).double().mean(1)
+    refused = (no[None] < cuts[:, None]).double().mean(1)
+    accuracy = (kept + refused) / 2
+    best = int(accuracy.argmax())
+    return Calibration(float(cuts[best]), float(accuracy[best]))

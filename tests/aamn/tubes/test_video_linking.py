@@ -1,0 +1,90 @@
+"""Video-level paths against all paths, and the threshold for nobody."""
+
+import itertools
+
+import pytest
+import torch
+
+from aamn.tubes.video_linking import best_paths, calibrate_absence, clip_winners, path_scores
+
+NO = float("-inf")
+
+
+def all_paths(scores, links, weights, link_weight):
+    """The best path of one sentence by trying every one; clips without tube hold -1."""
+    choices = [[k for k, s in enumerate(clip) if s > NO] or [-1] for clip in scores.tolist()]
+
+    def value(path):
+        total = sum(
+            float(w) * float(scores[c, k])
+            for c, (k, w) in enumerate(zip(path, weights, strict=True))
+            if k >= 0
+        )
+        pairs = itertools.pairwise(path)
+        steps = [float(links[c, a, b]) for c, (a, b) in enumerate(pairs, start=1) if min(a, b) >= 0]
+        return total + link_weight * sum(steps)
+
+    return max(itertools.product(*choices), key=value)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("link_weight", [0.0, 0.5, 3.0])
+def test_paths_are_the_best_of_all(seed, link_weight):
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.randn(3, 5, 4, generator=g)
+    links = torch.rand(5, 4, 4, generator=g)
+    weights = torch.rand(5, generator=g) + 0.1
+    scores[:, torch.rand(5, 4, generator=g) < 0.3] = NO
+    if seed % 2:
+        scores[:, seed // 2] = NO  # a clip without any tube, the first one too
+    found = best_paths(scores, links, weights, link_weight)
+    for sentence in range(3):
+        wanted = all_paths(scores[sentence], links, weights, link_weight)
+        assert tuple(found.tubes[sentence].tolist()) == wanted
+
+
+def test_without_links_every_clip_chooses_for_itself():
+    scores = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(1))
+    weights = torch.ones(7)
+    free = best_paths(scores, torch.rand(7, 3, 3), weights, 0.0)
+    own = clip_winners(scores, weights)
+    assert torch.equal(free.tubes, own.tubes)
+    assert torch.allclose(own.scores, scores.amax(-1).mean(-1))
+
+
+def test_a_strong_link_keeps_the_identity_through_a_doubtful_clip():
+    scores = torch.tensor([[[1.0, 0.0], [0.4, 0.5], [1.0, 0.0]]])
+    links = torch.eye(2).expand(3, 2, 2)
+    weights = torch.ones(3)
+    assert clip_winners(scores, weights).tubes.tolist() == [[0, 1, 0]]
+    found = best_paths(scores, links, weights, 0.5)
+    assert found.tubes.tolist() == [[0, 0, 0]]
+    assert found.scores.item() == pytest.approx((1.0 + 0.4 + 1.0) / 3)
+
+
+def test_a_path_counts_its_clips_by_their_frames():
+    scores = torch.tensor([[[0.2], [0.8], [NO]]])
+    tubes = torch.tensor([[0, 0, -1]])
+    assert path_scores(scores, tubes, torch.tensor([3.0, 1.0, 5.0])).item() == pytest.approx(0.35)
+    nobody = best_paths(torch.full((1, 2, 3), NO), torch.rand(2, 3, 3), torch.ones(2))
+    assert nobody.tubes.tolist() == [[-1, -1]] and nobody.scores.item() == NO
+
+
+@pytest.mark.parametrize(
+    ("present", "absent", "threshold", "accuracy"),
+    [
+        ([0.9, 0.8], [0.1, 0.4], 0.6, 1.0),
+        ([0.9, 0.3], [0.1, 0.5], 0.2, 0.75),
+        ([0.5], [0.5], 0.5, 0.5),
+        ([1.0], [NO], 1.0, 1.0),
+    ],
+)
+def test_the_threshold_separates_best(present, absent, threshold, accuracy):
+    found = calibrate_absence(present, absent)
+    assert found.threshold == pytest.approx(threshold, abs=1e-5)
+    assert found.balanced_accuracy == pytest.approx(accuracy)
+
+
+def test_a_threshold_needs_both_sides():
+    with pytest.raises(ValueError, match="both"):
+        calibrate_absence([0.1], [])
