@@ -278,9 +278,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"no weights file at {path}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here
+    except Exception:  # torch raises many kinds here
         raise InputError(
-            f"{path} is no readable weights file: {str(error).splitlines()[0]}"
+            f"{path} is no readable weights file; wanted what torch.save writes of plain tensors"
         ) from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: wanted a dictionary of weights, got {type(content).__name__}")

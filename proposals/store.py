@@ -64,14 +64,15 @@ class Attributes:
         return cls(**{**values, "classes": tuple(values["classes"])})
 
     def difference(self, other: Attributes) -> str:
-        """The first thing that differs, in words; "" when nothing does."""
-        mine, theirs = (
+        """The first thing that differs, as "key: mine, other's"; "" when nothing does."""
+        first, second = (
             {**{k: v for k, v in a.__dict__.items() if k != "settings"}, **a.settings}
             for a in (self, other)
         )
-        for key in sorted(mine.keys() | theirs.keys()):
-            if mine.get(key) != theirs.get(key):
-                return f"{key} is {mine.get(key)!r} in the one and {theirs.get(key)!r} in the other"
+        for key in {**first, **second}:
+            values = [repr(a[key]) if key in a else "nothing" for a in (first, second)]
+            if values[0] != values[1]:
+                return f"{key}: {values[0]}, {values[1]}"
         return ""
 
 
@@ -210,7 +211,7 @@ class ProposalStore:
         difference = self.attributes.difference(file.attributes)
         if difference:
             raise InputError(
-                f"{self._files[0].path} and {file.path} do not belong together: {difference}"
+                f"{self._files[0].path} and {file.path} are of different detectors ({difference})"
             )
         for row, video_id in enumerate(file.video_ids):
             at = self._rows.setdefault(video_id, (number, row))
@@ -326,8 +327,11 @@ class ProposalWriter:
 
     def __init__(self, path: Path, attributes: Attributes) -> None:
         """Raises:
-        InputError: another process writes here, or the file is of another detector.
+        InputError: another process writes here, the file is of another detector, or its name
+            does not end in .h5.
         """
+        if path.suffix != ".h5":
+            raise InputError(f"{path}: wanted a proposals file's name to end in .h5")
         self.path = path
         self.attributes = attributes
         self._parts = _parts_of(path)
@@ -355,8 +359,8 @@ class ProposalWriter:
         difference = files[0].attributes.difference(self.attributes)
         if difference:
             raise InputError(
-                f"{self.path} (the one) was not made as this run (the other) would: {difference};"
-                " choose another --out, or remove the file and its .parts folder"
+                f"{self.path} was made by another detector than this run's ({difference}); choose"
+                " another --out, or remove the file and its .parts folder"
             )
         return set(ProposalStore(self.path, files).video_ids)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from command_line import make_parser, run
 
-from aamn.config import load_config
-from aamn.data.a2d import SPLITS, A2DSentences
+from aamn.config import DataConfig, load_config
+from aamn.data.readers import open_all
 from proposals.decoding import Video
 from proposals.detector import DetectorConfig, TorchDetector, build_detector, load_network
 from proposals.errors import InputError
@@ -22,13 +22,17 @@ def main() -> int:
         "Detect boxes in every frame of many videos and write them to one HDF5 file"
         " (proposals/FORMAT.md). The same command again goes on where the last one stopped. With"
         " --shard, torchrun or SLURM many workers write shards, which are read as one file.",
-        "python tools/extract_proposals.py clips/ --detector runs/detector/detector.pt"
+        "python tools/extract_proposals.py --videos clips/ --detector runs/detector/detector.pt"
         " --out runs/proposals.h5",
     )
     parser.add_argument(
-        "videos", nargs="*", help="files, folders, quoted patterns, or .txt lists of them"
+        "--videos",
+        nargs="+",
+        default=[],
+        help="files, folders, quoted patterns, or .txt lists of them",
     )
-    parser.add_argument("--data", metavar="ROOT", help="all videos of an A2D Sentences root")
+    parser.add_argument("--data", metavar="ROOT", help="all videos of a data set")
+    parser.add_argument("--kind", default="a2d", help="the data set's layout; default: a2d")
     parser.add_argument("--detector", metavar="PT", help="a fine-tuned detector; else --config's")
     parser.add_argument("--shard", metavar="I/N", help="only every N-th video, from I on")
     parser.add_argument("--batch", type=int, default=0, help="frames; 0: fits the device")
@@ -38,9 +42,11 @@ def main() -> int:
     options = parser.parse_args()
     if not options.out:
         raise InputError("--out: name the HDF5 file to write")
-    videos = [*find_videos(options.videos), *_data_set(options.data)]
+    videos = [*find_videos(options.videos), *_data_set(options.data, options.kind)]
     if not videos:
-        raise InputError("no videos: name files, folders or patterns, or a data set by --data")
+        raise InputError(
+            "no videos: name files, folders or patterns by --videos, or a data set by --data"
+        )
     index, count = shard_of(options.shard)
     videos, out = shard(videos, Path(options.out), index, count)
     if options.fresh:
@@ -54,11 +60,11 @@ def main() -> int:
     return 1 if report.failures else 0
 
 
-def _data_set(root: str | None) -> list[Video]:
-    """The videos with sentences, of both splits."""
+def _data_set(root: str | None, kind: str) -> list[Video]:
+    """The videos that have sentences, of all splits."""
     if not root:
         return []
-    sources = [A2DSentences(root, split) for split in SPLITS]
+    sources = open_all(DataConfig(kind=kind, root=root))
     videos = {v: source.video_path(v) for source in sources for v in source.video_ids}
     return [Video(video_id, videos[video_id]) for video_id in sorted(videos)]
 

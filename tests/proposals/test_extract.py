@@ -312,7 +312,7 @@ def test_two_workers_on_one_shard(clips, tmp_path):
 
 def test_another_detector_cannot_go_on(clips, undisturbed, tmp_path):
     out = Path(shutil.copy(undisturbed, tmp_path))
-    with pytest.raises(InputError, match="detector is 'bright spot' in the one and 'other'"):
+    with pytest.raises(InputError, match=r"\(detector: 'bright spot', 'other'\)"):
         run(clips, out, BrightSpot("other"))
 
 
