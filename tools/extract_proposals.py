@@ -44,9 +44,7 @@ def main() -> int:
         raise InputError("--out: name the HDF5 file to write")
     videos = [*find_videos(options.videos), *_data_set(options.data, options.kind)]
     if not videos:
-        raise InputError(
-            "no videos: name files, folders or patterns by --videos, or a data set by --data"
-        )
+        raise InputError("no videos: wanted --videos (files, folders, patterns) or --data ROOT")
     index, count = shard_of(options.shard)
     videos, out = shard(videos, Path(options.out), index, count)
     if options.fresh:
