@@ -33,12 +33,13 @@ class JobOptions:
     """How the job runs; none of it changes a box by more than rounding.
 
     batch is in frames; the frames of `group` neighbouring videos share batches, which keeps a GPU
-    full; workers are decoding processes.
+    full; workers are decoding processes; fresh begins anew whatever is there already.
     """
 
     batch: int = 1
     group: int = 1
     workers: int = 1
+    fresh: bool = False
 
     @classmethod
     def for_device(cls, device: str, batch: int = 0, workers: int = -1) -> JobOptions:
@@ -96,7 +97,9 @@ def extract(
         raise InputError(f"wanted batch and group above 0 and workers not below, got {options}")
     a = detector.attributes
     report, begin = Report(), time.perf_counter()
-    with ProposalStore.write(out, a.detector, a.weights, a.classes, a.settings) as store:
+    with ProposalStore.write(
+        out, a.detector, a.weights, a.classes, a.settings, options.fresh
+    ) as store:
         job = _Job(detector, store, options, report)
         job.run(videos)
     report.seconds = time.perf_counter() - begin

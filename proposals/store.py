@@ -240,10 +240,12 @@ class ProposalStore:
         weights: str = "",
         classes: Sequence[str] = (),
         settings: Mapping[str, Setting] | None = None,
+        fresh: bool = False,
     ) -> ProposalWriter:
-        """A writer of `path`; what is there already, from the same detector, is kept."""
+        """A writer of `path`; what is there already, from the same detector, is kept, or if
+        `fresh` removed."""
         attributes = Attributes(detector, weights, tuple(classes), dict(settings or {}))
-        return ProposalWriter(Path(path), attributes)
+        return ProposalWriter(Path(path), attributes, fresh)
 
     @property
     def video_ids(self) -> list[str]:
@@ -325,7 +327,7 @@ class ProposalWriter:
     exception keeps them for the next writer of the same file.
     """
 
-    def __init__(self, path: Path, attributes: Attributes) -> None:
+    def __init__(self, path: Path, attributes: Attributes, fresh: bool = False) -> None:
         """Raises:
         InputError: another process writes here, the file is of another detector, or its name
             does not end in .h5.
@@ -338,7 +340,7 @@ class ProposalWriter:
         self._make_parts()
         self._lock = _lock(self._parts)
         try:
-            self._done = self._resume()
+            self._done = self._resume(fresh)
         except BaseException:
             self._release()
             raise
@@ -349,9 +351,10 @@ class ProposalWriter:
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}") from None
 
-    def _resume(self) -> set[str]:
+    def _resume(self, fresh: bool) -> set[str]:
         """What is there already; half-written files of a killed writer are swept away."""
-        for stray in [*self._parts.glob("*.tmp"), *self.path.parent.glob(f"{self.path.name}.tmp")]:
+        half_written = [*self._parts.glob("*.tmp"), self.path.with_name(self.path.name + ".tmp")]
+        for stray in [*half_written, *(_written(self.path) if fresh else [])]:
             stray.unlink(missing_ok=True)
         files = [_File(path) for path in _written(self.path)]
         if not files:

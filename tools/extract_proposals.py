@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,26 +42,21 @@ def main() -> int:
     options = parser.parse_args()
     if not options.out:
         raise InputError("--out: name the HDF5 file to write")
-    videos = [*find_videos(options.videos), *_data_set(options.data, options.kind)]
-    if not videos:
-        raise InputError("no videos: wanted --videos (files, folders, patterns) or --data ROOT")
+    if bool(options.videos) == bool(options.data):
+        raise InputError("wanted either --videos (files, folders, patterns) or --data ROOT")
+    videos = find_videos(options.videos) or _data_set(options.data, options.kind)
     index, count = shard_of(options.shard)
     videos, out = shard(videos, Path(options.out), index, count)
-    if options.fresh:
-        _remove(out)
     device = _device()
     detector = _detector(options, device)
-    report = extract(
-        detector, videos, out, JobOptions.for_device(device, options.batch, options.workers)
-    )
+    job = JobOptions.for_device(device, options.batch, options.workers)
+    report = extract(detector, videos, out, replace(job, fresh=options.fresh))
     print(f"{out}:", *report.lines(), sep="\n")
     return 1 if report.failures else 0
 
 
-def _data_set(root: str | None, kind: str) -> list[Video]:
+def _data_set(root: str, kind: str) -> list[Video]:
     """The videos that have sentences, of all splits."""
-    if not root:
-        return []
     sources = open_all(DataConfig(kind=kind, root=root))
     videos = {v: source.video_path(v) for source in sources for v in source.video_ids}
     return [Video(video_id, videos[video_id]) for video_id in sorted(videos)]
@@ -83,11 +78,6 @@ def _detector(options, device: str) -> TorchDetector:
         return TorchDetector(load_network(options.detector, device), precision)
     network = build_detector(load_config(DetectorConfig, options.config, options.overrides))
     return TorchDetector(network.to(device), precision)
-
-
-def _remove(out: Path) -> None:
-    out.unlink(missing_ok=True)
-    shutil.rmtree(out.with_name(out.name + ".parts"), ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pickle
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -184,6 +185,25 @@ def test_another_detector_cannot_append(file):
         write(file, {}, weights="abc")
     assert ProposalStore.read(file).video_ids == ["-a_", "b", "ü (1) copy"]
     assert not Path(f"{file}.parts").exists()
+
+
+def test_a_fresh_start_forgets_the_file_and_its_parts(tmp_path):
+    path = write(tmp_path / "p.h5", {"a": 1})
+    with suppress(KeyError), ProposalStore.write(path, "mine", classes=CLASSES) as store:
+        store.add("b", *boxes_of(2), frame_size=SIZE)
+        raise KeyError
+    write(path, {"c": 3}, weights="new", fresh=True)
+    assert ProposalStore.read(path).video_ids == ["c"]
+
+
+def test_a_fresh_start_waits_for_the_writer(tmp_path):
+    path = write(tmp_path / "p.h5", {"a": 1})
+    with (
+        ProposalStore.write(path, "mine", classes=CLASSES),
+        pytest.raises(InputError, match="is being written by"),
+    ):
+        ProposalStore.write(path, "other", fresh=True)
+    assert ProposalStore.read(path).video_ids == ["a"]
 
 
 BAD = np.array([[1.0, 2, 3, 4]], np.float32)
