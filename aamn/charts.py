@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -69,7 +70,7 @@ def line_chart(
 ) -> str:
     """Lines of per cents (0..100) over an x axis that is divided in five."""
     width, height = size
-    left, right, top, bottom = 46, width - 12, 28, height - 40
+    left, right, top, bottom = 58, width - 12, 28, height - 40
     low, high = x_range
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -102,17 +103,18 @@ def column_chart(
     y_title: str,
     size: tuple[int, int] = (460, 270),
 ) -> str:
-    """Upright bars, one group a label; the y axis ends at the largest value."""
+    """Upright bars of counts, one group a label; the y axis ends above the largest count."""
     width, height = size
-    left, right, top, bottom = 46, width - 12, 28, height - 40
-    highest = max((v for one in series for v in one.values if v is not None), default=0) or 1
+    left, right, top, bottom = 58, width - 12, 28, height - 40
+    largest = max((v for one in series for v in one.values if v is not None), default=0)
+    highest = 4 * max(1, math.ceil(largest / 4))
     group = (right - left) / len(labels)
     thick = group * 0.86 / len(series)
     parts = []
     for step in range(5):
         y = bottom - step / 4 * (bottom - top)
         parts += [_line(left, y, right, y)]
-        parts += [_text(left - 6, y + 4, f"{highest * step / 4:.3g}", "end")]
+        parts += [_text(left - 6, y + 4, f"{highest * step // 4}", "end")]
     for number, one in enumerate(series):
         colour = PALETTE[number % len(PALETTE)]
         for place, value in enumerate(one.values):
@@ -130,9 +132,7 @@ def column_chart(
     return _svg(width, height, parts + _legend([one.name for one in series], left, 16))
 
 
-def bar_chart(
-    series: Sequence[Series], labels: Sequence[str], title: str, width: int = 760
-) -> str:
+def bar_chart(series: Sequence[Series], labels: Sequence[str], title: str, width: int = 760) -> str:
     """Lying bars of per cents (0..100) with their spread, one group a label."""
     thick, gap = 13, 12
     group = thick * len(series) + gap
@@ -161,7 +161,5 @@ def bar_chart(
             ends = place(max(0.0, value - spread)), place(min(100.0, value + spread))
             if spread:
                 parts.append(_line(ends[0], level + 5.5, ends[1], level + 5.5, INK, 1.4))
-            parts.append(
-                _text(ends[1] + 4, level + 10, f"{value:.1f}", "start", "font-size='10'")
-            )
+            parts.append(_text(ends[1] + 4, level + 10, f"{value:.1f}", "start", "font-size='10'"))
     return _svg(width, bottom + 28, parts)

@@ -69,7 +69,10 @@ def average_precision(masks: Iterable[ScoredMask]) -> dict[str, float]:
         truth = COCO()
         truth.dataset = {
             "info": {},
-            "images": [{"id": record["image_id"]} for record in truths],
+            "images": [
+                {"id": i, "height": mask.truth["size"][0], "width": mask.truth["size"][1]}
+                for i, mask in enumerate(masks, 1)
+            ],
             "categories": [{"id": 1, "name": "referent"}],
             "annotations": truths,
         }

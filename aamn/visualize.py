@@ -42,6 +42,47 @@ def overlay(
     return picture
 
 
+def _dashed(
+    picture: np.ndarray, corners: Sequence[int], colour: tuple[int, int, int], thickness: int
+) -> None:
+    """A rectangle of dashes, drawn into the picture."""
+    x1, y1, x2, y2 = corners
+    sides = (((x1, y1), (x2, y1)), ((x2, y1), (x2, y2)), ((x1, y2), (x2, y2)), ((x1, y1), (x1, y2)))
+    for start, stop in sides:
+        length = max(abs(stop[0] - start[0]), abs(stop[1] - start[1]))
+        dashes = np.linspace(start, stop, 2 * max(1, length // 14) + 2).round().astype(int)
+        for a, b in zip(dashes[::2], dashes[1::2], strict=True):
+            cv2.line(picture, a.tolist(), b.tolist(), colour, thickness, cv2.LINE_AA)
+
+
+def outlined(
+    frame: np.ndarray,
+    mask: np.ndarray | None = None,
+    colour: tuple[int, int, int] = COLOURS[0],
+    boxes: Sequence[tuple[Sequence[float], tuple[int, int, int], bool]] = (),
+    width: int = 480,
+) -> np.ndarray:
+    """The frame scaled to `width` pixels with the mask tinted and outlined, and boxes
+    ((x1, y1, x2, y2) of the frame, colour, whether dashed) drawn over it."""
+    scale = width / frame.shape[1]
+    size = (width, round(frame.shape[0] * scale))
+    picture = cv2.resize(
+        frame, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    )
+    if mask is not None:
+        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        picture = overlay(picture, large > 0, colour)
+    for box, own, dashed in boxes:
+        corners = [round(float(v) * scale) for v in box]
+        if corners[2] <= corners[0]:
+            continue
+        if dashed:
+            _dashed(picture, corners, own, 2)
+        else:
+            cv2.rectangle(picture, corners[:2], corners[2:], own, 2, cv2.LINE_AA)
+    return picture
+
+
 def caption(picture: np.ndarray, text: str, width: int = 0) -> np.ndarray:
     """The picture with a dark strip below it that holds the text, cut to what fits."""
     width = max(width, picture.shape[1])

@@ -98,7 +98,7 @@ def demo(tmp_path_factory):
         (
             "eval_net",
             *("--checkpoint", run / "aamn" / "last.pt", "--compare", "most_confident"),
-            *("--out", run / "metrics.json"),
+            *("--out", run / "metrics.json", "--report", run / "page", "--pictures", 2),
         ),
         (
             "segment_video",
@@ -162,6 +162,13 @@ def test_every_frame_of_a_segmented_video_has_a_mask_of_its_size(demo):
         assert sum(record["actor_attention"]) == pytest.approx(1, abs=1e-4)
         picture = cv2.imread(str(result.parent / "attention.png"))
         assert picture is not None and picture.std() > 0
+
+
+def test_the_page_shows_both_systems_and_its_pictures(demo):
+    page = (demo / "page" / "index.html").read_text()
+    for words in ("most_confident", "coco_ap", "non-trivial", "By actor class", "Best answers"):
+        assert words in page
+    assert page.count("<article>") >= 2 and page.count("data:image/jpeg") >= 2 * (3 + 3)
 
 
 def test_a_second_call_of_each_long_step_reuses_what_is_there(demo):

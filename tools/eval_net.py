@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import replace
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -12,17 +15,29 @@ from command_line import make_parser, run
 from torch.utils.data import DataLoader
 
 from aamn.checkpoint import extend_words, load_segmenter
+from aamn.coco import ScoredMask, scored_masks
+from aamn.data.a2d_labels import ACTORS
 from aamn.data.clips import SampleDataset
 from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
 from aamn.evaluation import evaluate, format_table, write_metrics
-from aamn.structures import Report
+from aamn.models.segmenter import Segmenter
+from aamn.report import Case, Evaluation, pick_cases, write_report
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
 
 
-def _report(args: argparse.Namespace, system: str) -> Report:
+@dataclass(frozen=True)
+class _Run:
+    """One system, its samples and what it answered to them."""
+
+    segmenter: Segmenter
+    dataset: SampleDataset
+    evaluation: Evaluation
+
+
+def _evaluate(args: argparse.Namespace, system: str) -> _Run:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     change = [f"system={system}"] if system else []
     loaded = load_segmenter(args.checkpoint, device, args.config, [*args.overrides, *change])
@@ -40,14 +55,55 @@ def _report(args: argparse.Namespace, system: str) -> Report:
         flow_config=loaded.config.flow,
     )
     samples = DataLoader(dataset, batch_size=None, num_workers=data.workers)
-    name = f"{data.root} ({args.split or data.test_split})"
-    return evaluate(
+    masks: list[ScoredMask] = []
+    report = evaluate(
         loaded.segmenter,
         samples,
         system=loaded.config.system,
-        data=name,
+        data=f"{data.root} ({args.split or data.test_split})",
         total=len(dataset),
+        observe=lambda *seen: masks.extend(scored_masks(*seen)),
     )
+    return _Run(loaded.segmenter, dataset, Evaluation(report, masks))
+
+
+def _cases(run: _Run, places: Sequence[int]) -> list[Case]:
+    """The answers at the places of the report's rows, made again for their pictures."""
+    counts = [len(key_frame.expressions) for key_frame in run.dataset.source.key_frames]
+    ends, needs, cases = list(accumulate(counts)), run.segmenter.needs, []
+    for place in places:
+        index = bisect_right(ends, place)
+        own = place - (ends[index] - counts[index])
+        sample = run.dataset[index]
+        query = sample.queries[own]
+        track = run.segmenter.segment(sample.clip, sample.proposals, [query])[0]
+        frames = run.dataset.source.frames(sample.clip.video_id).read(track.frame_indices.tolist())
+        boxes = sample.proposals and sample.proposals.boxes[needs.key].numpy()
+        key = needs.key if needs.predicts == "clip" else 0
+        row = run.evaluation.report.rows[place]
+        cases.append(Case(row, query.tokens, frames, key, sample.targets[own], track, boxes))
+    return cases
+
+
+def _write_page(folder: Path, runs: Sequence[_Run], pictures: int) -> Path:
+    """The page about the first run, with the others beside it in its tables and curves."""
+    rows, source = runs[0].evaluation.report.rows, runs[0].dataset.source
+    expressions = [e for key_frame in source.key_frames for e in key_frame.expressions]
+    non_trivial: list[bool] = []
+    if hasattr(source, "non_trivial"):
+        chosen = source.non_trivial()
+        non_trivial = [(e.video_id, e.instance) in chosen for e in expressions]
+    best, worst = pick_cases(rows, pictures)
+    page = folder / "index.html"
+    write_report(
+        page,
+        [run.evaluation for run in runs],
+        _cases(runs[0], best),
+        _cases(runs[0], worst),
+        actors=[ACTORS[e.actor - 1] if e.actor else "" for e in expressions],
+        non_trivial=non_trivial,
+    )
+    return page
 
 
 def main() -> None:
@@ -68,12 +124,21 @@ def main() -> None:
         choices=["most_confident"],
         help="also evaluate the same masks on the detector's most confident box",
     )
+    parser.add_argument(
+        "--report", metavar="DIR", help="also write DIR/index.html: tables, curves, pictures"
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=6, metavar="N", help="best and worst answers on the page"
+    )
     args = parser.parse_args()
-    reports = [_report(args, system) for system in ["", *args.compare]]
+    runs = [_evaluate(args, system) for system in ["", *args.compare]]
+    reports = [run.evaluation.report for run in runs]
     print(format_table(reports))
     out = Path(args.out or Path(args.checkpoint).with_name("metrics.json"))
     write_metrics(reports, out)
     log.info("wrote %s", out)
+    if args.report:
+        log.info("wrote %s", _write_page(Path(args.report), runs, args.pictures))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,357 @@
+"""The evaluation as one page: tables, curves, and the best and worst answers as pictures.
+
+The page is a single HTML file with its pictures inside; it needs no server and no network. The
+pictures show what the paper's Figures 5 to 8 show.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from aamn.charts import Series, column_chart, line_chart
+from aamn.coco import ScoredMask, average_precision
+from aamn.metrics import PRECISION_THRESHOLDS, precision_at, summarise
+from aamn.structures import MaskTrack, Report, Row, Target
+from aamn.visualize import outlined
+
+TRUTH, ANSWER, CONTEXT = (225, 40, 40), (22, 163, 74), (250, 204, 21)
+PICTURE_WIDTH = 480  # pixels; small videos are enlarged so that boxes stay thin
+STRIP_PICTURES, STRIP_WIDTH = 5, 300
+BINS = 20
+
+# Column heads and the metrics behind them, in the page's order.
+COLUMNS = {
+    **{f"P@{x}": f"P@{x}" for x in PRECISION_THRESHOLDS},
+    "mAP 0.5:0.95<br><small>mean of P@X</small>": "mAP 0.5:0.95",
+    "coco_ap<br><small>COCO AP</small>": "coco_ap",
+    "coco_ap50": "coco_ap50",
+    "Overall IoU": "Overall IoU",
+    "Mean IoU": "Mean IoU",
+    "VP@0.5": "VP@0.5",
+    "Loc P@0.5": "Loc P@0.5",
+    "chance": "chance",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One system's rows, and its answers in the same order."""
+
+    report: Report
+    masks: Sequence[ScoredMask]
+
+    def metrics(self, places: Sequence[int]) -> dict[str, float]:
+        """Every metric of the rows at `places`, COCO's among them."""
+        rows = [self.report.rows[i] for i in places]
+        return summarise(rows) | average_precision(self.masks[i] for i in places)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One sentence's answer with what its pictures need.
+
+    frames (T, H0, W0, 3) uint8 RGB of the clip; `key` is the key frame's place in it and in the
+    track; `proposals` (K, 4) are the key frame's boxes, one a tube, None for a system without.
+    """
+
+    row: Row
+    tokens: tuple[str, ...]
+    frames: np.ndarray
+    key: int
+    target: Target
+    track: MaskTrack
+    proposals: np.ndarray | None = None
+
+
+def subsets(rows: Sequence[Row], non_trivial: Sequence[bool] = ()) -> dict[str, list[int]]:
+    """The rows that the tables summarise: all, each kind of sentence, and those whose referent is
+    or is not the only object of its actor class in the video (where `non_trivial` says so)."""
+    places = range(len(rows))
+    found = {"all": list(places)}
+    for kind in sorted({row.kind for row in rows if row.kind}):
+        found[kind] = [i for i in places if rows[i].kind == kind]
+    if non_trivial:
+        found["non-trivial"] = [i for i in places if non_trivial[i]]
+        found["trivial"] = [i for i in places if not non_trivial[i]]
+    return {name: chosen for name, chosen in found.items() if chosen}
+
+
+def pick_cases(rows: Sequence[Row], count: int) -> tuple[list[int], list[int]]:
+    """Places of the `count` best and the `count` worst answers, at most one a video in each; among
+    equals, the larger masks."""
+    order = sorted(range(len(rows)), key=lambda i: (-rows[i].iou, -rows[i].union))
+    best = _one_a_video(order, rows)[:count]
+    order.sort(key=lambda i: (rows[i].iou, -rows[i].union))
+    worst = [i for i in _one_a_video(order, rows) if i not in best][:count]
+    return best, worst
+
+
+def _one_a_video(order: Sequence[int], rows: Sequence[Row]) -> list[int]:
+    first: dict[str, int] = {}
+    for place in order:
+        first.setdefault(rows[place].video_id, place)
+    return list(first.values())
+
+
+def write_report(
+    path: Path,
+    evaluations: Sequence[Evaluation],
+    best: Sequence[Case],
+    worst: Sequence[Case],
+    *,
+    actors: Sequence[str] = (),
+    non_trivial: Sequence[bool] = (),
+) -> None:
+    """Writes the page at `path`.
+
+    Args:
+        evaluations: the system, and those it is compared with, on the same sentences.
+        actors: the actor class of each row's referent; none: no such table.
+        non_trivial: whether each row's referent has company of its actor class.
+    """
+    first = evaluations[0].report
+    parts = subsets(first.rows, non_trivial)
+    sections = [
+        _section("Metrics", _metrics_table(evaluations, parts)),
+        _section("Distribution", _charts(evaluations)),
+    ]
+    if any(actors):
+        sections.append(_section("By actor class", _actor_table(evaluations[0], actors)))
+    for title, cases in (("Best answers", best), ("Worst answers", worst)):
+        if cases:
+            sections.append(_section(title, LEGEND + "".join(map(_case, cases))))
+    title = f"{escape(first.system)} on {escape(first.data)}"
+    count = len({(row.video_id, row.frame) for row in first.rows})
+    videos = len({row.video_id for row in first.rows})
+    head = (
+        f"<h1>{title}</h1><p>{len(first.rows)} sentences in {count} annotated frames of "
+        f"{videos} videos</p>"
+    )
+    page = PAGE.format(title=title, style=STYLE, body=head + "".join(sections))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(page, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>"
+
+
+def _cell(value: float | None) -> str:
+    """A per cent on a ground that deepens with it."""
+    if value is None or value != value:
+        return "<td class='none'>-</td>"
+    return f"<td style='background:rgba(37,99,235,{0.03 + 0.3 * value:.2f})'>{100 * value:.1f}</td>"
+
+
+def _metrics_table(evaluations: Sequence[Evaluation], parts: Mapping[str, list[int]]) -> str:
+    heads = "".join(f"<th>{head}</th>" for head in COLUMNS)
+    lines = [f"<tr><th class='l'>system</th><th class='l'>sentences</th><th>n</th>{heads}</tr>"]
+    for evaluation in evaluations:
+        for name, places in parts.items():
+            metrics = evaluation.metrics(places)
+            cells = "".join(_cell(metrics.get(metric)) for metric in COLUMNS.values())
+            lines.append(
+                f"<tr class='{'first' if name == 'all' else ''}'>"
+                f"<td class='l'>{escape(evaluation.report.system) if name == 'all' else ''}</td>"
+                f"<td class='l'>{escape(name)}</td><td>{len(places)}</td>{cells}</tr>"
+            )
+    return f"<div class='wide'><table>{''.join(lines)}</table></div>{METRIC_NOTES}"
+
+
+def _charts(evaluations: Sequence[Evaluation]) -> str:
+    """The histogram of IoU and the precision curve, P@X over X."""
+    edges = np.linspace(0, 1, BINS + 1)
+    histograms, curves = [], []
+    thresholds = np.linspace(0, 1, 101)
+    for evaluation in evaluations:
+        ious = np.array([row.iou for row in evaluation.report.rows])
+        name = evaluation.report.system
+        histograms.append(Series(name, np.histogram(ious, edges)[0].tolist()))
+        precision = [100 * precision_at(ious, x) for x in thresholds]
+        curves.append(Series(name, precision, thresholds.tolist()))
+    labels = [f"{edge:.2g}" for edge in edges[:-1]]
+    return (
+        "<div class='charts'>"
+        f"<figure>{column_chart(histograms, labels, 'IoU', 'sentences')}"
+        "<figcaption>How many sentences reach which IoU</figcaption></figure>"
+        f"<figure>{line_chart(curves, 'X', 'P@X, %')}"
+        "<figcaption>Share of sentences with an IoU above X</figcaption></figure></div>"
+    )
+
+
+def _actor_table(evaluation: Evaluation, actors: Sequence[str]) -> str:
+    rows = evaluation.report.rows
+    heads = "".join(f"<th>P@{x}</th>" for x in PRECISION_THRESHOLDS)
+    lines = [f"<tr><th class='l'>actor</th><th>n</th>{heads}<th>Mean IoU</th></tr>"]
+    for actor in sorted({actor for actor in actors if actor}):
+        ious = [row.iou for row, own in zip(rows, actors, strict=True) if own == actor]
+        values = [precision_at(ious, x) for x in PRECISION_THRESHOLDS] + [float(np.mean(ious))]
+        cells = "".join(map(_cell, values))
+        lines.append(f"<tr><td class='l'>{escape(actor)}</td><td>{len(ious)}</td>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+# Cases
+
+
+def _context(case: Case) -> tuple[int, float]:
+    """The tube that weighs most in the contextual LSTM's answer for the chosen tube (-1: the whole
+    clip), and its weight."""
+    scores = case.track.scores
+    if scores is None or scores.context_attention is None or case.track.tube < 0:
+        return -1, 0.0
+    weights = scores.context_attention[case.track.tube]
+    place = int(weights.argmax())
+    return int(scores.context_members[case.track.tube, place]), float(weights[place])
+
+
+def _case(case: Case) -> str:
+    words = _words(case)
+    context, weight = _context(case)
+    frame = case.frames[case.key]
+    boxes = []
+    if case.proposals is not None:
+        boxes = [(box, (205, 210, 220), False) for box in case.proposals if box[2] > box[0]]
+        if context >= 0:
+            boxes.append((case.proposals[context], CONTEXT, False))
+    boxes.append((case.track.boxes[case.key].tolist(), ANSWER, False))
+    boxes.append((case.target.box.tolist(), TRUTH, True))
+    truth, answer = case.target.mask.numpy(), case.track.masks[case.key].numpy()
+    pictures = (
+        ("localisation", outlined(frame, boxes=boxes, width=PICTURE_WIDTH)),
+        ("ground truth", outlined(frame, truth, TRUTH, width=PICTURE_WIDTH)),
+        ("prediction", outlined(frame, answer, ANSWER, width=PICTURE_WIDTH)),
+    )
+    figures = "".join(
+        f"<figure><img src='{_data(picture)}' alt='{name}'><figcaption>{name}</figcaption></figure>"
+        for name, picture in pictures
+    )
+    row = case.row
+    where = f"{escape(row.video_id)}, frame {row.frame + 1}" + (row.kind and f", {row.kind}")
+    return (
+        f"<article><header><b class='iou'>IoU {row.iou:.2f}</b><span>{where}</span></header>"
+        f"{words}<div class='three'>{figures}</div>{_strip(case)}"
+        f"<p class='facts'>{_facts(case, context, weight)}</p></article>"
+    )
+
+
+def _facts(case: Case, context: int, weight: float) -> str:
+    """The winner's scores and what the contextual LSTM looked at."""
+    scores, tube = case.track.scores, case.track.tube
+    if tube < 0:
+        return "no tube was chosen: the clip has no proposal"
+    if scores is None:
+        return f"score {case.track.score:.3f}"
+    facts = (
+        f"tube {tube + 1} of {int(np.isfinite(scores.total.numpy()).sum())}: score "
+        f"{float(scores.total[tube]):.3f} = actor {float(scores.actor[tube]):.3f} + action "
+        f"{float(scores.action[tube]):.3f}; box IoU {case.row.box_iou:.2f}"
+    )
+    if scores.context_attention is not None:
+        name = f"tube {context + 1}" if context >= 0 else "the whole clip"
+        facts += f"; most attended context: {name} ({weight:.2f})"
+    return facts
+
+
+def _words(case: Case) -> str:
+    """The sentence once a module, each word on a ground as deep as its attention."""
+    scores = case.track.scores
+    if scores is None:
+        return f"<p class='words'>{escape(case.row.text)}</p>"
+    lines = ""
+    for name, colour, weights in (
+        ("actor", TRUTH, scores.actor_attention),
+        ("action", (37, 99, 235), scores.action_attention),
+    ):
+        deepest = max(float(weights.max()), 1e-6)
+        spans = ""
+        for word, weight in zip(case.tokens, weights.tolist(), strict=True):
+            ground = (*colour, round(0.65 * weight / deepest, 3))
+            look = f"title='{weight:.3f}' style='background:rgba{ground}'"
+            spans += f"<span {look}>{escape(word)}</span>"
+        lines += f"<p class='words'><em>{name}</em>{spans}</p>"
+    return lines
+
+
+def _strip(case: Case) -> str:
+    """The chosen tube through the clip, with its masks."""
+    count = len(case.track.masks)
+    if count < 2:
+        return ""
+    shown = np.unique(np.linspace(0, count - 1, min(STRIP_PICTURES, count)).round().astype(int))
+    pictures = []
+    for place in shown:
+        box = case.track.boxes[place].tolist()
+        mask = case.track.masks[place].numpy()
+        picture = outlined(case.frames[place], mask, ANSWER, [(box, ANSWER, False)], STRIP_WIDTH)
+        label = "key frame" if place == case.key else f"{place - case.key:+d}"
+        pictures.append(
+            f"<figure><img src='{_data(picture)}' alt='frame {label}'>"
+            f"<figcaption>{label}</figcaption></figure>"
+        )
+    return f"<div class='strip'>{''.join(pictures)}</div>"
+
+
+def _data(picture: np.ndarray) -> str:
+    """An RGB picture as a data URI."""
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]
+    )
+    if not done:
+        raise ValueError(f"cannot encode a picture of shape {picture.shape}")
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+METRIC_NOTES = """<p class='notes'>All in per cent. <b>mAP 0.5:0.95</b> is the mean of P@X over
+X = 0.50, 0.55, ..., 0.95, as the paper and those before it use the name. <b>coco_ap</b> is COCO's
+average precision of the scored masks, which later papers report as mAP: the two are different
+numbers. VP@0.5: all annotated frames of a video and sentence above 0.5. Loc P@0.5: the chosen box
+against the true one. chance: the precision of drawing one of the look-alikes.</p>"""
+
+LEGEND = """<p class='legend'><i style='border:2px dashed #e12828'></i>ground truth
+<i style='border:2px solid #16a34a'></i>chosen tube
+<i style='border:2px solid #facc15'></i>most attended context tube
+<i style='border:2px solid #cdd2dc'></i>other proposals</p>"""
+
+STYLE = """
+body{font:15px/1.5 system-ui,-apple-system,'Segoe UI',sans-serif;color:#0f172a;background:#f1f5f9;
+margin:0;padding:28px}
+body>*{max-width:1240px;margin-left:auto;margin-right:auto}
+h1{font-size:26px;margin-bottom:0}h1+p{margin-top:4px;color:#475569}
+section{background:#fff;border-radius:12px;padding:8px 24px 20px;margin-top:20px;
+box-shadow:0 1px 3px #0f172a1a}
+h2{font-size:18px;margin:12px 0}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}
+td,th{padding:5px 7px;text-align:right;white-space:nowrap}th{vertical-align:bottom;color:#475569;
+font-weight:600;border-bottom:2px solid #cbd5e1}th small{font-weight:400}
+td{border-bottom:1px solid #eef2f7}.l{text-align:left}tr.first td{border-top:2px solid #cbd5e1;
+font-weight:600}.none{color:#94a3b8}.wide{overflow-x:auto}
+.notes,.legend,.facts,figcaption{color:#475569;font-size:13px}
+.charts{display:flex;flex-wrap:wrap;gap:24px}figure{margin:0}figcaption{text-align:center}
+svg{max-width:100%;height:auto}
+.legend i{display:inline-block;width:18px;height:11px;margin:0 6px 0 18px;vertical-align:-1px}
+article{border-top:1px solid #e2e8f0;padding:16px 0 4px}
+article header{display:flex;gap:14px;align-items:baseline;color:#475569;font-size:13px}
+.iou{font-size:16px;color:#0f172a}
+.words{margin:6px 0;font-size:17px}.words em{display:inline-block;width:58px;font-size:13px;
+color:#64748b}.words span{padding:2px 6px;margin-right:3px;border-radius:5px}
+.three{display:grid;grid-template-columns:repeat(3,1fr);gap:10px;margin-top:8px}
+.strip{display:grid;grid-template-columns:repeat(5,1fr);gap:8px;margin-top:8px}
+img{width:100%;border-radius:6px;display:block}
+"""
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width,initial-scale=1"><style>{style}</style></head>
+<body>{body}</body></html>
+"""
