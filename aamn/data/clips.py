@@ -60,11 +60,11 @@ def load_clip(
         else:
             estimate = build_estimator(flow_config or FlowConfig())
             content = window_flow(frames, indices, geometry.content_size, estimate)
-        clip_flow = _padded(torch.from_numpy(content), geometry)
+        clip_flow = pad_to_network(torch.from_numpy(content), geometry)
     return Clip(
         video_id,
         torch.from_numpy(indices),
-        _padded(_pictures(frames, indices, geometry), geometry).div_(255),
+        pad_to_network(_pictures(frames, indices, geometry), geometry).div_(255),
         clip_flow,
         geometry,
         needs.key,
@@ -195,8 +195,8 @@ def _pictures(frames: FrameSource, indices: np.ndarray, geometry: Geometry) -> t
     return torch.from_numpy(pictures[places.reshape(-1)]).permute(0, 3, 1, 2)
 
 
-def _padded(content: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-    """(T, C, H, W) float32 with the content in the top left corner and zeros elsewhere."""
+def pad_to_network(content: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    """Content (T, C, h, w) in the top left corner of (T, C, H, W) float32, zeros elsewhere."""
     square = torch.zeros(*content.shape[:2], *geometry.network_size)
     square[..., : content.shape[2], : content.shape[3]] = content
     return square

@@ -94,3 +94,21 @@ def test_overlap_counts_pixels():
     assert overlap(a, b) == (4, 28)
     with pytest.raises(ValueError, match="different shapes"):
         overlap(a, b[:4])
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.9])
+def test_masks_pasted_inside_their_boxes_are_those_of_whole_frames(threshold):
+    g = torch.Generator().manual_seed(3)
+    corner = torch.rand(40, 2, generator=g) * torch.tensor([70.0, 50.0]) - 10
+    boxes = torch.cat([corner, corner + torch.rand(40, 2, generator=g) * 60], 1)
+    boxes[0] = 0  # no box at all
+    boxes[1] = torch.tensor([-40.0, -40, -10, -5])  # beside the frame
+    boxes[2] = torch.tensor([-5.0, -5, 90, 70])  # larger than it
+    grids = torch.rand(40, 7, 9, generator=g)
+    wanted = paste_masks(grids, boxes, (48, 64)) >= threshold
+    assert torch.equal(paste_binary_masks(grids, boxes, (48, 64), threshold), wanted)
+
+
+def test_a_threshold_of_zero_would_fill_the_frame_and_is_refused():
+    with pytest.raises(ValueError, match="above 0"):
+        paste_binary_masks(torch.ones(1, 2, 2), torch.zeros(1, 4), (4, 4), 0.0)

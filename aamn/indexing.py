@@ -1,0 +1,466 @@
+"""Builds a video's index: every frame goes through every network once, whatever the clip's length.
+
+Frames stream through in blocks of whole clips; a block's features, and the few frames that the
+last clip shares with the one before it, are all that is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aamn.config import FlowConfig, to_dict
+from aamn.data.clips import clip_indices, pad_to_network
+from aamn.data.flow import build_estimator, iterate_flow, resize_flow, resize_frame
+from aamn.data.flow_store import FlowStore
+from aamn.full_video import Window, plan_windows
+from aamn.index_file import ClipBlock, Header, IndexFile, Origin, written_index
+from aamn.models.aamn import AAMN, ClipBatch, EncodedClips, FrameFeatures
+from aamn.models.segmenter import Segmenter
+from aamn.structures import Geometry
+from aamn.tubes.aggregation import gather_members
+from aamn.tubes.linking import LinkedTubes, link_scores
+from proposals.errors import InputError
+from proposals.frames import FrameSource
+from proposals.store import Attributes, BoxWindow, ProposalStore
+
+log = logging.getLogger("aamn")
+
+FRAMES_AT_ONCE = {"cpu": 16, "cuda": 96}
+DETECTED_AT_ONCE = {"cpu": 4, "cuda": 16}
+TEXT_SIDE = ("language.", ".matching.textual.", ".matching.score.")  # of the parameters' names
+TEXT_OPTIONS = ("language", "margin", "balance", "match_iou")  # of AAMNConfig, not in the index
+
+
+class Detections(Protocol):
+    """One frame's boxes (n, 4) original pixels, scores (n,) falling, labels (n,)."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+
+class Detector(Protocol):
+    """What finds boxes in frames, as stage one's detectors do."""
+
+    attributes: Attributes
+
+    def detect(self, frames: Sequence[np.ndarray]) -> list[Detections]:
+        """The boxes of each frame, uint8 RGB (H0, W0, 3)."""
+
+
+class BoxSource(Protocol):
+    """Where an index takes its boxes from."""
+
+    attributes: Attributes
+
+    def window(self, frames: Sequence[np.ndarray], indices: np.ndarray, top: int) -> BoxWindow:
+        """The `top` best boxes of these frames (H0, W0, 3), whose numbers are `indices`."""
+
+
+class StoredBoxes:
+    """Boxes of a proposals file."""
+
+    def __init__(self, store: ProposalStore, video_id: str, size: tuple[int, int]) -> None:
+        """`size` is the video's (H0, W0).
+
+        Raises:
+            InputError: the file lacks the video, or has it at another size.
+        """
+        found = tuple(store.frame_size(video_id))
+        if found != tuple(size):
+            raise InputError(
+                f"{store.path}: the boxes of {video_id} are in pixels of {found[1]}x{found[0]}, "
+                f"the video is {size[1]}x{size[0]}; extract its proposals again"
+            )
+        self.store, self.video_id, self.attributes = store, video_id, store.attributes
+
+    def window(self, frames: Sequence[np.ndarray], indices: np.ndarray, top: int) -> BoxWindow:
+        return self.store.window(self.video_id, indices, top)
+
+
+class DetectedBoxes:
+    """Boxes that a detector finds while the index is built."""
+
+    def __init__(self, detector: Detector, batch: int) -> None:
+        self.detector, self.batch, self.attributes = detector, batch, detector.attributes
+
+    def window(self, frames: Sequence[np.ndarray], indices: np.ndarray, top: int) -> BoxWindow:
+        found = [
+            one
+            for start in range(0, len(frames), self.batch)
+            for one in self.detector.detect(frames[start : start + self.batch])
+        ]
+        n = len(frames)
+        window = BoxWindow(
+            np.zeros((n, top, 4), np.float32),
+            np.zeros((n, top), np.float32),
+            np.zeros((n, top), np.int64),
+            np.zeros((n, top), bool),
+        )
+        for place, one in enumerate(found):
+            kept = min(top, len(one.scores))
+            window.boxes[place, :kept] = one.boxes[:kept]
+            window.scores[place, :kept] = one.scores[:kept]
+            window.labels[place, :kept] = one.labels[:kept]
+            window.valid[place, :kept] = True
+        return window
+
+
+@dataclass
+class Costs:
+    """Seconds by part of the work; a part inside another counts for itself alone."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    synchronise: bool = False  # wait for the GPU at the end of each part
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        begin, inner = time.perf_counter(), sum(self.seconds.values())
+        try:
+            yield
+        finally:
+            if self.synchronise:
+                torch.cuda.synchronize()
+            nested = sum(self.seconds.values()) - inner
+            self.seconds[part] += time.perf_counter() - begin - nested
+
+
+def origin_of(
+    segmenter: Segmenter, boxes: Attributes, flow: FlowStore | None, flow_config: FlowConfig
+) -> Origin:
+    """What an index by this segmenter, of these boxes and this flow, is made from."""
+    made_by: dict[str, Any] = {}
+    if segmenter.needs.flow:
+        made_by = dict(flow.attributes) if flow is not None else asdict(flow_config)
+    return Origin(model_hash(segmenter), json.loads(boxes.to_json()), made_by)
+
+
+def model_hash(segmenter: Segmenter) -> str:
+    """A short hash of what a segmenter does with videos: weights and options, those of its
+    language side aside, so that a re-trained language side can use an old index.
+
+    Raises:
+        InputError: a system whose answers cannot be split into a video's and a sentence's side.
+    """
+    if type(segmenter) is not AAMN:
+        name = type(segmenter).__name__
+        raise InputError(f"only the system aamn can index videos, this checkpoint is run as {name}")
+    digest = hashlib.sha256()
+    options = {k: v for k, v in to_dict(segmenter.config).items() if k not in TEXT_OPTIONS}
+    for name in ("weights", "flow_weights", "frozen_stages", "dropout"):  # only training sees them
+        options["backbone"].pop(name)
+    digest.update(json.dumps(options, sort_keys=True).encode())
+    for name, value in sorted(segmenter.state_dict().items()):
+        if not any(part in name for part in TEXT_SIDE):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class IndexJob:
+    """A video to index: where its boxes and flow come from, and what works them in.
+
+    `flow` None computes flow at the network's size, as `flow_config` says.
+    """
+
+    segmenter: AAMN
+    video_id: str
+    frames: FrameSource
+    boxes: BoxSource
+    flow: FlowStore | None
+    flow_config: FlowConfig
+
+    @property
+    def origin(self) -> Origin:
+        return origin_of(self.segmenter, self.boxes.attributes, self.flow, self.flow_config)
+
+
+def build_index(job: IndexJob, path: Path, costs: Costs | None = None) -> bool:
+    """Writes the index of a video to `path`; False when it is there already.
+
+    Raises:
+        InputError: the video cannot be decoded, boxes or flow are lacking, the file is there but
+            of another origin, another process writes it, the disk is full.
+    """
+    origin = job.origin
+    if path.exists():
+        difference = IndexFile.read(path).header.origin.difference(origin)
+        if difference:
+            raise InputError(
+                f"{path} (the one) was not made as this run (the other) would: {difference}; "
+                "choose another --out, or remove the file"
+            )
+        return False
+    parts = {name: part.matching.visual.out_features for name, part in job.segmenter.parts.items()}
+    header = Header(
+        video_id=job.video_id,
+        path=str(job.frames.path),
+        size=tuple(job.frames.size),
+        fps=job.frames.fps,
+        parts=parts,
+        origin=origin,
+    )
+    job.segmenter.eval()
+    costs = costs or Costs()
+    with written_index(path, header) as writer:
+        for block in _Builder(job, costs).blocks():
+            with costs.of("writing"):
+                writer.add(block)
+    return True
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A frame on its way in: original (H0, W0, 3) and picture (h, w, 3) uint8, flow (2, h, w)
+    where it is computed here."""
+
+    original: np.ndarray
+    picture: np.ndarray
+    flow: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Frames start, start + 1, ... with boxes (N, K, 4), valid (N, K) and their features."""
+
+    start: int
+    boxes: Tensor
+    valid: Tensor
+    features: FrameFeatures
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def at(self, frames: Tensor) -> tuple[Tensor, Tensor, FrameFeatures]:
+        """Boxes, validity and features of the frames with these numbers (n,)."""
+        places = frames - self.start
+        pick = {
+            name: {key: value[places] for key, value in getattr(self.features, name).items()}
+            for name in ("maps", "regions")
+        }
+        return self.boxes[places], self.valid[places], FrameFeatures(**pick)
+
+    def last(self, count: int) -> _Encoded:
+        """The last frames, as memory of their own."""
+        first = max(0, len(self) - count)
+        numbers = torch.arange(self.start + first, self.start + len(self), device=self.boxes.device)
+        return _Encoded(self.start + first, *self.at(numbers))
+
+    def after(self, before: _Encoded | None) -> _Encoded:
+        """These frames behind those that end where they start."""
+        if before is None or not len(before):
+            return self
+        joined = {
+            name: {
+                key: torch.cat([getattr(before.features, name)[key], value])
+                for key, value in getattr(self.features, name).items()
+            }
+            for name in ("maps", "regions")
+        }
+        return _Encoded(
+            before.start,
+            torch.cat([before.boxes, self.boxes]),
+            torch.cat([before.valid, self.valid]),
+            FrameFeatures(**joined),
+        )
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """What the tubes of C clips are linked by at one frame each: boxes (C, K, 4), features."""
+
+    boxes: Tensor
+    features: Tensor
+
+
+class _Builder:
+    """One pass over one video."""
+
+    def __init__(self, job: IndexJob, costs: Costs) -> None:
+        self.job, self.costs = job, costs
+        self.segmenter, self.needs = job.segmenter, job.segmenter.needs
+        self.device = job.segmenter.device
+        self.geometry = Geometry.fit(tuple(job.frames.size), self.needs.network_size)
+        length = len(self.needs.offsets)
+        self.block = length * max(1, FRAMES_AT_ONCE[self.device.type] // length)
+        self.edge: _Edge | None = None  # of the last clip so far, at its last frame
+
+    @torch.inference_mode()
+    def blocks(self) -> Iterator[ClipBlock]:
+        """The video's clips, some at a time."""
+        pictures, start, length = self._pictures(), 0, len(self.needs.offsets)
+        tail: _Encoded | None = None
+        while True:
+            with self.costs.of("decoding"):
+                block = list(islice(pictures, self.block))
+            if not block:
+                return
+            encoded = self._encode(block, start)
+            start += len(block)
+            windows = [w for w in self._windows(start) if w.start >= encoded.start]
+            known = encoded.after(tail) if len(block) % length else encoded
+            yield self._clips(known, windows, start)
+            tail = encoded.last(length - 1)
+
+    def _windows(self, frames: int) -> list[Window]:
+        """The block's windows among those of a video of `frames` frames."""
+        length = len(self.needs.offsets)
+        skipped = max(0, (frames - 1) // length * length - self.block)
+        planned = plan_windows(frames - skipped, self.needs)
+        return [Window(w.key_frame + skipped, w.start + skipped, w.stop + skipped) for w in planned]
+
+    def _pictures(self) -> Iterator[_Picture]:
+        """The frames in order, each with its flow where this is computed here."""
+        frames, size = self.job.frames, self.geometry.content_size
+        if not self.needs.flow or self.job.flow is not None:
+            for frame in frames.iterate():
+                yield _Picture(frame, resize_frame(frame, size), None)
+            return
+        waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        search = build_estimator(self.job.flow_config)
+
+        def resized() -> Iterator[np.ndarray]:
+            for frame in frames.iterate():
+                waiting.append((frame, resize_frame(frame, size)))
+                yield waiting[-1][1]
+
+        def estimate(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+            with self.costs.of("flow"):
+                return search(one, two)
+
+        for flow in iterate_flow(resized(), estimate):
+            yield _Picture(*waiting.popleft(), flow)
+
+    def _encode(self, block: Sequence[_Picture], start: int) -> _Encoded:
+        """The networks' answers for frames start, start + 1, ..."""
+        indices = np.arange(start, start + len(block))
+        with self.costs.of("boxes"):
+            originals = [one.original for one in block]
+            found = self.job.boxes.window(originals, indices, self.needs.proposals)
+        with self.costs.of("preparing"):
+            boxes, valid = torch.from_numpy(found.boxes), torch.from_numpy(found.valid)
+            batch = self._batch(self._images(block, indices), boxes[None], valid[None])
+        with self.costs.of("streams"):
+            features = self.segmenter.encode_frames(batch)
+        return _Encoded(start, batch.boxes[0], batch.valid[0], features)
+
+    def _images(self, block: Sequence[_Picture], indices: np.ndarray) -> dict[str, Tensor]:
+        """The streams' inputs, as `load_clip` makes them."""
+        images = {}
+        if "rgb" in self.segmenter.streams:
+            pictures = torch.from_numpy(np.stack([one.picture for one in block]))
+            images["rgb"] = pad_to_network(pictures.permute(0, 3, 1, 2), self.geometry).div_(255)
+        if self.needs.flow:
+            if self.job.flow is None:
+                flow = np.stack([one.flow for one in block])
+            else:
+                stored = self.job.flow.window(self.job.video_id, indices)
+                flow = resize_flow(stored, self.geometry.content_size)
+            images["flow"] = pad_to_network(torch.from_numpy(flow), self.geometry)
+        return images
+
+    def _batch(self, images: dict[str, Tensor], boxes: Tensor, valid: Tensor) -> ClipBatch:
+        """B clips (or runs of frames) of the video: boxes (B, T, K, 4), valid (B, T, K)."""
+        (h0, w0), (h, w) = self.geometry.original_size, self.geometry.content_size
+        rows = ((h0, w0), self.geometry.scale_xyxy, (0, 0, w, h))
+        places = (torch.tensor([row], dtype=torch.float32, device=self.device) for row in rows)
+        return ClipBatch(
+            {name: value.to(self.device) for name, value in images.items()},
+            boxes.to(self.device),
+            valid.to(self.device),
+            *(place.expand(len(boxes), -1) for place in places),
+        )
+
+    def _clips(self, known: _Encoded, windows: Sequence[Window], frames: int) -> ClipBlock:
+        """Tubes, vectors, masks and links of the clips of these windows."""
+        offsets, c = self.needs.offsets, len(windows)
+        numbers = np.stack([clip_indices(w.key_frame, offsets, frames) for w in windows])
+        with self.costs.of("tubes"):
+            picked = torch.from_numpy(numbers).flatten().to(self.device)
+            boxes, valid, features = known.at(picked)
+            shape = numbers.shape
+            batch = self._batch({}, boxes.unflatten(0, shape), valid.unflatten(0, shape))
+            encoded = self.segmenter.encode_tubes(batch, features)
+            links = self._links(encoded.tubes, features, windows)
+        with self.costs.of("masks"):
+            masks = self._masks(encoded).cpu().numpy()
+        vectors = torch.stack([encoded.embedding(clip).vectors for clip in range(c)])
+        return ClipBlock(
+            windows=np.array([(w.key_frame, w.start, w.stop) for w in windows], np.int64),
+            boxes=encoded.tubes.boxes.transpose(1, 2).cpu().numpy(),
+            vectors=vectors.float().cpu().numpy(),
+            valid=encoded.tubes.valid.cpu().numpy(),
+            masks=masks,
+            links=links.cpu().numpy(),
+        )
+
+    def _masks(self, encoded: EncodedClips) -> Tensor:
+        """(C, K, T, g, g) uint8; tubes that share a box of a frame share the mask head's work."""
+        boxes = encoded.tubes.boxes  # (C, K, T, 4)
+        c, k, t, _ = boxes.shape
+        clip = torch.arange(c, device=boxes.device)[:, None, None]
+        frame = clip * t + torch.arange(t, device=boxes.device)
+        rows = torch.cat([frame.expand(c, k, t)[..., None].to(boxes.dtype), boxes], -1)
+        different, place = rows.view(-1, 5).unique(dim=0, return_inverse=True)
+        logits = self.segmenter.mask_logits(encoded, different[:, 0].long(), different[:, 1:])
+        masks = (logits.float().sigmoid() * 255).round().byte()[place]
+        masks = masks.view(c, k, t, *masks.shape[1:])
+        return masks * encoded.tubes.valid[:, :, None, None, None]
+
+    def _links(
+        self, tubes: LinkedTubes, features: FrameFeatures, windows: Sequence[Window]
+    ) -> Tensor:
+        """(C, K, K) scores (1) between the last frame that the clip before answers for and the
+        first one of the clip; zeros before the video's first clip."""
+        link = self.segmenter.link_features(features.regions)
+        own = gather_members(link.unflatten(0, tubes.boxes.shape[:1] + (-1,)), tubes.members)
+        before = min(self.needs.offsets)
+        first = _edge(tubes, own, [w.start - w.key_frame - before for w in windows], self.needs.key)
+        last = _edge(
+            tubes, own, [w.stop - 1 - w.key_frame - before for w in windows], self.needs.key
+        )
+        previous = self.edge or _Edge(first.boxes[:1], first.features[:1])
+        links = link_scores(
+            torch.cat([previous.boxes, last.boxes[:-1]]),
+            first.boxes,
+            torch.cat([previous.features, last.features[:-1]]),
+            first.features,
+            self.segmenter.config.link_balance,
+        )
+        if self.edge is None:
+            links[0] = 0
+        self.edge = _Edge(last.boxes[-1:], last.features[-1:])
+        return links.float()
+
+
+def _edge(tubes: LinkedTubes, own: Tensor, places: Sequence[int], key: int) -> _Edge:
+    """The tubes at frame places[c] of each clip; where a tube rests on no proposal there, its
+    feature is the one it carried on towards that frame, as its box is.
+
+    own (C, K, T, C_v) are the tubes' features.
+    """
+    time_steps = torch.arange(own.shape[2], device=own.device)
+    at = torch.tensor(places, device=own.device)[:, None]
+    between = (time_steps >= at.clamp(max=key)) & (time_steps <= at.clamp(min=key))  # (C, T)
+    usable = tubes.linked & between[:, None]
+    distance = (time_steps - at).abs()[:, None].expand_as(usable)
+    nearest = distance.masked_fill(~usable, own.shape[2]).argmin(-1)  # (C, K)
+    clip = torch.arange(len(own), device=own.device)
+    tube = torch.arange(own.shape[1], device=own.device)
+    features = own[clip[:, None], tube, nearest]
+    return _Edge(tubes.boxes[clip, :, at[:, 0]], features)

@@ -1,0 +1,367 @@
+"""The index answers as the direct path does, computes every frame once, and is whole or absent."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from tiny_models import WORDS, tiny_config, tiny_segmenter
+
+from aamn.checkpoint import Loaded
+from aamn.config import FlowConfig
+from aamn.data.words import Vocabulary
+from aamn.full_video import segment_video
+from aamn.index import VideoIndex
+from aamn.index_file import IndexFile, index_path
+from aamn.indexing import Costs, DetectedBoxes, IndexJob, StoredBoxes, build_index, model_hash
+from aamn.tubes.linking import link_scores
+from proposals.errors import InputError
+from proposals.frames import FrameSource
+from proposals.store import Attributes, BoxWindow
+
+SIZE = (40, 50)
+TEXTS = ("w3 w4", "w7", "w1 w9 w2")
+
+
+class Frames(FrameSource):
+    """Noise that drifts, so that there is flow."""
+
+    def __init__(self, count):
+        self.count, self.size, self.fps, self.path = count, SIZE, 10.0, Path("noise")
+        self.announced, self.read_once = count, []
+        rng = np.random.default_rng(0)
+        self.video = rng.integers(0, 255, (count, *SIZE, 3), dtype=np.uint8)
+
+    def __len__(self):
+        return self.count
+
+    def _frame(self, index):
+        self.read_once.append(index)
+        return self.video[index] if index < self.count else None
+
+    def close(self):
+        pass
+
+
+class Store:
+    """Up to four boxes in every frame; every sixth frame has none."""
+
+    attributes = Attributes("hand", "", (), {})
+    path = Path("hand.h5")
+
+    def frame_size(self, video_id):
+        return SIZE
+
+    def window(self, video_id, frame_indices, top):
+        n = len(frame_indices)
+        boxes, valid = np.zeros((n, top, 4), np.float32), np.zeros((n, top), bool)
+        for place, frame in enumerate(np.asarray(frame_indices).tolist()):
+            rng = np.random.default_rng(frame)
+            corner = rng.uniform(0, 25, (top, 2))
+            boxes[place] = np.hstack([corner, corner + rng.uniform(5, 15, (top, 2))])
+            valid[place, : 0 if frame % 6 == 5 else 1 + frame % top] = True
+        boxes[~valid] = 0
+        scores = np.zeros((n, top), np.float32)
+        return BoxWindow(boxes, scores, np.zeros((n, top), np.int64), valid)
+
+
+def loaded(*overrides, seed=0):
+    segmenter = tiny_segmenter(*overrides, seed=seed)
+    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
+    return Loaded(segmenter, vocabulary, tiny_config(*overrides), 0)
+
+
+def job(model, frames):
+    boxes = StoredBoxes(Store(), "v", frames.size)
+    return IndexJob(model.segmenter, "v", frames, boxes, None, FlowConfig())
+
+
+def built(model, count, path):
+    build_index(job(model, Frames(count)), path)
+    return VideoIndex.read(path, model)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 16, 17, 34])
+@pytest.mark.parametrize("radius", [0, 1, 2])
+def test_an_index_answers_as_the_clips_do(count, radius, tmp_path):
+    model = loaded(f"aamn.radius={radius}")
+    index = built(model, count, tmp_path / "v.h5")
+    tracks = index.query(TEXTS, linking="clip")
+    queries = [model.vocabulary.encode(text) for text in TEXTS]
+    answers = list(segment_video(model.segmenter, "v", Frames(count), queries, Store()))
+    assert [(a.start, a.stop) for a in answers] == list(index.spans())
+    for clip, answer in enumerate(answers):
+        for track, wanted in zip(tracks, answer.tracks, strict=True):
+            assert track.tubes[clip] == wanted.tube
+            span = range(answer.start, answer.stop)
+            if wanted.tube >= 0:
+                found = track.clip_scores(clip)
+                for name in ("total", "actor", "action"):
+                    theirs = getattr(wanted.scores, name)
+                    torch.testing.assert_close(getattr(found, name), theirs, atol=1e-5, rtol=0)
+                words = (found.actor_attention, found.action_attention)
+                theirs = (wanted.scores.actor_attention, wanted.scores.action_attention)
+                torch.testing.assert_close(words, theirs)
+            np.testing.assert_allclose(track.boxes(span), wanted.boxes, atol=1e-4)
+            masks = track.masks(span)
+            assert (masks != wanted.masks.numpy()).mean() < 0.01 and masks.shape[1:] == SIZE
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("aamn.streams=rgb", "aamn.mask_head.features=rgb", "aamn.action.features=rgb",
+         "aamn.action.fusion=none"),
+        ("aamn.matching=joint",),
+        ("aamn.link_features=rgb+flow", "aamn.linking=anchor"),
+        ("aamn.action.enabled=false",),
+    ],
+    ids=["rgb", "joint", "both link", "actor"],
+)  # fmt: skip
+def test_variants_can_be_indexed(overrides, tmp_path):
+    model = loaded(*overrides)
+    index = built(model, 8, tmp_path / "v.h5")
+    track = index.query(["w5 w6"], linking="clip")[0]
+    query = model.vocabulary.encode("w5 w6")
+    answers = list(segment_video(model.segmenter, "v", Frames(8), [query], Store()))
+    wanted = [answer.tracks[0].tube for answer in answers]
+    assert track.tubes.tolist() == wanted
+    assert track.total.max() == pytest.approx(max(a.tracks[0].score for a in answers), abs=1e-5)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 4])
+def test_every_frame_goes_through_every_network_once(radius, tmp_path):
+    model, frames = loaded(f"aamn.radius={radius}"), Frames(35)
+    seen = {"rgb": 0, "flow": 0}
+    for name, stream in model.segmenter.streams.items():
+        stream.backbone.register_forward_hook(
+            lambda _, inputs, __, name=name: seen.update({name: seen[name] + len(inputs[0])})
+        )
+    build_index(job(model, frames), tmp_path / "v.h5")
+    assert seen == {"rgb": 35, "flow": 35}
+    assert sorted(frames.read_once)[:35] == list(range(35)) and len(frames.read_once) <= 36
+
+
+def test_links_are_the_scores_between_the_frames_where_clips_meet(tmp_path):
+    model, count = loaded(), 8
+    index = built(model, count, tmp_path / "v.h5")
+    assert [tuple(w[1:]) for w in index.windows.tolist()] == [(0, 3), (3, 6), (6, 8)]
+    links = index.file.array("links")[:]
+    assert not links[0].any()
+    whole = {}
+    original = model.segmenter.encode_frames
+
+    def remember(batch):
+        found = original(batch)
+        whole["link"] = model.segmenter.link_features(found.regions)
+        return found
+
+    model.segmenter.encode_frames = remember
+    build_index(job(model, Frames(count)), tmp_path / "again.h5")
+    boxes = Store().window("v", range(count), 4)
+    last, first = index.boxes[0, -1], index.boxes[1, 0]  # tubes in frames 2 and 3, which have boxes
+    members = [
+        [int(np.abs(boxes.boxes[frame] - box).sum(1).argmin()) for box in tubes]
+        for frame, tubes in ((2, last), (3, first))
+    ]
+    features = [whole["link"][frame][m] for frame, m in zip((2, 3), members, strict=True)]
+    wanted = link_scores(torch.from_numpy(last), torch.from_numpy(first), *features, 1.0).numpy()
+    valid = index.file.array("valid")[0][:, None] & index.file.array("valid")[1]
+    assert valid.any()
+    np.testing.assert_allclose(links[1][valid], wanted[valid], atol=1e-5)
+
+
+def test_frames_are_answered_in_any_order_and_outside_is_refused(tmp_path):
+    index = built(loaded(), 11, tmp_path / "v.h5")
+    track = index.query(["w3"])[0]
+    whole = track.masks()
+    some = [10, 0, 5, 5]
+    assert (track.masks(some) == whole[some]).all()
+    assert (track.boxes(some) == track.boxes()[some]).all()
+    with pytest.raises(InputError, match="wanted frame 11, it has 11"):
+        track.masks([11])
+    assert list(index.spans(2, 7)) == [(2, 3), (3, 6), (6, 7)]
+
+
+def test_a_sentence_below_the_threshold_gets_empty_masks(tmp_path):
+    index = built(loaded(), 6, tmp_path / "v.h5")
+    free = index.query(TEXTS)
+    limit = sorted(track.score for track in free)[1]
+    kept = index.query(TEXTS, absent_threshold=limit)
+    assert [track.present for track in kept] == [track.score >= limit for track in free]
+    for before, after in zip(free, kept, strict=True):
+        shown = before.masks() if after.present else np.zeros_like(before.masks())
+        assert (after.masks() == shown).all()
+        assert after.present or not after.boxes().any()
+
+
+def test_a_detector_gives_the_same_index_as_its_stored_boxes(tmp_path):
+    class Detector:
+        attributes = Store.attributes
+
+        def __init__(self):
+            self.frame = 0
+
+        def detect(self, frames):
+            found = []
+            for _ in frames:
+                window = Store().window("v", [self.frame], 4)
+                kept = window.valid[0]
+                found.append(BoxWindow(window.boxes[0, kept], window.scores[0, kept],
+                                       window.labels[0, kept], kept))  # fmt: skip
+                self.frame += 1
+            return found
+
+    model = loaded()
+    stored = built(model, 20, tmp_path / "a.h5")
+    detected = IndexJob(
+        model.segmenter, "v", Frames(20), DetectedBoxes(Detector(), 3), None, FlowConfig()
+    )
+    build_index(detected, tmp_path / "b.h5")
+    other = VideoIndex.read(tmp_path / "b.h5", model)
+    for name in ("boxes", "vectors", "masks", "links", "valid", "windows"):
+        assert (stored.file.array(name)[:] == other.file.array(name)[:]).all(), name
+
+
+def test_a_finished_index_is_kept_and_one_of_another_origin_is_refused(tmp_path):
+    path, model = tmp_path / "v.h5", loaded()
+    assert build_index(job(model, Frames(5)), path)
+    before = path.read_bytes()
+    assert not build_index(job(model, Frames(5)), path) and path.read_bytes() == before
+    with pytest.raises(InputError, match=r"v\.h5.*model is"):
+        build_index(job(loaded(seed=1), Frames(5)), path)
+    with pytest.raises(InputError, match="made by another segmenter"):
+        VideoIndex.read(path, loaded("aamn.link_balance=2"))
+
+
+def test_a_segmenter_whose_language_side_learned_on_can_ask_an_old_index(tmp_path):
+    model = loaded()
+    before, path = model_hash(model.segmenter), tmp_path / "v.h5"
+    built(model, 5, path).close()
+    with torch.no_grad():
+        for part in model.segmenter.parts.values():
+            part.matching.textual.weight.add_(0.1)
+            part.matching.score.weight.add_(0.1)
+        model.segmenter.language.embedding.weight.add_(0.1)
+    assert model_hash(model.segmenter) == before
+    assert VideoIndex.read(path, model).query(["w3"])
+    with torch.no_grad():
+        model.segmenter.parts["actor"].matching.visual.weight.add_(0.1)
+    assert model_hash(model.segmenter) != before
+
+
+def test_broken_and_foreign_files_are_refused_by_name(tmp_path):
+    model = loaded()
+    good = tmp_path / "v.h5"
+    built(model, 5, good).close()
+    (tmp_path / "cut.h5").write_bytes(good.read_bytes()[:-3000])
+    (tmp_path / "text.h5").write_text("no index")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = 1
+    (tmp_path / "new.h5").write_bytes(good.read_bytes())
+    with h5py.File(tmp_path / "new.h5", "r+") as file:
+        file.attrs["version"] = 99
+    cases = {
+        "cut": "cut.h5",
+        "text": "text.h5",
+        "other": "no index of a video",
+        "new": "version 99",
+    }
+    for name, said in {**cases, "none": "no index at"}.items():
+        with pytest.raises(InputError, match=said):
+            IndexFile.read(tmp_path / f"{name}.h5")
+
+
+def test_an_index_survives_pickling_and_says_its_sizes(tmp_path):
+    index = built(loaded(), 7, tmp_path / "v.h5")
+    header = pickle.loads(pickle.dumps(index.file)).header
+    assert (header.frames, header.size, header.fps, header.video_id) == (7, SIZE, 10.0, "v")
+    assert header.parts == {"actor": 10, "action": 10}
+    assert index_path("x", "a/b%").name == "a%2Fb%25.h5"
+
+
+def test_blocks_come_before_the_video_is_read_to_its_end(tmp_path):
+    from aamn.indexing import _Builder
+
+    frames = Frames(200)
+    blocks = _Builder(job(loaded(), frames), Costs()).blocks()
+    next(blocks)
+    assert max(frames.read_once) < 40
+    blocks.close()
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+from test_index import Frames, job, loaded
+from aamn.indexing import build_index
+frames = Frames(400)
+print("started", flush=True)
+build_index(job(loaded(), frames), Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_run_leaves_no_index_and_the_next_one_makes_it_whole(tmp_path):
+    path = tmp_path / "v.h5"
+    folder = str(Path(__file__).parent)
+    program = KILLED.format(folder=folder, tests=str(Path(folder).parent))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    aside = path.with_name("v.h5.tmp")
+    while process.poll() is None and not (aside.exists() and aside.stat().st_size > 50_000):
+        time.sleep(0.01)
+    assert process.poll() is None, "it ended before it could be killed"
+    with pytest.raises(InputError, match="another process"):
+        build_index(job(loaded(), Frames(5)), path)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert not path.exists() and aside.exists()
+    with pytest.raises(InputError, match="no index at"):
+        IndexFile.read(path)
+    model = loaded()
+    index = built(model, 7, path)
+    assert len(index) == 7 and not aside.exists()
+    assert index.query(["w3"])[0].masks().shape == (7, *SIZE)
+
+
+def test_a_failing_video_leaves_nothing_behind(tmp_path):
+    class Broken(Frames):
+        def _frame(self, index):
+            if index == 20:
+                raise InputError("noise: frame 20 cannot be decoded")
+            return super()._frame(index)
+
+    with pytest.raises(InputError, match="frame 20"):
+        build_index(job(loaded(), Broken(30)), tmp_path / "v.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_costs_of_nested_parts_count_once(monkeypatch):
+    times = iter([0.0, 1.0, 3.0, 7.0])
+    monkeypatch.setattr("aamn.indexing.time.perf_counter", lambda: next(times))
+    costs = Costs()
+    with costs.of("outer"), costs.of("inner"):
+        pass
+    assert costs.seconds == {"inner": 2.0, "outer": 5.0}
+
+
+def test_origin_is_plain_json(tmp_path):
+    index = built(loaded(), 3, tmp_path / "v.h5")
+    with h5py.File(tmp_path / "v.h5") as file:
+        origin = json.loads(file.attrs["origin"])
+    assert origin["boxes"]["detector"] == "hand" and origin["flow"]["method"] == "dis"
+    assert origin["model"] == index.asker.model
