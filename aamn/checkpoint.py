@@ -6,6 +6,7 @@ They hold tensors and plain Python values only and load with weights_only=True. 
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -54,8 +55,10 @@ def save_checkpoint(
     config: Config,
     iteration: int,
     optimiser: dict[str, Any] | None = None,
+    best: float = -math.inf,
 ) -> None:
-    """Writes everything needed to use the segmenter and, with `optimiser`, to go on training."""
+    """Writes everything needed to use the segmenter and, with `optimiser`, to go on training;
+    `best` is the highest validation score of the run so far."""
     write_atomically(
         {
             "format": FORMAT,
@@ -64,6 +67,7 @@ def save_checkpoint(
             "model": segmenter.state_dict(),
             "iteration": iteration,
             "optimiser": optimiser or {},
+            "best": best,
         },
         path,
     )

@@ -32,6 +32,7 @@ class DataConfig:
     flow: str = ""  # the HDF5 file that tools/extract_flow.py wrote; "" computes flow on the fly
     train_split: str = "train"
     test_split: str = "test"
+    validation_split: str = ""  # its Mean IoU chooses best.pt; "": only last.pt is written
     workers: int = 2  # decoding processes beside the training process
 
 
@@ -161,6 +162,15 @@ class OptimiserConfig:
 
 
 @dataclass
+class PhaseConfig:
+    """A stretch of the training run with losses of its own (Table VII)."""
+
+    share: float = 1.0  # of the iterations; the shares of all phases add up to 1
+    losses: dict[str, float] = field(default_factory=dict)  # name: factor; none: the joint loss
+    freeze: list[str] = field(default_factory=list)  # parts that do not learn meanwhile
+
+
+@dataclass
 class TrainConfig:
     """The training run."""
 
@@ -170,7 +180,8 @@ class TrainConfig:
     checkpoint_every: int = 1000  # iterations
     log_every: int = 20  # iterations
     evaluate_every: int = 0  # iterations; 0: only at the end
-    freeze: tuple[str, ...] = ()  # parts that do not learn: "matching", "mask_head", "backbone"
+    freeze: tuple[str, ...] = ()  # parts that do not learn, such as "mask_head", "streams.flow"
+    phases: list[PhaseConfig] = field(default_factory=list)  # one after another; none: joint
 
 
 @dataclass

@@ -27,6 +27,7 @@ from aamn.checkpoint import read_checkpoint, save_checkpoint
 from aamn.config import Config, OptimiserConfig, to_dict
 from aamn.data.words import Vocabulary
 from aamn.models.segmenter import Segmenter
+from aamn.phases import JOINT, part_of, phase_at, plan_phases
 from aamn.structures import Sample
 from proposals.errors import InputError
 
@@ -108,14 +109,23 @@ class _Batch:
 
 
 class _Door(nn.Module):
-    """The module whose forward DDP and autocast wrap."""
+    """The module whose forward DDP and autocast wrap; only the loss of the phase has a graph."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
+        self.factors = JOINT
 
     def forward(self, batch: _Batch) -> dict[str, torch.Tensor]:
-        return self.segmenter(batch.samples)
+        losses = self.segmenter(batch.samples)
+        unknown = sorted(self.factors.keys() - losses.keys())
+        if unknown:
+            raise InputError(
+                f"train.phases: no loss {unknown[0]!r}; this system has "
+                f"{', '.join(name for name in losses if '/' not in name)}"
+            )
+        total = sum(factor * losses[name] for name, factor in self.factors.items())
+        return {name: loss.detach() for name, loss in losses.items()} | {"total": total}
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,9 @@ def make_fabric(config: Config, out: Path) -> Fabric:
         accelerator="auto",
         devices=local,
         num_nodes=max(1, world // local),
-        strategy="ddp" if world > 1 else "auto",
+        strategy=("ddp_find_unused_parameters_true" if config.train.phases else "ddp")
+        if world > 1
+        else "auto",
         precision=config.train.precision,
         loggers=TensorBoardLogger(out, name="tensorboard", version=""),
     )
@@ -144,8 +156,9 @@ def make_fabric(config: Config, out: Path) -> Fabric:
 
 def _resume(
     path: Path, config: Config, segmenter: Segmenter, optimiser: torch.optim.Optimizer
-) -> int:
-    """Loads the last checkpoint into both and returns the iteration to go on with.
+) -> tuple[int, float]:
+    """Loads the last checkpoint into both and returns the iteration to go on with and the best
+    validation score so far, that of a later best.pt included.
 
     Raises:
         InputError: the checkpoint belongs to another configuration.
@@ -161,7 +174,10 @@ def _resume(
             )
     segmenter.load_state_dict(content["model"])
     optimiser.load_state_dict(content["optimiser"])
-    return content["iteration"]
+    best, beside = content.get("best", -math.inf), path.with_name("best.pt")
+    if beside.is_file():
+        best = max(best, read_checkpoint(beside).get("best", -math.inf))
+    return content["iteration"], best
 
 
 def _first_difference(stored: Any, own: Any, name: str = "") -> str:
@@ -174,7 +190,8 @@ def _first_difference(stored: Any, own: Any, name: str = "") -> str:
 
 
 class _Journal:
-    """log.jsonl and TensorBoard: one line every `log_every` iterations, none twice."""
+    """log.jsonl and TensorBoard: one line every `log_every` iterations, none twice; of all
+    processes together."""
 
     def __init__(self, path: Path, fabric: Fabric, start: int) -> None:
         self.path, self.fabric = path, fabric
@@ -194,9 +211,11 @@ class _Journal:
 
     def flush(self, iteration: int, rate: float) -> dict[str, float]:
         """Means of the losses and sums of the counts since the last line."""
+        sums = self.fabric.all_reduce(torch.tensor(list(self.sums.values())), reduce_op="sum")
+        losses = max(1, self.steps) * self.fabric.world_size
         values = {
-            name: total if name.startswith("count/") else total / max(1, self.steps)
-            for name, total in self.sums.items()
+            name: total if name.startswith("count/") else total / losses
+            for name, total in zip(self.sums, sums.tolist(), strict=True)
         }
         values["learning_rate"] = rate
         if self.fabric.is_global_zero:
@@ -225,7 +244,7 @@ def train(
 
     Args:
         dataset: (epoch, index) -> Sample.
-        restart: begin anew even if there is a checkpoint.
+        restart: begin anew even if there is a checkpoint; an older best.pt no longer counts.
         stop_after: end this call after so many iterations (0: run to the end).
 
     Raises:
@@ -236,22 +255,26 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     fabric = make_fabric(config, out)
     last, settings = out / "last.pt", config.train
+    phases = plan_phases(settings)
     for part in settings.freeze:
-        segmenter.get_submodule(part).requires_grad_(False)
+        part_of(segmenter, part).requires_grad_(False)
+    learning = {name for name, p in segmenter.named_parameters() if p.requires_grad}
     optimiser = build_optimiser(settings.optimiser, segmenter)
-    start = 0
+    start, best = 0, -math.inf
     if last.is_file() and not restart:
-        start = _resume(last, config, segmenter, optimiser)
+        start, best = _resume(last, config, segmenter, optimiser)
         log.info("going on from %s after %d iterations", last, start)
     if fabric.is_global_zero:
         (out / "config.yaml").write_text(yaml.safe_dump(to_dict(config)), encoding="utf-8")
     end = settings.optimiser.iterations
     stop = min(end, start + stop_after) if stop_after else end
-    model, optimiser = fabric.setup(_Door(segmenter), optimiser)
+    door = _Door(segmenter)
+    model, optimiser = fabric.setup(door, optimiser)
     loader = _loader(config, dataset, start, stop, fabric)
     journal = _Journal(out / "log.jsonl", fabric, start)
     totals = {"count/sentences": 0.0, "count/unmatched": 0.0}
-    best, values = -math.inf, {}
+    values: dict[str, float] = {}
+    phase = None
     bar = tqdm(
         loader,
         initial=start,
@@ -261,7 +284,11 @@ def train(
         disable=not fabric.is_global_zero,
     )
     for iteration, batch in enumerate(bar, start + 1):
-        rate = learning_rate(settings.optimiser, iteration - 1)
+        if phase is not phase_at(phases, iteration - 1):
+            phase = phase_at(phases, iteration - 1)
+            phase.begin(segmenter, learning)
+            door.factors = phase.losses
+        rate = learning_rate(settings.optimiser, phase.in_schedule(iteration - 1, end))
         losses = _step(fabric, model, optimiser, batch, rate, config, iteration)
         journal.add(losses)
         for name in totals:
@@ -276,13 +303,18 @@ def train(
             score = validate(segmenter)
             segmenter.train()
             fabric.log_dict({"validation": score}, step=iteration)
-            if score > best and fabric.is_global_zero:
+            if score > best:
                 best = score
-                save_checkpoint(out / "best.pt", segmenter, vocabulary, config, iteration)
+                if fabric.is_global_zero:
+                    save_checkpoint(
+                        out / "best.pt", segmenter, vocabulary, config, iteration, best=best
+                    )
         if (
             iteration % settings.checkpoint_every == 0 or iteration == stop
         ) and fabric.is_global_zero:
-            save_checkpoint(last, segmenter, vocabulary, config, iteration, optimiser.state_dict())
+            save_checkpoint(
+                last, segmenter, vocabulary, config, iteration, optimiser.state_dict(), best
+            )
     if totals["count/unmatched"]:
         log.info(
             "%d of %d sentences had no proposal with IoU >= %.2f and taught nothing",

@@ -5,49 +5,19 @@ from itertools import chain
 
 import pytest
 import torch
-from tiny_models import WORDS, random_sample, tiny_config, tiny_segmenter
-from torch.utils.data import Dataset
+from tiny_models import random_sample, tiny_config, tiny_segmenter
+from tiny_training import RUN, VOCABULARY, Samples, curve
 
 from aamn.checkpoint import extend_words, load_segmenter, read_checkpoint
 from aamn.config import OptimiserConfig
-from aamn.data.words import Vocabulary
 from aamn.training import IterationSampler, learning_rate, train
 from proposals.errors import InputError
-
-RUN = (
-    "train.batch=2",
-    "train.log_every=1",
-    "train.checkpoint_every=3",
-    "train.optimiser.name=adamw",
-    "train.optimiser.lr=0.01",
-    "train.optimiser.iterations=7",
-    "aamn.backbone.dropout=0.2",
-    "data.workers=0",
-)
-VOCABULARY = Vocabulary([f"w{i}" for i in range(2, WORDS)])
-
-
-class Samples(Dataset):
-    """Five clips of noise."""
-
-    def __init__(self, segmenter):
-        self.samples = [random_sample(segmenter, seed=s, video=f"v{s}") for s in range(5)]
-
-    def __len__(self):
-        return len(self.samples)
-
-    def __getitem__(self, place):
-        return self.samples[place[1]]
 
 
 def run(out, *overrides, **options):
     segmenter = tiny_segmenter(*RUN, *overrides)
     config = tiny_config(*RUN, *overrides)
     return train(config, segmenter, Samples(segmenter), VOCABULARY, out, **options)
-
-
-def curve(out):
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
 def test_every_epoch_shows_every_sample_once_in_another_order():
@@ -176,6 +146,42 @@ def test_the_best_of_several_validations_is_kept(tmp_path):
     scores = iter([0.2, 0.9, 0.5])
     run(tmp_path, "train.evaluate_every=3", validate=lambda segmenter: next(scores))
     assert read_checkpoint(tmp_path / "best.pt")["iteration"] == 6
+
+
+@pytest.mark.parametrize("stop", [4, 6])
+def test_a_worse_model_does_not_replace_the_best_after_a_resume(tmp_path, stop):
+    values = ("train.evaluate_every=2", "train.checkpoint_every=4")
+    early, late = iter([0.1, 0.9, 0.5]), iter([0.6, 0.5, 0.4])
+    run(tmp_path, *values, stop_after=stop, validate=lambda segmenter: next(early))
+    best = (tmp_path / "best.pt").read_bytes()
+    assert read_checkpoint(tmp_path / "best.pt")["iteration"] == 4
+    run(tmp_path, *values, validate=lambda segmenter: next(late))
+    assert (tmp_path / "best.pt").read_bytes() == best
+    assert read_checkpoint(tmp_path / "last.pt")["best"] == 0.9
+    run(tmp_path, *values, restart=True, validate=lambda segmenter: 0.3)
+    assert read_checkpoint(tmp_path / "best.pt")["best"] == 0.3
+
+
+def test_the_best_counts_that_is_newer_than_the_last_checkpoint(tmp_path):
+    """As after a kill between the two."""
+    values = ("train.evaluate_every=2", "train.checkpoint_every=100")
+    run(tmp_path, *values, stop_after=1)
+    last = (tmp_path / "last.pt").read_bytes()
+    run(tmp_path, *values, stop_after=2, validate=lambda segmenter: 0.9)
+    (tmp_path / "last.pt").write_bytes(last)
+    run(tmp_path, *values, validate=lambda segmenter: 0.5)
+    assert read_checkpoint(tmp_path / "best.pt")["best"] == 0.9
+
+
+def test_gradients_are_clipped_to_the_norm(tmp_path):
+    """One step of plain SGD with rate 1 is as long as the clipped gradient."""
+    values = ("train.optimiser.name=sgd", "train.optimiser.lr=1", "train.optimiser.momentum=0")
+    values += ("train.optimiser.weight_decay=0", "train.optimiser.clip_norm=0.01")
+    before = dict(tiny_segmenter(*RUN, *values).named_parameters())
+    run(tmp_path, *values, stop_after=1)
+    after = read_checkpoint(tmp_path / "last.pt")["model"]
+    step = sum(float((after[n] - p.detach()).square().sum()) for n, p in before.items()) ** 0.5
+    assert step == pytest.approx(0.01, rel=1e-3)
 
 
 def test_a_diverged_loss_says_what_to_do(tmp_path):
