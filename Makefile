@@ -60,7 +60,8 @@ $(RUN)/flow.h5: $(DATA)/synthetic.json
 $(RUN)/aamn/finished: configs/aamn_demo.yaml $(RUN)/proposals.h5 $(RUN)/flow.h5
 	$(BIN)/python tools/train_net.py --config $< --data $(DATA) --proposals $(RUN)/proposals.h5 \
 	    --flow $(RUN)/flow.h5 --out $(RUN)/aamn \
-	    --set aamn.backbone.weights=$(RUN)/detector/detector.pt
+	    --set aamn.backbone.weights=$(RUN)/detector/detector.pt \
+	    --set aamn.backbone.flow_weights=$(RUN)/detector/detector.pt
 	touch $@
 
 $(RUN)/metrics.json: $(RUN)/aamn/finished

@@ -176,7 +176,9 @@ class TrainConfig:
 
     batch: int = 1  # samples (clips with all their sentences) an iteration
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    precision: str = "32-true"  # Lightning Fabric's names: 32-true, bf16-mixed, 16-mixed
+    # auto | Lightning Fabric's names: 32-true, bf16-mixed, 16-mixed. auto is bf16-mixed where the
+    # device computes in bfloat16 by itself, else 32-true
+    precision: str = "auto"
     checkpoint_every: int = 1000  # iterations
     log_every: int = 20  # iterations
     evaluate_every: int = 0  # iterations; 0: only at the end

@@ -136,6 +136,22 @@ class Progress:
     losses: dict[str, float]
 
 
+def _computes_in_bfloat16() -> bool:
+    """Whether the device that will be used has instructions for bfloat16."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    known = {"avx512_bf16", "amx_bf16"}
+    return flags.is_file() and bool(known & set(flags.read_text(errors="replace").split()))
+
+
+def choose_precision(precision: str) -> str:
+    """What "auto" means here; any other name is itself."""
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if _computes_in_bfloat16() else "32-true"
+
+
 def make_fabric(config: Config, out: Path) -> Fabric:
     """CUDA when there is one, else the CPU; processes as torchrun started them."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -147,7 +163,7 @@ def make_fabric(config: Config, out: Path) -> Fabric:
         strategy=("ddp_find_unused_parameters_true" if config.train.phases else "ddp")
         if world > 1
         else "auto",
-        precision=config.train.precision,
+        precision=choose_precision(config.train.precision),
         loggers=TensorBoardLogger(out, name="tensorboard", version=""),
     )
     fabric.launch()

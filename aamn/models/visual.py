@@ -129,7 +129,8 @@ class Stream(nn.Module):
     def grids(self, maps: Tensor, regions: Tensor, resolution: int) -> Tensor:
         """(R, C, resolution, resolution) of regions (R, 5)."""
         scale = 1.0 / self.backbone.stride
-        return roi_align(maps, regions.to(maps.dtype), resolution, scale, 2, aligned=True)
+        # As many samples a cell as the region's size asks for.
+        return roi_align(maps, regions.to(maps.dtype), resolution, scale, 0, aligned=True)
 
     def features(self, maps: Tensor, regions: Tensor) -> Tensor:
         """(R, C_v) of regions (R, 5)."""
@@ -146,7 +147,8 @@ class FlowStream(Stream):
 
     def prepare(self, images: Tensor) -> Tensor:
         flow = images / self.pixels  # (N, 2, H, W)
-        return torch.cat([flow, flow.norm(dim=1, keepdim=True)], 1) / 2 + 0.5
+        magnitude = flow.square().sum(1, keepdim=True).sqrt()
+        return torch.cat([flow, magnitude], 1) / 2 + 0.5
 
 
 def _torchvision_weights(name: str) -> dict[str, Tensor]:
