@@ -6,7 +6,7 @@ has answered for, so memory does not grow with the video's length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Answer:
-    """Frames start..stop-1 of a video: one track a sentence, cut to exactly these frames."""
+    """Frames start..stop-1 of a video, or some of them: one track a sentence, which says which."""
 
     start: int
     stop: int
@@ -62,7 +62,11 @@ def _cut(track: MaskTrack, window: Window, needs: Needs) -> MaskTrack:
     if needs.predicts == "key":
         return track
     first = window.key_frame + min(needs.offsets)
-    places = torch.arange(window.start, window.stop) - first
+    return _at(track, torch.arange(window.start, window.stop) - first)
+
+
+def _at(track: MaskTrack, places: torch.Tensor) -> MaskTrack:
+    """The frames at these places of a track."""
     return MaskTrack(
         video_id=track.video_id,
         text=track.text,
@@ -100,3 +104,12 @@ def segment_video(
         yield Answer(
             window.start, window.stop, tuple(_cut(track, window, needs) for track in tracks)
         )
+
+
+def select_frames(answers: Iterable[Answer], frames: range) -> Iterator[Answer]:
+    """The answers' share of the given frames."""
+    for answer in answers:
+        places = [n - answer.start for n in range(answer.start, answer.stop) if n in frames]
+        if places:
+            tracks = tuple(_at(track, torch.tensor(places)) for track in answer.tracks)
+            yield Answer(answer.start + places[0], answer.start + places[-1] + 1, tracks)

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from aamn.checkpoint import Loaded, extend_words
+from aamn.full_video import Answer
 from aamn.index_file import Header, IndexFile
 from aamn.indexing import model_hash
 from aamn.masks import paste_binary_masks
 from aamn.models.aamn import EncodedSentences
-from aamn.structures import Query, TubeScores
+from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.tubes.video_linking import (
     LINK_WEIGHT,
     VideoPaths,
@@ -290,13 +291,37 @@ class VideoIndex:
             )
         return tracks
 
-    def spans(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
-        """The frames of each clip, first and end, as far as they lie in start..stop-1."""
-        stop = len(self) if stop is None else min(stop, len(self))
+    def spans(self, frames: range | None = None) -> Iterator[range]:
+        """Each clip's share of the frames (all by default), where it has one."""
+        frames = range(len(self)) if frames is None else frames
         for _, first, end in self.windows.tolist():
-            if max(first, start) < min(end, stop):
-                yield max(first, start), min(end, stop)
+            skipped = max(0, -(-(first - frames.start) // frames.step))
+            span = range(frames.start + skipped * frames.step, min(end, frames.stop), frames.step)
+            if len(span):
+                yield span
 
     def close(self) -> None:
         """Frees the file."""
         self.file.close()
+
+
+def answers(tracks: Sequence[VideoTrack], frames: range) -> Iterator[Answer]:
+    """The tracks of one index, clip by clip, with their masks; memory holds one clip."""
+    index = tracks[0].index
+    for span in index.spans(frames):
+        clip = int(index.locate(span[:1])[0][0])
+        yield Answer(span[0], span[-1] + 1, tuple(_of_clip(t, clip, span) for t in tracks))
+
+
+def _of_clip(track: VideoTrack, clip: int, frames: range) -> MaskTrack:
+    tube = int(track.tubes[clip]) if track.present else -1
+    return MaskTrack(
+        video_id=track.index.video_id,
+        text=track.text,
+        frame_indices=torch.tensor(frames),
+        boxes=torch.from_numpy(track.boxes(frames)),
+        masks=torch.from_numpy(track.masks(frames)),
+        score=float(track.total[clip, tube]) if tube >= 0 else float("-inf"),
+        scores=track.clip_scores(clip),
+        tube=tube,
+    )

@@ -190,15 +190,18 @@ class IndexJob:
         return origin_of(self.segmenter, self.boxes.attributes, self.flow, self.flow_config)
 
 
-def build_index(job: IndexJob, path: Path, costs: Costs | None = None) -> bool:
-    """Writes the index of a video to `path`; False when it is there already.
+def build_index(
+    job: IndexJob, path: Path, costs: Costs | None = None, replace: bool = False
+) -> bool:
+    """Writes the index of a video to `path`; False when it is there already. With `replace`, one
+    of another origin makes way.
 
     Raises:
         InputError: the video cannot be decoded, boxes or flow are lacking, the file is there but
             of another origin, another process writes it, the disk is full.
     """
     origin = job.origin
-    if path.exists():
+    if path.exists() and not (replace and _is_of_another_origin(path, origin)):
         difference = IndexFile.read(path).header.origin.difference(origin)
         if difference:
             raise InputError(
@@ -222,6 +225,10 @@ def build_index(job: IndexJob, path: Path, costs: Costs | None = None) -> bool:
             with costs.of("writing"):
                 writer.add(block)
     return True
+
+
+def _is_of_another_origin(path: Path, origin: Origin) -> bool:
+    return bool(IndexFile.read(path).header.origin.difference(origin))
 
 
 @dataclass(frozen=True)

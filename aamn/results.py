@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
+from aamn.data.submission import merge_objects, write_labels
 from aamn.full_video import Answer
 from aamn.structures import MaskTrack, Query
 from aamn.visualize import (
@@ -35,6 +37,15 @@ def folder_name(place: int, text: str) -> str:
     return f"{place:02d}_{words[:60].strip('_')}"
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which of the video's frames are written, and whether one indexed PNG a frame joins all
+    sentences."""
+
+    frames: range
+    palette: bool = False
+
+
 @dataclass
 class _Sentence:
     """What is collected for one sentence while the video goes by."""
@@ -44,6 +55,7 @@ class _Sentence:
     colour: tuple[int, int, int]
     film: Film
     clips: list[dict[str, Any]] = field(default_factory=list)
+    codes: list[dict[str, Any]] = field(default_factory=list)
     sheet: list[np.ndarray] = field(default_factory=list)
     first: MaskTrack | None = None
 
@@ -54,34 +66,41 @@ def write_results(
     frames: FrameSource,
     queries: Sequence[Query],
     answers: Iterable[Answer],
+    wanted: Wanted | None = None,
+    facts: Sequence[Mapping[str, Any]] = (),
 ) -> list[Path]:
     """Consumes the answers and writes, for each sentence, `masks/00000.png` ... (0 and 255, the
-    video's size), `overlay.mp4`, `attention.png`, `sheet.png` and `result.json`.
+    video's size), `masks.json` (COCO's run lengths), `overlay.mp4`, `attention.png`, `sheet.png`
+    and `result.json`, to which `facts` of the sentence are added; with `wanted.palette` also
+    `palette/00000.png` ... for all sentences, where index n is the n-th one.
 
     Memory holds one clip at a time. Returns the sentences' folders.
 
     Raises:
         InputError: the video cannot be decoded any further, or a film cannot be written.
     """
-    shown = set(
-        np.linspace(0, len(frames) - 1, min(SHEET_PICTURES, len(frames)), dtype=int).tolist()
+    wanted = wanted or Wanted(range(len(frames)))
+    places = np.linspace(
+        0, len(wanted.frames) - 1, min(SHEET_PICTURES, len(wanted.frames)), dtype=int
     )
+    shown = {wanted.frames[place] for place in places}
     size = frames.size
     with ExitStack() as stack:
         sentences = []
         for place, query in enumerate(queries):
             folder = out / folder_name(place, query.text)
-            film = stack.enter_context(
-                Film(folder / "overlay.mp4", frames.fps, (size[0] + 18, size[1]))
-            )
+            fps = frames.fps / wanted.frames.step
+            film = stack.enter_context(Film(folder / "overlay.mp4", fps, (size[0] + 18, size[1])))
             colour = COLOURS[place % len(COLOURS)]
             sentences.append(_Sentence(query, folder, colour, film))
         for answer in answers:
-            pictures = frames.read(range(answer.start, answer.stop))
+            pictures = frames.read(answer.tracks[0].frame_indices.numpy())
             for sentence, track in zip(sentences, answer.tracks, strict=True):
                 _add(sentence, answer, track, pictures, shown)
-    for sentence in sentences:
-        _finish(sentence, video_id, size)
+            if wanted.palette:
+                _add_labels(out / "palette", answer)
+    for place, sentence in enumerate(sentences):
+        _finish(sentence, video_id, size, facts[place] if facts else {})
     return [sentence.folder for sentence in sentences]
 
 
@@ -91,10 +110,11 @@ def _add(
     """Writes one clip's masks and film frames of one sentence."""
     sentence.first = sentence.first or track
     masks = track.masks.numpy()
-    for step, frame in enumerate(range(answer.start, answer.stop)):
+    for step, frame in enumerate(track.frame_indices.tolist()):
         write_picture(
             sentence.folder / "masks" / f"{frame:05d}.png", masks[step].astype(np.uint8) * 255
         )
+        sentence.codes.append({"frame": frame, "segmentation": run_lengths(masks[step])})
         picture = overlay(pictures[step], masks[step], sentence.colour, track.boxes[step].tolist())
         picture = caption(picture, sentence.query.text)
         sentence.film.add(picture[:, : pictures.shape[2]])
@@ -112,12 +132,28 @@ def _add(
     sentence.clips.append(entry)
 
 
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run lengths of a mask (H0, W0) bool: {"size": [H0, W0], "counts": text}."""
+    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
+def _add_labels(folder: Path, answer: Answer) -> None:
+    """One clip's indexed PNGs; where sentences overlap the one with the higher score is shown."""
+    masks = np.stack([track.masks.numpy() for track in answer.tracks])
+    labels = merge_objects(masks, [track.score for track in answer.tracks])
+    for frame, picture in zip(answer.tracks[0].frame_indices.tolist(), labels, strict=True):
+        write_labels(picture, folder / f"{frame:05d}.png")
+
+
 def _finite(value: float) -> float | None:
     """JSON has no infinity: a tube that does not exist has no score."""
     return round(value, 6) if np.isfinite(value) else None
 
 
-def _finish(sentence: _Sentence, video_id: str, size: tuple[int, int]) -> None:
+def _finish(
+    sentence: _Sentence, video_id: str, size: tuple[int, int], facts: Mapping[str, Any]
+) -> None:
     """The pictures and the record that need the whole video."""
     scores = sentence.first.scores if sentence.first else None
     words = {}
@@ -137,8 +173,14 @@ def _finish(sentence: _Sentence, video_id: str, size: tuple[int, int]) -> None:
         "words": list(sentence.query.tokens),
         **words,
         "size": list(size),
+        **{key: _finite(v) if isinstance(v, float) else v for key, v in facts.items()},
         "clips": sentence.clips,
     }
-    aside = sentence.folder / f".result.json.{os.getpid()}"
-    aside.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    os.replace(aside, sentence.folder / "result.json")
+    _write_json(record, sentence.folder / "result.json")
+    _write_json(sentence.codes, sentence.folder / "masks.json")
+
+
+def _write_json(content: Any, path: Path) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(aside, path)

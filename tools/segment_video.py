@@ -14,8 +14,17 @@ from tqdm import tqdm
 from aamn.checkpoint import Loaded, extend_words, load_segmenter
 from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
-from aamn.full_video import plan_windows, segment_video
-from aamn.results import write_results
+from aamn.full_video import plan_windows, segment_video, select_frames
+from aamn.index import LINKINGS, VideoIndex, answers
+from aamn.index_file import IndexFile, index_path
+from aamn.indexing import (
+    DETECTED_AT_ONCE,
+    DetectedBoxes,
+    IndexJob,
+    StoredBoxes,
+    build_index,
+)
+from aamn.results import Wanted, write_results
 from proposals.decoding import Video
 from proposals.detector import load_detector
 from proposals.errors import InputError
@@ -24,6 +33,8 @@ from proposals.frames import FrameSource, open_frames
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
+
+NO_BOXES = "wanted --proposals HDF5 or --detector PT: the boxes to choose among"
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,11 @@ def _jobs(args: argparse.Namespace, loaded: Loaded) -> list[Job]:
         if not texts:
             raise InputError('wanted at least one --query "SENTENCE"')
         return [Job(Video(video_id, path), tuple(texts))]
+    if args.index and not args.data:
+        header = IndexFile.read(args.index).header
+        if not texts:
+            raise InputError('wanted at least one --query "SENTENCE"')
+        return [Job(Video(header.video_id, Path(header.path)), tuple(texts))]
     if not args.data:
         raise InputError("wanted --video PATH, or --data ROOT for a data set's videos")
     data = replace(loaded.config.data, root=args.data)
@@ -67,7 +83,7 @@ def _proposals(args: argparse.Namespace, video: Video, out: Path, device: str) -
     if args.proposals:
         return ProposalStore.read(args.proposals)
     if not args.detector:
-        raise InputError("wanted --proposals HDF5 or --detector PT: the boxes to choose among")
+        raise InputError(NO_BOXES)
     path = out / "proposals.h5"
     report = extract(load_detector(args.detector, device), [video], path)
     if report.failures:
@@ -85,10 +101,44 @@ def _refuse_other_size(video_id: str, frames: FrameSource, store: ProposalStore)
         )
 
 
+def _index(
+    args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: str
+) -> VideoIndex:
+    """The given index, or one that is built in the result folder."""
+    if args.index:
+        return VideoIndex.read(args.index, loaded)
+    video, path = job.video, index_path(out / "index", job.video.video_id)
+    with open_frames(video.path) as frames:
+        if args.proposals:
+            store = ProposalStore.read(args.proposals)
+            boxes = StoredBoxes(store, video.video_id, frames.size)
+        elif args.detector:
+            boxes = DetectedBoxes(load_detector(args.detector, device), DETECTED_AT_ONCE[device])
+        else:
+            raise InputError(NO_BOXES)
+        flow = FlowStore.read(args.flow) if loaded.segmenter.needs.flow and args.flow else None
+        job = IndexJob(loaded.segmenter, video.video_id, frames, boxes, flow, loaded.config.flow)
+        build_index(job, path, replace=True)
+    return VideoIndex.read(path, loaded)
+
+
+def _wanted(args: argparse.Namespace, count: int) -> Wanted:
+    """The frames of --start, --end and --stride."""
+    stop = count if args.end is None else min(args.end, count)
+    if args.stride < 1 or not 0 <= args.start < stop:
+        raise InputError(
+            f"--start {args.start} --end {args.end} --stride {args.stride}: wanted 0 <= start < "
+            f"end and stride above 0; the video has {count} frames"
+        )
+    return Wanted(range(args.start, stop, args.stride), args.palette)
+
+
 def _segment(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: str) -> None:
+    """Any system, clip by clip."""
     queries = [loaded.vocabulary.encode(text) for text in job.texts]
     video, needs = job.video, loaded.segmenter.needs
     frames = open_frames(video.path)
+    wanted = _wanted(args, len(frames))
     store = None
     if needs.proposals:
         store = _proposals(args, video, out, device)
@@ -99,14 +149,42 @@ def _segment(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, devi
     )
     steps = len(plan_windows(len(frames), needs))
     bar = tqdm(answers, total=steps, desc=video.video_id, unit="clip")
-    for folder in write_results(out, video.video_id, frames, queries, bar):
+    chosen = select_frames(bar, wanted.frames)
+    for folder in write_results(out, video.video_id, frames, queries, chosen, wanted):
         print(folder)
+
+
+def _ask(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: str) -> None:
+    """AAMN, through the video's index."""
+    for text in job.texts:
+        loaded.vocabulary.encode(text)  # a mistake is found before the work
+    frames = open_frames(job.video.path)
+    index = _index(args, loaded, job, out, device)
+    if tuple(frames.size) != index.size:
+        raise InputError(
+            f"{frames.path} has frames of {frames.size[1]}x{frames.size[0]}, the index "
+            f"{index.file.path} is of a video of {index.size[1]}x{index.size[0]}"
+        )
+    wanted = _wanted(args, len(index))
+    tracks = index.query(job.texts, linking=args.linking, absent_threshold=args.absent_threshold)
+    facts = [
+        {"linking": args.linking, "score": track.score, "present": track.present}
+        for track in tracks
+    ]
+    queries = [track.query for track in tracks]
+    found = answers(tracks, wanted.frames)
+    for folder in write_results(out, index.video_id, frames, queries, found, wanted, facts):
+        print(folder)
+    for track in tracks:
+        if not track.present:
+            log.info("nobody in %s is meant by %r", index.video_id, track.text)
 
 
 def main() -> int:
     parser = make_parser(
-        "Writes, for each sentence, a mask PNG of every frame (0 and 255, the video's size), an "
-        "overlay film, a contact sheet, a picture of the word attention and result.json.",
+        "Writes, for each sentence, a mask PNG of every frame (0 and 255, the video's size), the "
+        "masks as COCO run lengths, an overlay film, a contact sheet, a picture of the word "
+        "attention and result.json. The video is indexed once; sentences asked later cost little.",
         "python tools/segment_video.py --checkpoint runs/a2d/aamn/last.pt --video clip.mp4 "
         '--detector runs/a2d/detector/detector.pt --query "man in red jumping" --out runs/clip',
     )
@@ -119,6 +197,29 @@ def main() -> int:
     parser.add_argument("--flow", metavar="HDF5", help="flow that was extracted; else on the fly")
     parser.add_argument("--video-id", help="the video's id in both files; default: its name")
     parser.add_argument("--data", metavar="ROOT", help="a data set's videos with their sentences")
+    parser.add_argument("--index", metavar="HDF5", help="the video's index; else one is built")
+    parser.add_argument(
+        "--linking",
+        choices=LINKINGS,
+        default="video",
+        help="video: one identity through all clips; clip: each clip chooses, as in the paper",
+    )
+    parser.add_argument(
+        "--absent-threshold",
+        type=float,
+        metavar="SCORE",
+        help="sentences that score below get empty masks; eval_net --full-video calibrates it",
+    )
+    parser.add_argument("--start", type=int, default=0, metavar="N", help="first frame, from 0")
+    parser.add_argument("--end", type=int, metavar="N", help="the frame to stop before")
+    every = parser.add_mutually_exclusive_group()
+    every.add_argument("--stride", type=int, default=1, metavar="N", help="every N-th frame")
+    every.add_argument(
+        "--every-frame", dest="stride", action="store_const", const=1, help="the default"
+    )
+    parser.add_argument(
+        "--palette", action="store_true", help="also one indexed PNG a frame for all sentences"
+    )
     parser.add_argument("--split", help="of --data; default: the configuration's test split")
     parser.add_argument("--count", type=int, default=0, help="only the first videos of --data")
     args = parser.parse_args()
@@ -126,14 +227,15 @@ def main() -> int:
     loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
     jobs = _jobs(args, loaded)
     loaded = extend_words(loaded, [text for job in jobs for text in job.texts])
+    segment = _ask if loaded.config.system == "aamn" else _segment
     if len(jobs) == 1:
-        _segment(args, loaded, jobs[0], Path(args.out or f"runs/{jobs[0].video.video_id}"), device)
+        segment(args, loaded, jobs[0], Path(args.out or f"runs/{jobs[0].video.video_id}"), device)
         return 0
     failures = {}
     for job in jobs:
         try:
             out = Path(args.out or "runs/videos") / job.video.video_id
-            _segment(args, loaded, job, out, device)
+            segment(args, loaded, job, out, device)
         except InputError as error:
             failures[job.video.video_id] = error
     for video_id, error in failures.items():

@@ -74,15 +74,20 @@ def merge_objects(masks: np.ndarray, scores: Sequence[float]) -> np.ndarray:
     return labels
 
 
+def write_labels(labels: np.ndarray, path: Path) -> None:
+    """An indexed PNG of labels (H0, W0) uint8 with DAVIS's palette, written atomically."""
+    picture = Image.fromarray(labels, "P")
+    picture.putpalette(davis_palette())
+    _save(picture, path)
+
+
 def _write_davis(listing: Listing, video_id: str, tracks: Sequence[MaskTrack], out: Path) -> None:
     """One folder for each annotator: their n-th sentences of all objects make one labelling."""
     for number, places in enumerate(_annotators(listing, video_id)):
         masks = np.stack([tracks[place].masks.numpy() for place in places])
         labels = merge_objects(masks, [tracks[place].score for place in places])
         for name, label in zip(listing.frames, labels, strict=True):
-            picture = Image.fromarray(label, "P")
-            picture.putpalette(davis_palette())
-            _save(picture, out / f"anno_{number}" / video_id / f"{name}.png")
+            write_labels(label, out / f"anno_{number}" / video_id / f"{name}.png")
 
 
 def _annotators(listing: Listing, video_id: str) -> list[list[int]]:

@@ -97,7 +97,7 @@ def test_an_index_answers_as_the_clips_do(count, radius, tmp_path):
     tracks = index.query(TEXTS, linking="clip")
     queries = [model.vocabulary.encode(text) for text in TEXTS]
     answers = list(segment_video(model.segmenter, "v", Frames(count), queries, Store()))
-    assert [(a.start, a.stop) for a in answers] == list(index.spans())
+    assert [range(a.start, a.stop) for a in answers] == list(index.spans())
     for clip, answer in enumerate(answers):
         for track, wanted in zip(tracks, answer.tracks, strict=True):
             assert track.tubes[clip] == wanted.tube
@@ -188,7 +188,8 @@ def test_frames_are_answered_in_any_order_and_outside_is_refused(tmp_path):
     assert (track.boxes(some) == track.boxes()[some]).all()
     with pytest.raises(InputError, match="wanted frame 11, it has 11"):
         track.masks([11])
-    assert list(index.spans(2, 7)) == [(2, 3), (3, 6), (6, 7)]
+    assert list(index.spans(range(2, 7))) == [range(2, 3), range(3, 6), range(6, 7)]
+    assert [list(span) for span in index.spans(range(1, 11, 4))] == [[1], [5], [9]]
 
 
 def test_a_sentence_below_the_threshold_gets_empty_masks(tmp_path):
