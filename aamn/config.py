@@ -32,6 +32,7 @@ class DataConfig:
     flow: str = ""  # the HDF5 file that tools/extract_flow.py wrote; "" computes flow on the fly
     train_split: str = "train"
     test_split: str = "test"
+    validation_split: str = "test"  # what train.evaluate_every looks at; A2D has no third split
     validation_split: str = ""  # its Mean IoU chooses best.pt; "": only last.pt is written
     workers: int = 2  # decoding processes beside the training process
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from command_line import make_parser, run
+from torch.utils.data import DataLoader
 
 from aamn.config import Config, load_config
 from aamn.data.clips import SampleDataset
 from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
 from aamn.data.words import Vocabulary, load_vectors
+from aamn.evaluation import evaluate
+from aamn.metrics import summarise
 from aamn.models.build import build_segmenter, start_backbones
+from aamn.models.segmenter import Segmenter
+from aamn.structures import Needs
 from aamn.training import train
 from proposals.errors import InputError
 from proposals.store import ProposalStore
@@ -26,6 +32,38 @@ def _word_vectors(config: Config, vocabulary: Vocabulary) -> torch.Tensor | None
     if not config.words.vectors:
         return None
     return torch.from_numpy(load_vectors(config.words.vectors, vocabulary.words).vectors)
+
+
+def _dataset(
+    config: Config, split: str, needs: Needs, vocabulary: Vocabulary, learning: bool
+) -> SampleDataset:
+    """The samples of one split, augmented where they are learned from."""
+    return SampleDataset(
+        open_source(config.data, split),
+        needs,
+        vocabulary,
+        ProposalStore.read(config.data.proposals) if needs.proposals else None,
+        FlowStore.read(config.data.flow) if needs.flow and config.data.flow else None,
+        config.augment if learning else None,
+        config.seed,
+        config.flow,
+    )
+
+
+def _validation(
+    config: Config, needs: Needs, vocabulary: Vocabulary
+) -> Callable[[Segmenter], float] | None:
+    """Mean IoU on the validation split, where the configuration asks for it."""
+    if not config.train.evaluate_every:
+        return None
+    split = config.data.validation_split
+    samples = DataLoader(_dataset(config, split, needs, vocabulary, False), batch_size=None)
+
+    def mean_iou(segmenter: Segmenter) -> float:
+        report = evaluate(segmenter, samples, system="validation", data=split, total=len(samples))
+        return summarise(report.rows)["Mean IoU"]
+
+    return mean_iou
 
 
 def main() -> None:
@@ -53,21 +91,14 @@ def main() -> None:
     source = open_source(config.data, config.data.train_split)
     vocabulary = Vocabulary.build(source.texts(), config.words.max_words)
     segmenter = build_segmenter(config, len(vocabulary), _word_vectors(config, vocabulary))
-    needs = segmenter.needs
-    dataset = SampleDataset(
-        source,
-        needs,
-        vocabulary,
-        ProposalStore.read(config.data.proposals) if needs.proposals else None,
-        FlowStore.read(config.data.flow) if needs.flow and config.data.flow else None,
-        config.augment,
-        config.seed,
-        config.flow,
-    )
+    dataset = _dataset(config, config.data.train_split, segmenter.needs, vocabulary, True)
+    validate = _validation(config, segmenter.needs, vocabulary)
     out = Path(args.out or f"runs/{config.name}")
     if args.restart or not (out / "last.pt").is_file():
         start_backbones(segmenter, config)
-    progress = train(config, segmenter, dataset, vocabulary, out, restart=args.restart)
+    progress = train(
+        config, segmenter, dataset, vocabulary, out, restart=args.restart, validate=validate
+    )
     log.info("%s: %d iterations done; checkpoint in %s", config.name, progress.iteration, out)
 
 
