@@ -3,44 +3,29 @@ the papers count, and leaves none of them without a gradient."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from torch import nn
 
-from aamn.baseline_config import ACGAConfig, CSTMConfig, GavrilyukConfig
 from aamn.config import Config, load_config, to_dict
-from aamn.models.baselines.acga import ACGA
-from aamn.models.baselines.cstm import CSTM
-from aamn.models.baselines.gavrilyuk import Gavrilyuk
 from aamn.models.baselines.one_stage import OneStage, learned_parameters
+from aamn.models.build import build_segmenter
 
 FOLDER = Path(__file__).parents[4] / "configs" / "baselines"
 RECIPES = sorted(p.stem for p in FOLDER.glob("*.yaml") if "recipe" not in p.stem)
 PAPERS = [name for name in RECIPES if "demo" not in name]
-SYSTEMS = {"acga": ACGA, "gavrilyuk": Gavrilyuk, "cstm": CSTM}
 
 
-@dataclass
-class BaselineRun(Config):
-    """A whole run of a comparison system."""
-
-    gavrilyuk: GavrilyukConfig = field(default_factory=GavrilyukConfig)
-    acga: ACGAConfig = field(default_factory=ACGAConfig)
-    cstm: CSTMConfig = field(default_factory=CSTMConfig)
+def load(name: str) -> Config:
+    return load_config(Config, FOLDER / f"{name}.yaml")
 
 
-def load(name: str) -> BaselineRun:
-    return load_config(BaselineRun, FOLDER / f"{name}.yaml")
-
-
-def build(config: BaselineRun, device: str, words: int = 8) -> OneStage:
+def build(config: Config, device: str, words: int = 8) -> OneStage:
     with torch.device(device):
-        embedding = nn.Embedding(words, config.words.dimension, padding_idx=0)
-        return SYSTEMS[config.system](getattr(config, config.system), embedding)
+        return build_segmenter(config, words)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +77,7 @@ def _changed(before: dict, after: dict, path: str = "") -> set[str]:
     return changed
 
 
-def shrink(config: BaselineRun) -> BaselineRun:
+def shrink(config: Config) -> Config:
     """The recipe's choices at a size that runs in a blink."""
     part = getattr(config, config.system)
     small = {"i3d": replace(part.i3d, width=0.05), "size": 64}
@@ -113,10 +98,10 @@ def test_recipes_leave_no_parameter_without_a_gradient(name, make_sample):
     assert not without
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_demos_are_small_and_learn_as_a_whole(system):
+@pytest.mark.parametrize(("system", "size"), [("acga", 128), ("gavrilyuk", 128), ("cstm", 96)])
+def test_demos_are_small_and_learn_as_a_whole(system, size):
     """They start at random, so nothing may be frozen."""
     model = build(load(f"{system}_demo"), "meta")
     assert all(p.requires_grad for p in model.parameters())
     assert learned_parameters(model) < 20_000_000
-    assert model.needs.network_size == (160, 160)
+    assert model.needs.network_size == (size, size)
