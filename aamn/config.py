@@ -33,7 +33,6 @@ class DataConfig:
     train_split: str = "train"
     test_split: str = "test"
     validation_split: str = "test"  # what train.evaluate_every looks at; A2D has no third split
-    validation_split: str = ""  # its Mean IoU chooses best.pt; "": only last.pt is written
     workers: int = 2  # decoding processes beside the training process
 
 
@@ -77,9 +76,11 @@ class BackboneConfig:
     strides: tuple[int, ...] = (2, 2, 2, 1)  # of `small`'s stages; their product is the stride
     flow_range: float = 8.0  # network pixels of flow that count as one unit of brightness
     roi_size: int = 7  # cells a side of the RoIAlign before FC6
+    roi_samples: int = 0  # samples a side of each cell; 0: as many as the region's size asks for
     fc: int = 4096  # C_v: FC6 and FC7
     dropout: float = 0.5  # after FC6 and FC7, as in VGG-16
-    frozen_stages: int = 0  # leading stages that do not learn
+    frozen_stages: int = 0  # leading stages of the RGB stream that do not learn
+    flow_frozen_stages: int = 0  # the same for the flow stream
 
 
 @dataclass

@@ -113,10 +113,15 @@ class Stream(nn.Module):
         if config.name not in BACKBONES:
             raise InputError(f"backbone.name: one of {sorted(BACKBONES)}, got {config.name!r}")
         self.backbone = BACKBONES[config.name](config)
-        self.roi_size = config.roi_size
+        self.roi_size, self.roi_samples = config.roi_size, config.roi_samples
         self.head = _fully_connected(config, self.backbone.channels) if described else None
-        for stage in list(self.backbone.stages)[: config.frozen_stages]:
+        for stage in list(self.backbone.stages)[: self.frozen_stages(config)]:
             stage.requires_grad_(False)
+
+    @staticmethod
+    def frozen_stages(config: BackboneConfig) -> int:
+        """How many leading stages do not learn."""
+        return config.frozen_stages
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (N, C, H/stride, W/stride) of images (N, 3, H, W)."""
@@ -129,8 +134,8 @@ class Stream(nn.Module):
     def grids(self, maps: Tensor, regions: Tensor, resolution: int) -> Tensor:
         """(R, C, resolution, resolution) of regions (R, 5)."""
         scale = 1.0 / self.backbone.stride
-        # As many samples a cell as the region's size asks for.
-        return roi_align(maps, regions.to(maps.dtype), resolution, scale, 0, aligned=True)
+        regions = regions.to(maps.dtype)
+        return roi_align(maps, regions, resolution, scale, self.roi_samples, aligned=True)
 
     def features(self, maps: Tensor, regions: Tensor) -> Tensor:
         """(R, C_v) of regions (R, 5)."""
@@ -144,6 +149,11 @@ class FlowStream(Stream):
     def __init__(self, config: BackboneConfig, described: bool = True) -> None:
         super().__init__(config, described)
         self.register_buffer("pixels", torch.tensor(config.flow_range))
+
+    @staticmethod
+    def frozen_stages(config: BackboneConfig) -> int:
+        """How many leading stages do not learn."""
+        return config.flow_frozen_stages
 
     def prepare(self, images: Tensor) -> Tensor:
         flow = images / self.pixels  # (N, 2, H, W)
