@@ -1,3 +1,25 @@
 """Text-based video segmentation with actor and action modular networks."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from aamn.bundle import VideoSegmenter
+
 __version__ = "0.1.0"
+
+
+def load(path: Path | str, device: torch.device | str | None = None) -> VideoSegmenter:
+    """The detector and the segmenter of a bundle (tools/make_bundle.py), on a GPU where there is
+    one.
+
+    Raises:
+        InputError: no bundle, or one that cannot be read.
+    """
+    from aamn.bundle import load_bundle  # importing aamn alone stays quick
+
+    return load_bundle(path, device)

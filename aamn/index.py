@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -127,8 +126,10 @@ class VideoTrack:
 class VideoIndex:
     """The index of one video, ready to be asked."""
 
-    def __init__(self, file: IndexFile, asker: Asker) -> None:
-        """Raises:
+    def __init__(self, file: IndexFile, asker: Asker, owner: object = None) -> None:
+        """`owner` is kept as long as the index, such as the temporary folder it lies in.
+
+        Raises:
         InputError: the index was made by another segmenter.
         """
         if file.header.origin.model != asker.model:
@@ -136,17 +137,16 @@ class VideoIndex:
                 f"{file.path} was made by another segmenter ({file.header.origin.model}, this one "
                 f"is {asker.model}); index the video again"
             )
-        self.file, self.asker = file, asker
-        self._owner: Any = None
+        self.file, self.asker, self._owner = file, asker, owner
 
     @classmethod
-    def read(cls, path: Path | str, loaded: Loaded) -> VideoIndex:
+    def read(cls, path: Path | str, loaded: Loaded, owner: object = None) -> VideoIndex:
         """The index at `path`, asked through this segmenter.
 
         Raises:
             InputError: no index, a damaged one, or one of another segmenter.
         """
-        return cls(IndexFile.read(path), Asker(loaded))
+        return cls(IndexFile.read(path), Asker(loaded), owner)
 
     @property
     def header(self) -> Header:
@@ -310,10 +310,11 @@ def answers(tracks: Sequence[VideoTrack], frames: range) -> Iterator[Answer]:
     index = tracks[0].index
     for span in index.spans(frames):
         clip = int(index.locate(span[:1])[0][0])
-        yield Answer(span[0], span[-1] + 1, tuple(_of_clip(t, clip, span) for t in tracks))
+        yield Answer(span[0], span[-1] + 1, tuple(of_clip(t, clip, span) for t in tracks))
 
 
-def _of_clip(track: VideoTrack, clip: int, frames: range) -> MaskTrack:
+def of_clip(track: VideoTrack, clip: int, frames: range) -> MaskTrack:
+    """The part of a track for which one clip answers, with its masks."""
     tube = int(track.tubes[clip]) if track.present else -1
     return MaskTrack(
         video_id=track.index.video_id,

@@ -175,7 +175,8 @@ def model_hash(segmenter: Segmenter) -> str:
 class IndexJob:
     """A video to index: where its boxes and flow come from, and what works them in.
 
-    `flow` None computes flow at the network's size, as `flow_config` says.
+    `flow` None computes flow at the network's size, as `flow_config` says. Clips lie side by side,
+    or, where `key_frames` are given (rising), there is one around each of these and no other.
     """
 
     segmenter: AAMN
@@ -184,6 +185,7 @@ class IndexJob:
     boxes: BoxSource
     flow: FlowStore | None
     flow_config: FlowConfig
+    key_frames: tuple[int, ...] | None = None
 
     @property
     def origin(self) -> Origin:
@@ -306,30 +308,46 @@ class _Builder:
         length = len(self.needs.offsets)
         self.block = length * max(1, FRAMES_AT_ONCE[self.device.type] // length)
         self.edge: _Edge | None = None  # of the last clip so far, at its last frame
+        self.planned = 0  # frames, or key frames, whose clips are done
 
     @torch.inference_mode()
     def blocks(self) -> Iterator[ClipBlock]:
         """The video's clips, some at a time."""
-        pictures, start, length = self._pictures(), 0, len(self.needs.offsets)
-        tail: _Encoded | None = None
-        while True:
+        pictures, total, length = self._pictures(), 0, len(self.needs.offsets)
+        known: _Encoded | None = None
+        ended = False
+        while not ended:
             with self.costs.of("decoding"):
                 block = list(islice(pictures, self.block))
-            if not block:
-                return
-            encoded = self._encode(block, start)
-            start += len(block)
-            windows = [w for w in self._windows(start) if w.start >= encoded.start]
-            known = encoded.after(tail) if len(block) % length else encoded
-            yield self._clips(known, windows, start)
-            tail = encoded.last(length - 1)
+            ended = len(block) < self.block
+            if block:
+                encoded = self._encode(block, total)
+                known = encoded.after(known.last(length - 1) if known else None)
+                total += len(block)
+            windows = self._ready(total, ended)
+            if windows:
+                yield self._clips(known, windows, total)
 
-    def _windows(self, frames: int) -> list[Window]:
-        """The block's windows among those of a video of `frames` frames."""
-        length = len(self.needs.offsets)
-        skipped = max(0, (frames - 1) // length * length - self.block)
-        planned = plan_windows(frames - skipped, self.needs)
-        return [Window(w.key_frame + skipped, w.start + skipped, w.stop + skipped) for w in planned]
+    def _ready(self, total: int, ended: bool) -> list[Window]:
+        """The next clips all of whose frames are among the first `total`, which are the whole
+        video if it has ended."""
+        after, length = max(self.needs.offsets), len(self.needs.offsets)
+        if self.job.key_frames is not None:
+            keys = self.job.key_frames[self.planned :]
+            keys = [k for k in keys if ended or k + after < total]
+            self.planned += len(keys)
+            keys = dict.fromkeys(min(k, total - 1) for k in keys)
+            return [Window(k, k, k + 1) for k in keys if total]
+        first = self.planned
+        whole = (total - first) // length
+        self.planned += whole * length
+        windows = [
+            Window(start + length - 1 - after, start, start + length)
+            for start in range(first, self.planned, length)
+        ]
+        if ended and self.planned < total:
+            windows.append(plan_windows(total, self.needs)[-1])
+        return windows
 
     def _pictures(self) -> Iterator[_Picture]:
         """The frames in order, each with its flow where this is computed here."""

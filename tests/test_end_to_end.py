@@ -48,6 +48,7 @@ PROGRAMS = (
     "train_net",
     "eval_net",
     "segment_video",
+    "index_video",
 )
 
 
@@ -210,6 +211,68 @@ def test_a_video_without_proposals_file_gets_its_boxes_from_the_detector(demo, t
     assert len(list((out / "00_a_red_dog" / "masks").glob("*.png"))) >= 20
 
 
+@pytest.fixture(scope="module")
+def indexed(demo):
+    """The folder of the indexes of two videos, by the detector and with flow on the fly."""
+    clips = sorted((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))[:2]
+    words = ("--checkpoint", demo / "aamn" / "last.pt", "--out", demo / "index")
+    detector = ("--detector", demo / "detector" / "detector.pt")
+    assert call("index_video", *clips, *words, *detector) == 0
+    return demo / "index"
+
+
+def test_indexing_again_keeps_what_is_there_and_goes_on_after_a_broken_video(
+    demo, indexed, tmp_path
+):
+    paths = sorted(indexed.iterdir())
+    before = {path: path.read_bytes() for path in paths}
+    clips = sorted((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))[:2]
+    assert [path.stem for path in paths] == [clip.stem for clip in clips]
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video" * 100)
+    words = ("--checkpoint", demo / "aamn" / "last.pt", "--out", indexed)
+    detector = ("--detector", demo / "detector" / "detector.pt")
+    assert call("index_video", broken, *clips, *words, *detector) == 1
+    assert {path: path.read_bytes() for path in indexed.iterdir()} == before
+
+
+def test_an_index_is_asked_for_some_frames_and_one_labelling(demo, indexed, tmp_path):
+    from PIL import Image
+    from pycocotools import mask as coco_mask
+
+    words = ("--checkpoint", demo / "aamn" / "last.pt", "--index", next(indexed.iterdir()))
+    queries = ("--query", "a red dog", "--query", "the cat that jumps")
+    frames = ("--start", 2, "--end", 13, "--stride", 3, "--palette")
+    out = tmp_path / "out"
+    assert call("segment_video", *words, *queries, *frames, "--out", out) == 0
+    folders, names = sorted(out.glob("0*")), [f"{n:05d}.png" for n in (2, 5, 8, 11)]
+    masks = []
+    for folder in folders:
+        files = sorted((folder / "masks").iterdir())
+        assert [path.name for path in files] == names
+        masks.append([cv2.imread(str(path), cv2.IMREAD_UNCHANGED) > 0 for path in files])
+        codes = json.loads((folder / "masks.json").read_text())
+        assert [code["frame"] for code in codes] == [2, 5, 8, 11]
+        for code, mask in zip(codes, masks[-1], strict=True):
+            assert (coco_mask.decode(code["segmentation"]) == mask).all()
+    labellings = sorted((out / "palette").iterdir())
+    assert [path.name for path in labellings] == names
+    for place, path in enumerate(labellings):
+        labels = np.array(Image.open(path))
+        assert ((labels > 0) == (masks[0][place] | masks[1][place])).all()
+        assert (masks[0][place] | (labels != 1)).all() and (masks[1][place] | (labels != 2)).all()
+
+
+def test_nobody_is_found_below_the_threshold(demo, indexed, tmp_path):
+    words = ("--checkpoint", demo / "aamn" / "last.pt", "--index", next(indexed.iterdir()))
+    out = ("--query", "dog", "--out", tmp_path)
+    assert call("segment_video", *words, "--absent-threshold", 1e6, *out) == 0
+    record = json.loads((tmp_path / "00_dog" / "result.json").read_text())
+    assert record["present"] is False and record["score"] < 1e6
+    for path in (tmp_path / "00_dog" / "masks").iterdir():
+        assert not cv2.imread(str(path), cv2.IMREAD_UNCHANGED).any()
+
+
 def mistakes(demo, tmp_path):
     """Name -> (program, words, what the message must name)."""
     clip = next((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))
@@ -252,6 +315,23 @@ def mistakes(demo, tmp_path):
             "segment_video",
             (*checkpoint, "--video", clip, "--query", "dog"),
             "--detector",
+        ),
+        "no index": ("segment_video", (*video, "--index", "no.h5", "--query", "dog"), "no.h5"),
+        "no frames": (
+            "segment_video",
+            (*video, "--video", clip, "--query", "dog", "--start", 9, "--end", 9),
+            "--start",
+        ),
+        "two sources of boxes": (
+            "index_video",
+            (clip, *checkpoint, *boxes, "--detector", "d.pt", "--out", tmp_path / "i"),
+            "one of --proposals",
+        ),
+        "index of nothing": ("index_video", (clip, *checkpoint, *boxes), "--out"),
+        "cannot be indexed": (
+            "index_video",
+            (clip, *checkpoint, *boxes, "--set", "system=most_confident", "--out", tmp_path / "i"),
+            "aamn",
         ),
         "no checkpoint": ("eval_net", ("--checkpoint", "no.pt"), "no.pt"),
         "weights do not fit": (

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import torch
+from bundle_option import take_bundle
 from command_line import make_parser, run
 from tqdm import tqdm
 
@@ -72,13 +73,15 @@ def main() -> int:
     parser.add_argument(
         "videos", nargs="+", help="files, folders, quoted patterns, or .txt lists of them"
     )
-    parser.add_argument("--checkpoint", required=True, metavar="PT", help="from train_net")
+    parser.add_argument("--bundle", metavar="DIR", help="a segmenter with its detector")
+    parser.add_argument("--checkpoint", metavar="PT", help="from train_net, without a bundle")
     parser.add_argument("--detector", metavar="PT", help="finds the boxes while indexing")
     parser.add_argument("--proposals", metavar="HDF5", help="boxes that were extracted before")
     parser.add_argument("--flow", metavar="HDF5", help="flow that was extracted; else on the fly")
     args = parser.parse_args()
     if not args.out:
         raise InputError("--out: name the folder for the indexes")
+    take_bundle(args)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
     log.info("segmenter %s (hash of its video side)", model_hash(loaded.segmenter))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from bundle_option import take_bundle
 from command_line import make_parser, run
 from tqdm import tqdm
 
@@ -188,7 +189,8 @@ def main() -> int:
         "python tools/segment_video.py --checkpoint runs/a2d/aamn/last.pt --video clip.mp4 "
         '--detector runs/a2d/detector/detector.pt --query "man in red jumping" --out runs/clip',
     )
-    parser.add_argument("--checkpoint", required=True, metavar="PT", help="from train_net")
+    parser.add_argument("--bundle", metavar="DIR", help="a segmenter with its detector")
+    parser.add_argument("--checkpoint", metavar="PT", help="from train_net, without a bundle")
     parser.add_argument("--video", help="a video file or a folder of frames")
     parser.add_argument("--query", action="append", default=[], help="a sentence; may be repeated")
     parser.add_argument("--queries", metavar="TXT", help="a file with one sentence a line")
@@ -223,6 +225,7 @@ def main() -> int:
     parser.add_argument("--split", help="of --data; default: the configuration's test split")
     parser.add_argument("--count", type=int, default=0, help="only the first videos of --data")
     args = parser.parse_args()
+    take_bundle(args)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
     jobs = _jobs(args, loaded)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -17,10 +18,12 @@ from tiny_models import WORDS, tiny_config, tiny_segmenter
 
 from aamn.checkpoint import Loaded
 from aamn.config import FlowConfig
+from aamn.data.clips import load_clip, load_proposals
 from aamn.data.words import Vocabulary
 from aamn.full_video import segment_video
 from aamn.index import VideoIndex
 from aamn.index_file import IndexFile, index_path
+from aamn.indexed_segmenter import IndexedSegmenter
 from aamn.indexing import Costs, DetectedBoxes, IndexJob, StoredBoxes, build_index, model_hash
 from aamn.tubes.linking import link_scores
 from proposals.errors import InputError
@@ -366,3 +369,30 @@ def test_origin_is_plain_json(tmp_path):
         origin = json.loads(file.attrs["origin"])
     assert origin["boxes"]["detector"] == "hand" and origin["flow"]["method"] == "dis"
     assert origin["model"] == index.asker.model
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 35])
+@pytest.mark.parametrize("radius", [0, 1, 3])
+def test_clips_around_key_frames_answer_as_the_direct_path(count, radius, tmp_path):
+    model, frames = loaded(f"aamn.radius={radius}"), Frames(count)
+    seen = []
+    backbone = model.segmenter.streams["rgb"].backbone
+    backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    keys = tuple(sorted({0, count // 3, count // 2, max(0, count - 2), count - 1}))
+    build_index(replace(job(model, frames), key_frames=keys), tmp_path / "v.h5")
+    assert sum(seen) == count
+    index = VideoIndex.read(tmp_path / "v.h5", model)
+    asked = IndexedSegmenter((48, 48), lambda _: index)
+    query = model.vocabulary.encode("w5 w2 w8")
+    for key in keys:
+        clip = load_clip("v", frames, key, model.segmenter.needs, None, FlowConfig())
+        boxes = load_proposals(Store(), "v", clip.frame_indices, 4)
+        wanted = model.segmenter.segment(clip, boxes, [query])[0]
+        small = load_clip("v", frames, key, asked.needs)
+        found = asked.segment(small, None, [query])[0]
+        place = model.segmenter.needs.key
+        assert found.tube == wanted.tube and found.frame_indices.tolist() == [key]
+        if wanted.tube >= 0:
+            torch.testing.assert_close(found.scores.total, wanted.scores.total, atol=1e-5, rtol=0)
+            torch.testing.assert_close(found.boxes[0], wanted.boxes[place])
+        assert (found.masks[0] != wanted.masks[place]).float().mean() < 0.01

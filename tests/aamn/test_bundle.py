@@ -1,0 +1,95 @@
+"""A bundle: one folder in, tracks out; and what a broken one says."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from tiny_models import WORDS, tiny_config, tiny_segmenter
+
+import aamn
+from aamn.bundle import read_bundle, write_bundle
+from aamn.checkpoint import read_checkpoint, save_checkpoint
+from aamn.data.words import Vocabulary
+from proposals.detector import DetectorConfig, build_detector, save_detector
+from proposals.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle")
+    torch.manual_seed(0)
+    small = {"widths": (8, 8), "strides": (4, 2), "head": 16, "min_size": 40, "max_size": 60}
+    config = DetectorConfig(name="small", weights="", classes=("a", "b"), score_threshold=0.0,
+                            proposals=8, **small)  # fmt: skip
+    save_detector(build_detector(config), folder / "d.pt")
+    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
+    training = {"momentum": torch.zeros(1000)}
+    save_checkpoint(folder / "s.pt", tiny_segmenter(), vocabulary, tiny_config(), 7, training)
+    write_bundle(folder / "b", folder / "d.pt", folder / "s.pt", absent_threshold=-1e6)
+    return folder / "b"
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("video") / "clip"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(7):
+        cv2.imwrite(str(folder / f"{number}.png"), rng.integers(0, 255, (40, 50, 3), np.uint8))
+    return folder
+
+
+def test_a_video_is_indexed_and_asked_in_three_lines(bundle, video, tmp_path):
+    segmenter = aamn.load(bundle, "cpu")
+    index = segmenter.index(video)
+    tracks = index.query(["w3 w4", "w7"], absent_threshold=segmenter.absent_threshold)
+    assert [track.text for track in tracks] == ["w3 w4", "w7"]
+    for track in tracks:
+        assert track.masks().shape == (7, 40, 50) and track.masks().dtype == bool
+        assert track.boxes().shape == (7, 4) and track.present
+    kept = segmenter.index(video, tmp_path)
+    again = kept.query(["w3 w4", "w7"])
+    for one, other in zip(tracks, again, strict=True):
+        assert one.score == other.score and (one.masks() == other.masks()).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.h5"]
+    before = (tmp_path / "clip.h5").stat().st_mtime_ns
+    segmenter.index(video, tmp_path)
+    assert (tmp_path / "clip.h5").stat().st_mtime_ns == before
+
+
+def test_a_bundle_holds_no_training_state(bundle):
+    content = read_checkpoint(bundle / "segmenter.pt")
+    assert content["optimiser"] == {} and content["iteration"] == 7
+    record = json.loads((bundle / "bundle.json").read_text())
+    assert record["made_with"]["aamn"] == aamn.__version__ and record["iteration"] == 7
+    assert read_bundle(bundle).absent_threshold == -1e6
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda b: (b / "detector.pt").unlink(), "lacks detector.pt"),
+        (lambda b: (b / "bundle.json").unlink(), "no bundle at"),
+        (lambda b: (b / "bundle.json").write_text("{"), "bundle.json is damaged"),
+        (lambda b: (b / "bundle.json").write_text('{"format": "x", "version": 1}'), "bundle of x"),
+        (lambda b: (b / "segmenter.pt").write_bytes(b"x"), "segmenter.pt is no checkpoint"),
+    ],
+)
+def test_a_broken_bundle_is_named(bundle, tmp_path, damage, said):
+    for path in bundle.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    damage(tmp_path)
+    with pytest.raises(InputError, match=said):
+        aamn.load(tmp_path, "cpu")
+
+
+def test_importing_the_library_loads_no_heavy_module():
+    program = (
+        "import sys, aamn; print(sorted({'torch', 'cv2', 'h5py', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
