@@ -1,16 +1,19 @@
-"""A training run of a tiny model on five clips of noise."""
+"""A training run of a tiny model on five clips of noise; under torchrun, one of its processes."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
-from tiny_models import WORDS, random_sample
+import torch
+from tiny_models import WORDS, random_sample, tiny_config, tiny_segmenter
 from torch.utils.data import Dataset
 
 from aamn.data.words import Vocabulary
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Sample
+from aamn.training import train
 
 RUN = (
     "train.batch=2",
@@ -26,11 +29,13 @@ VOCABULARY = Vocabulary([f"w{i}" for i in range(2, WORDS)])
 
 
 class Samples(Dataset):
-    """Five clips of noise, each of a video of its own."""
+    """Clips of noise, each of a video of its own."""
 
-    def __init__(self, segmenter: Segmenter, lengths: tuple[int, ...] = (3, 1, 5)) -> None:
+    def __init__(
+        self, segmenter: Segmenter, count: int = 5, lengths: tuple[int, ...] = (3, 1, 5)
+    ) -> None:
         self.samples = [
-            random_sample(segmenter, seed=s, video=f"v{s}", lengths=lengths) for s in range(5)
+            random_sample(segmenter, seed=s, video=f"v{s}", lengths=lengths) for s in range(count)
         ]
 
     def __len__(self) -> int:
@@ -43,3 +48,22 @@ class Samples(Dataset):
 def curve(out: Path) -> list[dict[str, float]]:
     """The lines of a run's log."""
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def train_divisibly(out: Path, *overrides: str) -> None:
+    """A run whose losses are the same however its batches are divided among processes.
+
+    Every clip has four sentences about its four boxes: K - 1 = 3 mismatched sentences each, all of
+    the clip's own video, so that (12) compares with the same sentences whatever else is there; and
+    no batch of four holds one of the eight clips twice.
+    """
+    torch.set_num_threads(1)
+    fixed = ("aamn.backbone.dropout=0", "train.optimiser.iterations=4", "train.precision=32-true")
+    values = (*RUN, *fixed, *overrides)
+    segmenter = tiny_segmenter(*values)
+    samples = Samples(segmenter, 8, (3, 1, 5, 2))
+    train(tiny_config(*values), segmenter, samples, VOCABULARY, out)
+
+
+if __name__ == "__main__":
+    train_divisibly(Path(sys.argv[1]), *sys.argv[2:])
