@@ -49,6 +49,7 @@ PROGRAMS = (
     "eval_net",
     "segment_video",
     "index_video",
+    "make_bundle",
 )
 
 
@@ -271,6 +272,30 @@ def test_nobody_is_found_below_the_threshold(demo, indexed, tmp_path):
     assert record["present"] is False and record["score"] < 1e6
     for path in (tmp_path / "00_dog" / "masks").iterdir():
         assert not cv2.imread(str(path), cv2.IMREAD_UNCHANGED).any()
+
+
+def test_whole_videos_are_evaluated_by_both_linkings(demo, tmp_path, capsys):
+    out = tmp_path / "full_video.json"
+    words = ("--checkpoint", demo / "aamn" / "last.pt", "--full-video", "--out", out)
+    assert call("eval_net", *words) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(out.read_text())
+    for system in ("aamn, by video", "aamn, by clip"):
+        assert system in printed
+        protocols = found["systems"][system]
+        assert set(protocols) == {"bbox", "pixel", "mask"}
+        for metrics in protocols.values():
+            assert 0 <= metrics["VP@0.5"] <= metrics["P@0.5"] + 1e-9 <= 1 + 1e-9
+    bundle = tmp_path / "bundle"
+    parts = ("--checkpoint", demo / "aamn" / "last.pt")
+    parts += ("--detector", demo / "detector" / "detector.pt", "--metrics", out)
+    assert call("make_bundle", *parts, "--out", bundle) == 0
+    record = json.loads((bundle / "bundle.json").read_text())
+    assert record["absent_threshold"] == found["absence"]["threshold"]
+    clip = next((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))
+    words = ("--bundle", bundle, "--video", clip, "--query", "dog", "--end", 3)
+    assert call("segment_video", *words, "--out", tmp_path / "o") == 0
+    assert len(list((tmp_path / "o" / "00_dog" / "masks").iterdir())) == 3
 
 
 def mistakes(demo, tmp_path):

@@ -6,12 +6,13 @@ import argparse
 import logging
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 import torch
 from command_line import make_parser, run
+from full_video_option import evaluate_videos
 from torch.utils.data import DataLoader
 
 from aamn.checkpoint import extend_words, load_segmenter
@@ -29,7 +30,7 @@ log = logging.getLogger("aamn")
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """One system, its samples and what it answered to them."""
 
     segmenter: Segmenter
@@ -37,14 +38,19 @@ class _Run:
     evaluation: Evaluation
 
 
-def _evaluate(args: argparse.Namespace, system: str) -> _Run:
+def evaluate_checkpoint(
+    checkpoint: Path | str,
+    overrides: Sequence[str] = (),
+    config_file: Path | str | None = None,
+    split: str = "",
+) -> Run:
+    """Evaluates a checkpoint on its configuration's data set, read with changes of the same."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    change = [f"system={system}"] if system else []
-    loaded = load_segmenter(args.checkpoint, device, args.config, [*args.overrides, *change])
-    options = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
-    data = replace(loaded.config.data, **{k: v for k, v in options.items() if v})
+    loaded = load_segmenter(checkpoint, device, config_file, overrides)
+    data = loaded.config.data
+    split = split or data.test_split
     needs = loaded.segmenter.needs
-    source = open_source(data, args.split or data.test_split)
+    source = open_source(data, split)
     loaded = extend_words(loaded, source.texts())
     dataset = SampleDataset(
         source,
@@ -60,14 +66,14 @@ def _evaluate(args: argparse.Namespace, system: str) -> _Run:
         loaded.segmenter,
         samples,
         system=loaded.config.system,
-        data=f"{data.root} ({args.split or data.test_split})",
+        data=f"{data.root} ({split})",
         total=len(dataset),
         observe=lambda *seen: masks.extend(scored_masks(*seen)),
     )
-    return _Run(loaded.segmenter, dataset, Evaluation(report, masks))
+    return Run(loaded.segmenter, dataset, Evaluation(report, masks))
 
 
-def _cases(run: _Run, places: Sequence[int]) -> list[Case]:
+def _cases(run: Run, places: Sequence[int]) -> list[Case]:
     """The answers at the places of the report's rows, made again for their pictures."""
     counts = [len(key_frame.expressions) for key_frame in run.dataset.source.key_frames]
     ends, needs, cases = list(accumulate(counts)), run.segmenter.needs, []
@@ -85,7 +91,7 @@ def _cases(run: _Run, places: Sequence[int]) -> list[Case]:
     return cases
 
 
-def _write_page(folder: Path, runs: Sequence[_Run], pictures: int) -> Path:
+def _write_page(folder: Path, runs: Sequence[Run], pictures: int) -> Path:
     """The page about the first run, with the others beside it in its tables and curves."""
     rows, source = runs[0].evaluation.report.rows, runs[0].dataset.source
     expressions = [e for key_frame in source.key_frames for e in key_frame.expressions]
@@ -130,8 +136,20 @@ def main() -> None:
     parser.add_argument(
         "--pictures", type=int, default=6, metavar="N", help="best and worst answers on the page"
     )
+    parser.add_argument(
+        "--full-video", action="store_true", help="whole videos: bbox and pixel protocols, VP@X"
+    )
+    parser.add_argument("--index", metavar="DIR", help="of --full-video: where indexes are kept")
     args = parser.parse_args()
-    runs = [_evaluate(args, system) for system in ["", *args.compare]]
+    if args.full_video:
+        evaluate_videos(args)
+        return
+    options = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
+    overrides = [*args.overrides, *(f"data.{k}={v}" for k, v in options.items() if v)]
+    runs = [
+        evaluate_checkpoint(args.checkpoint, [*overrides, *change], args.config, args.split or "")
+        for change in ([], *([f"system={system}"] for system in args.compare))
+    ]
     reports = [run.evaluation.report for run in runs]
     print(format_table(reports))
     out = Path(args.out or Path(args.checkpoint).with_name("metrics.json"))
