@@ -178,6 +178,32 @@ def test_words_are_padded_with_zeros_and_never_cut(system):
         system.word_vectors([long])
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "rate", "steps"),
+    [
+        ("acga", {"channels": (16, 12, 8), "i3d": 0.1}, 5e-3, 80),
+        ("gavrilyuk", {"channels": (16, 12), "i3d": 0.1}, 5e-3, 60),
+        ("cstm", {"channels": 8, "text_channels": 16, "frames": 2}, 5e-3, 60),
+    ],
+)
+def test_they_learn_which_square_is_meant(tiny, embedding, make_sample, name, changes, rate, steps):
+    """Two sentences about two squares of one clip: after some steps each gets its own."""
+    if "i3d" in changes:
+        changes = changes | {"i3d": tiny.i3d(changes["i3d"], frozen_until="")}
+    torch.manual_seed(0)
+    system = SYSTEMS[name](getattr(tiny, name)(**changes), embedding).train()
+    sample = make_sample(system.needs)
+    optimiser = torch.optim.Adam(system.parameters(), rate)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        system([sample])["total"].backward()
+        optimiser.step()
+    tracks = system.eval().segment(sample.clip, None, sample.queries)
+    for track, target in zip(tracks, sample.targets, strict=True):
+        both, either = (track.masks[0] & target.mask).sum(), (track.masks[0] | target.mask).sum()
+        assert both / either > 0.5
+
+
 def test_missing_flow_is_named(tiny, embedding, make_sample):
     system = ACGA(tiny.acga(streams="flow"), embedding)
     without = make_sample(clip_needs(32, 16, 4, 1, flow=False))
