@@ -88,7 +88,7 @@ def _seconds(work: Callable[[], object], times: int = 1) -> float:
 
 def _forward_passes(job: IndexJob) -> float:
     """Seconds of the networks alone on inputs of the index's sizes: both streams with their FC
-    layers on every frame, the mask head on every proposal."""
+    layers on every frame, the mask head with its RoIAlign on every proposal."""
     segmenter, needs, count = job.segmenter, job.segmenter.needs, len(job.frames)
     h, w = needs.network_size
     frames, k = min(count, len(needs.offsets)), needs.proposals
@@ -97,17 +97,16 @@ def _forward_passes(job: IndexJob) -> float:
     image = torch.arange(frames, device=segmenter.device).float().repeat_interleave(k + 1)
     box = torch.tensor([0.2 * w, 0.2 * h, 0.6 * w, 0.6 * h], device=segmenter.device)
     regions = torch.cat([image[:, None], box.expand(len(image), 4)], 1)
-    inputs = sum(segmenter.streams[name].backbone.channels for name in segmenter.mask_sources)
-    side = segmenter.config.mask_head.resolution
-    grids = torch.rand(frames * k, inputs, side, side, device=segmenter.device)
+    boxes = regions.view(frames, k + 1, 5)[:, 1:].reshape(-1, 5)
 
     @torch.inference_mode()
     def once() -> None:
-        for name, stream in segmenter.streams.items():
-            maps = stream(images[name])
-            if stream.head is not None:
-                stream.features(maps, regions)
-        segmenter.mask_head(grids)
+        maps = {name: stream(images[name]) for name, stream in segmenter.streams.items()}
+        for name in segmenter.described:
+            segmenter.streams[name].features(maps[name], regions)
+        side = segmenter.config.mask_head.resolution
+        grids = [segmenter.streams[n].grids(maps[n], boxes, side) for n in segmenter.mask_sources]
+        segmenter.mask_head(torch.cat(grids, 1))
 
     once()
     return _seconds(once, 3) * count / frames
