@@ -105,3 +105,23 @@ def test_demos_are_small_and_learn_as_a_whole(system, size):
     assert all(p.requires_grad for p in model.parameters())
     assert learned_parameters(model) < 20_000_000
     assert model.needs.network_size == (size, size)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("gavrilyuk", [32, 128, 512]),
+        ("acga", [32, 128, 512]),
+        ("acga_released", [32, 128, 512]),
+        ("acga_baseline", [32, 128, 512]),
+        ("cstm", [10, 20, 40, 80, 160, 320]),
+    ],
+)
+def test_responses_at_the_papers_sizes(name, sizes):
+    system = build(load(name), "meta")
+    network, needs = system.networks["rgb"], system.needs
+    with torch.device("meta"):
+        video = torch.empty(1, 3, len(needs.offsets), *needs.network_size)
+        words, owner = torch.empty(2, 20, 300), torch.zeros(2, dtype=torch.long)
+        responses = network.respond(network.encode(video), owner, words)
+    assert [tuple(r.shape) for r in responses] == [(2, 1, n, n) for n in sizes]
