@@ -12,6 +12,7 @@ from aamn.models.aamn import AAMN, MostConfident
 from aamn.models.baselines.acga import ACGA
 from aamn.models.baselines.cstm import CSTM
 from aamn.models.baselines.gavrilyuk import Gavrilyuk
+from aamn.models.baselines.one_stage import OneStage
 from aamn.models.segmenter import Segmenter
 from aamn.models.visual import load_backbone
 from proposals.errors import InputError
@@ -58,6 +59,8 @@ def start_backbones(segmenter: Segmenter, config: Config) -> None:
     Raises:
         InputError: weights that cannot be had or do not fit.
     """
+    if isinstance(segmenter, OneStage):
+        segmenter.load_pretrained()
     if not isinstance(segmenter, AAMN):
         return
     starts = {"rgb": config.aamn.backbone.weights, "flow": config.aamn.backbone.flow_weights}
