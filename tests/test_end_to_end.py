@@ -50,6 +50,7 @@ PROGRAMS = (
     "segment_video",
     "index_video",
     "make_bundle",
+    "reproduce_table",
 )
 
 
@@ -296,6 +297,32 @@ def test_whole_videos_are_evaluated_by_both_linkings(demo, tmp_path, capsys):
     words = ("--bundle", bundle, "--video", clip, "--query", "dog", "--end", 3)
     assert call("segment_video", *words, "--out", tmp_path / "o") == 0
     assert len(list((tmp_path / "o" / "00_dog" / "masks").iterdir())) == 3
+
+
+def test_tables_are_reproduced_and_share_their_runs(demo, tmp_path):
+    out, runs = tmp_path / "tables", tmp_path / "tables" / "runs"
+    words = ("--data", demo / "corpus", "--proposals", demo / "proposals.h5", "--out", out)
+    words += ("--flow", demo / "flow.h5", *settings((*SEGMENTER, "train.optimiser.iterations=2")))
+    assert call("reproduce_table", "6", *words) == 0
+    assert {path.name for path in runs.iterdir()} == {"full", "table6_average"}
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("last.pt")}
+    assert call("reproduce_table", "9", *words, "--seeds", 2) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished runs are kept"
+    assert len(list(runs.rglob("last.pt"))) == len(before) + 1 == 3
+    with (out / "table9.csv").open() as file:
+        random, prediction = csv.DictReader(file)
+    assert (random["model"], random["seeds"], random["Mean IoU paper"]) == ("Random", "2", "51.8")
+    metrics = [
+        json.loads((runs / "full" / f"seed{n}" / "metrics.json").read_text())["aamn"]["metrics"]
+        for n in range(2)
+    ]
+    own = [100 * one["all"]["Mean IoU"] for one in metrics]
+    assert float(prediction["Mean IoU"]) == pytest.approx(sum(own) / 2, abs=1e-3)
+    assert float(prediction["Mean IoU spread"]) == pytest.approx(np.std(own, ddof=1), abs=1e-3)
+    assert "| Random | ours |" in (out / "table9.md").read_text()
+    assert (out / "table6.svg").read_text().startswith("<svg")
+    assert call("reproduce_table", "6", *words, "--set", "aamn.margin=0.3") == 2
+    assert call("reproduce_table", "99", *words) == 2
 
 
 def mistakes(demo, tmp_path):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -43,11 +42,13 @@ def evaluate_checkpoint(
     overrides: Sequence[str] = (),
     config_file: Path | str | None = None,
     split: str = "",
+    places: Mapping[str, str | None] | None = None,
 ) -> Run:
-    """Evaluates a checkpoint on its configuration's data set, read with changes of the same."""
+    """Evaluates a checkpoint on a split of its data set; `places` are other values of data.root,
+    data.proposals and data.flow, where not empty."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_segmenter(checkpoint, device, config_file, overrides)
-    data = loaded.config.data
+    data = replace(loaded.config.data, **{k: v for k, v in (places or {}).items() if v})
     split = split or data.test_split
     needs = loaded.segmenter.needs
     source = open_source(data, split)
@@ -144,10 +145,11 @@ def main() -> None:
     if args.full_video:
         evaluate_videos(args)
         return
-    options = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
-    overrides = [*args.overrides, *(f"data.{k}={v}" for k, v in options.items() if v)]
+    places = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
     runs = [
-        evaluate_checkpoint(args.checkpoint, [*overrides, *change], args.config, args.split or "")
+        evaluate_checkpoint(
+            args.checkpoint, [*args.overrides, *change], args.config, args.split or "", places
+        )
         for change in ([], *([f"system={system}"] for system in args.compare))
     ]
     reports = [run.evaluation.report for run in runs]

@@ -21,7 +21,7 @@ from aamn.metrics import summarise
 from aamn.models.build import build_segmenter, start_backbones
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Needs
-from aamn.training import train
+from aamn.training import Progress, train
 from proposals.errors import InputError
 from proposals.store import ProposalStore
 
@@ -66,6 +66,19 @@ def _validation(
     return mean_iou
 
 
+def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
+    """Trains what the configuration says on the data it names, or goes on with it, in `out`."""
+    torch.manual_seed(config.seed)
+    source = open_source(config.data, config.data.train_split)
+    vocabulary = Vocabulary.build(source.texts(), config.words.max_words)
+    segmenter = build_segmenter(config, len(vocabulary), _word_vectors(config, vocabulary))
+    dataset = _dataset(config, config.data.train_split, segmenter.needs, vocabulary, True)
+    validate = _validation(config, segmenter.needs, vocabulary)
+    if restart or not (out / "last.pt").is_file():
+        start_backbones(segmenter, config)
+    return train(config, segmenter, dataset, vocabulary, out, restart=restart, validate=validate)
+
+
 def main() -> None:
     parser = make_parser(
         "Trains a segmenter. Run again after an interruption: it goes on from the last checkpoint, "
@@ -87,18 +100,8 @@ def main() -> None:
     )
     if not config.data.root:
         raise InputError("wanted --data ROOT, the data set to train on")
-    torch.manual_seed(config.seed)
-    source = open_source(config.data, config.data.train_split)
-    vocabulary = Vocabulary.build(source.texts(), config.words.max_words)
-    segmenter = build_segmenter(config, len(vocabulary), _word_vectors(config, vocabulary))
-    dataset = _dataset(config, config.data.train_split, segmenter.needs, vocabulary, True)
-    validate = _validation(config, segmenter.needs, vocabulary)
     out = Path(args.out or f"runs/{config.name}")
-    if args.restart or not (out / "last.pt").is_file():
-        start_backbones(segmenter, config)
-    progress = train(
-        config, segmenter, dataset, vocabulary, out, restart=args.restart, validate=validate
-    )
+    progress = train_from(config, out, args.restart)
     log.info("%s: %d iterations done; checkpoint in %s", config.name, progress.iteration, out)
 
 
