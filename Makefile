@@ -12,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 .PHONY: demo demo-clean test lint install
 
-demo: $(RUN)/metrics.json $(RUN)/videos/done
+demo: $(RUN)/metrics.json $(RUN)/videos/done $(RUN)/bundle/bundle.json
 	@echo
 	@cat $(RUN)/metrics.txt
 	@echo
@@ -22,6 +22,7 @@ demo: $(RUN)/metrics.json $(RUN)/videos/done
 	@echo "  proposals.h5   every frame's boxes        flow.h5   every frame's optical flow"
 	@echo "  aamn/          checkpoint, curves (tensorboard --logdir $(RUN)/aamn)"
 	@echo "  metrics.json   every metric and every row behind it"
+	@echo "  bundle/        detector and segmenter together: what aamn.load() and the tools take"
 	@echo "  videos/        per video and sentence: masks/, overlay.mp4, sheet.png, attention.png"
 
 install: $(VENV)/installed
@@ -73,11 +74,16 @@ $(RUN)/videos/done: $(RUN)/aamn/finished
 	    --proposals $(RUN)/proposals.h5 --flow $(RUN)/flow.h5 --out $(RUN)/videos
 	touch $@
 
+$(RUN)/bundle/bundle.json: $(RUN)/aamn/finished
+	$(BIN)/python tools/make_bundle.py --checkpoint $(RUN)/aamn/last.pt \
+	    --detector $(RUN)/detector/detector.pt --out $(RUN)/bundle
+	touch $@
+
 demo-clean:
 	rm -rf $(RUN)
 
 test: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -q -n auto $(PYTEST)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST)
 
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
