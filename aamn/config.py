@@ -121,6 +121,10 @@ class MaskHeadConfig:
     channels: int = 256
     resolution: int = 14  # of the RoIAlign; the mask is twice as fine
     convolutions: int = 3  # 3x3 layers after the 1x1 fusion layer
+    # Beyond the paper: an earlier map of the first of `features`, by its stride in pixels, joins at
+    # twice the resolution, and the mask is four times as fine as it. 0: none, the paper's head.
+    detail_stride: int = 0
+    detail_channels: int = 64
 
 
 @dataclass

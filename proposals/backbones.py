@@ -70,8 +70,14 @@ class SmallBackbone(nn.Module):
         self.register_buffer("std", torch.full((3, 1, 1), 0.25))
 
     def forward(self, rgb: Tensor) -> Tensor:
+        return self.maps(rgb, (len(self.stages) - 1,))[0]
+
+    def maps(self, rgb: Tensor, stages: Sequence[int]) -> list[Tensor]:
+        """The maps behind the stages with these numbers, in rising order."""
         # channels last: half as fast again on CPU
         x = ((rgb - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        for stage in self.stages:
+        kept = []
+        for number, stage in enumerate(self.stages):
             x = stage(x)
-        return x
+            kept += [x] * (number in stages)
+        return kept

@@ -21,7 +21,7 @@ from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule, JointModule
 from aamn.models.assignment import Assignment, assign, mask_targets
 from aamn.models.language import Language
-from aamn.models.mask_head import MaskHead
+from aamn.models.mask_head import DetailedMaskHead, MaskHead
 from aamn.models.segmenter import Segmenter
 from aamn.models.visual import FlowStream, Stream, TubeFeatures
 from aamn.structures import (
@@ -62,7 +62,8 @@ class ClipBatch:
 class FrameFeatures:
     """What the streams say of N frames, one by one; a frame's part is the same in every clip.
 
-    maps: stream name -> (N, C, h, w); regions: stream name -> (N, 1 + K, C_v), the whole frame
+    maps: stream name -> (N, C, h, w), and the earlier map that a detailed mask head sees under the
+    name with " detail" behind it; regions: stream name -> (N, 1 + K, C_v), the whole frame
     first, then its proposals.
     """
 
@@ -141,7 +142,13 @@ class AAMN(Segmenter):
         self.language = Language(config.language, embedding, tuple(self.parts))
         self.mask_sources = tuple(config.mask_head.features.split("+"))
         grid_channels = sum(self.streams[name].backbone.channels for name in self.mask_sources)
-        self.mask_head = MaskHead(config.mask_head, grid_channels)
+        self.detail_stages = _detail_stages(config, self.streams)
+        if self.detail_stages:
+            ((name, stage),) = self.detail_stages.items()
+            detail = self.streams[name].backbone.level_channels[stage]
+            self.mask_head = DetailedMaskHead(config.mask_head, grid_channels, detail)
+        else:
+            self.mask_head = MaskHead(config.mask_head, grid_channels)
 
     # The video's side
 
@@ -152,7 +159,13 @@ class AAMN(Segmenter):
 
     def encode_frames(self, batch: ClipBatch) -> FrameFeatures:
         """Both streams' maps and region features of all frames of the batch in a row."""
-        maps = {name: stream(batch.images[name]) for name, stream in self.streams.items()}
+        maps = {}
+        for name, stream in self.streams.items():
+            if name in self.detail_stages:
+                stage = self.detail_stages[name]
+                maps[f"{name} detail"], maps[name] = stream.detailed(batch.images[name], stage)
+            else:
+                maps[name] = stream(batch.images[name])
         regions = {name: self._region_features(name, maps[name], batch) for name in self.described}
         return FrameFeatures(maps, regions)
 
@@ -283,7 +296,11 @@ class AAMN(Segmenter):
             self.streams[name].grids(clips.maps[name], regions, resolution)
             for name in self.mask_sources
         ]
-        return self.mask_head(torch.cat(grids, 1))
+        details = [
+            self.streams[name].grids(clips.maps[f"{name} detail"], regions, 2 * resolution, stage)
+            for name, stage in self.detail_stages.items()
+        ]
+        return self.mask_head(torch.cat(grids, 1), *details)
 
     # The door
 
@@ -430,6 +447,14 @@ def _matched_streams(config: AAMNConfig) -> set[str]:
     if config.action.enabled:
         wanted += "+" + config.action.features
     return set(wanted.split("+"))
+
+
+def _detail_stages(config: AAMNConfig, streams: nn.ModuleDict) -> dict[str, int]:
+    """The stream and stage whose map a detailed mask head sees; none for the paper's head."""
+    if not config.mask_head.detail_stride:
+        return {}
+    name = config.mask_head.features.split("+")[0]
+    return {name: streams[name].stage_of(config.mask_head.detail_stride)}
 
 
 def _modules(config: AAMNConfig, words: int) -> dict[str, nn.Module]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -45,19 +47,28 @@ class Backbone(nn.Module):
     def __init__(
         self,
         stages: nn.Module,
-        channels: int,
-        stride: int,
+        channels: Sequence[int],
+        strides: Sequence[int],
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.stages = stages
-        self.channels, self.stride = channels, stride
+        self.level_channels, self.level_strides = tuple(channels), tuple(strides)
+        self.channels, self.stride = channels[-1], strides[-1]
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.stages((images - self.mean) / self.std)
+        return self.maps(images, (len(self.stages) - 1,))[0]
+
+    def maps(self, images: Tensor, stages: Sequence[int]) -> list[Tensor]:
+        """The maps behind the stages with these numbers, in rising order."""
+        x, kept = (images - self.mean) / self.std, []
+        for number, stage in enumerate(self.stages):
+            x = stage(x)
+            kept += [x] * (number in stages)
+        return kept
 
 
 class _Small(SmallBackbone):
@@ -65,7 +76,9 @@ class _Small(SmallBackbone):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config.widths, config.strides)
-        self.channels, self.stride = self.out_channels, math.prod(config.strides)
+        self.level_channels = tuple(config.widths)
+        self.level_strides = tuple(accumulate(config.strides, operator.mul))
+        self.channels, self.stride = self.out_channels, self.level_strides[-1]
 
 
 def _vgg16(config: BackboneConfig) -> Backbone:
@@ -76,14 +89,15 @@ def _vgg16(config: BackboneConfig) -> Backbone:
         if isinstance(layer, nn.MaxPool2d):
             stages.append(nn.Sequential())
         stages[-1].append(layer)
-    return Backbone(stages, 512, 16)
+    return Backbone(stages, (64, 128, 256, 512, 512), (1, 2, 4, 8, 16))
 
 
 def _resnet(config: BackboneConfig) -> Backbone:
     """A ResNet's stem and layers 1 to 3 (stride 16) with frozen batch statistics."""
     net = getattr(torchvision.models, config.name)(weights=None, norm_layer=FrozenBatchNorm2d)
     stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-    return Backbone(nn.Sequential(stem, net.layer1, net.layer2, net.layer3), 1024, 16)
+    stages = nn.Sequential(stem, net.layer1, net.layer2, net.layer3)
+    return Backbone(stages, (64, 256, 512, 1024), (4, 4, 8, 16))
 
 
 BACKBONES = {"small": _Small, "vgg16": _vgg16, "resnet50": _resnet, "resnet101": _resnet}
@@ -127,13 +141,31 @@ class Stream(nn.Module):
         """Maps (N, C, H/stride, W/stride) of images (N, 3, H, W)."""
         return self.backbone(self.prepare(images))
 
+    def detailed(self, images: Tensor, stage: int) -> list[Tensor]:
+        """The map behind an earlier stage and the last one."""
+        last = len(self.backbone.stages) - 1
+        return self.backbone.maps(self.prepare(images), (stage, last))
+
+    def stage_of(self, stride: int) -> int:
+        """The last stage before the final one whose map has a stride.
+
+        Raises:
+            InputError: there is none.
+        """
+        strides = self.backbone.level_strides[:-1]
+        if stride not in strides:
+            raise InputError(
+                f"aamn.mask_head.detail_stride: 0 or one of {sorted(set(strides))}, got {stride}"
+            )
+        return len(strides) - 1 - strides[::-1].index(stride)
+
     def prepare(self, images: Tensor) -> Tensor:
         """What the backbone sees of the stream's input."""
         return images
 
-    def grids(self, maps: Tensor, regions: Tensor, resolution: int) -> Tensor:
-        """(R, C, resolution, resolution) of regions (R, 5)."""
-        scale = 1.0 / self.backbone.stride
+    def grids(self, maps: Tensor, regions: Tensor, resolution: int, stage: int = -1) -> Tensor:
+        """(R, C, resolution, resolution) of regions (R, 5) on the maps behind a stage."""
+        scale = 1.0 / self.backbone.level_strides[stage]
         regions = regions.to(maps.dtype)
         return roi_align(maps, regions, resolution, scale, self.roi_samples, aligned=True)
 
