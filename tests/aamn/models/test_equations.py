@@ -1,4 +1,5 @@
-"""Equations (3)-(9) of the paper, recomputed with numpy loops from the modules' own weights."""
+"""Equations (1)-(12) of the paper, recomputed with numpy loops from the modules' own weights, small
+and at the paper's sizes."""
 
 import numpy as np
 import pytest
@@ -6,12 +7,16 @@ import torch
 from tiny_models import random_query, random_sample, tiny_segmenter
 from torch import nn
 
-from aamn.config import ActionConfig, LanguageConfig
+from aamn.config import ActionConfig, ActorConfig, LanguageConfig
+from aamn.losses import matching_loss, sample_mismatches, segmentation_loss
+from aamn.masks import crop_masks
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule
 from aamn.models.language import Language
 from aamn.models.matching import Matching
 from aamn.models.visual import TubeFeatures
+from aamn.tubes.aggregation import gather_members, key_plus_context
+from aamn.tubes.linking import link_tubes
 
 
 def f64(tensor):
@@ -71,11 +76,14 @@ def make_tubes(seed, k=4, channels=14, valid=None):
     )
 
 
-@pytest.mark.parametrize("lengths", [(4, 7, 2), (1,), (20, 1)])
-def test_sentence_representation_3_4_5(lengths):
+@pytest.mark.parametrize(
+    ("lengths", "dimension", "hidden"),
+    [((4, 7, 2), 6, 5), ((1,), 6, 5), ((20, 1), 6, 5), ((20, 3), 300, 512)],
+)
+def test_sentence_representation_3_4_5(lengths, dimension, hidden):
     torch.manual_seed(1)
-    embedding = nn.Embedding(23, 6, padding_idx=0)
-    language = Language(LanguageConfig(hidden=5), embedding, ("actor", "action"))
+    embedding = nn.Embedding(23, dimension, padding_idx=0)
+    language = Language(LanguageConfig(hidden=hidden), embedding, ("actor", "action"))
     g = torch.Generator().manual_seed(2)
     queries = [random_query(n, g) for n in lengths]
     encoded = language([query.words for query in queries])
@@ -95,7 +103,7 @@ def test_sentence_representation_3_4_5(lengths):
                 f64(encoded.attention[name][i, : len(words)]), gamma, atol=1e-6
             )
             assert (encoded.attention[name][i, len(words) :] == 0).all()
-            np.testing.assert_allclose(f64(encoded.vectors[name][i]), q, atol=1e-6)
+            np.testing.assert_allclose(f64(encoded.vectors[name][i]), q, atol=2e-6)
 
 
 @pytest.mark.parametrize(("located", "gain"), [(True, 1.0), (True, 3.0), (False, 1.0)])
@@ -147,6 +155,110 @@ def test_action_score_7_8_9(missing):
             assert represented.context.members[b, k, : len(alpha)].tolist() == [-1, *others]
             expected = score(module.matching, vector, f64(q))
             assert got[b, k].item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("missing", [(), (2, 5)])
+def test_modules_at_the_papers_sizes_6_to_9(missing):
+    """K = 6, C_v' = 1024, C_e = 300, C_c = 512; the common width of 512 is ours."""
+    torch.manual_seed(0)
+    valid = torch.ones(2, 6, dtype=torch.bool)
+    valid[1, list(missing)] = False
+    tubes, q = make_tubes(7, 6, 1024, valid), torch.randn(300)
+    actor = ActorModule(ActorConfig(), 1024, 300, 512)
+    action = ActionModule(ActionConfig(), 1024, 300, 512)
+    sides = {part: part(tubes) @ part.matching.queries(q) for part in (actor, action)}
+    for b, k in ((0, 0), (0, 5), (1, 1)):
+        visual = np.concatenate([f64(tubes.streams["rgb"][b, k]), f64(tubes.location[b, k])])
+        vector, alpha, _ = naive_action(action, tubes, b, k)
+        assert len(alpha) == 6 - len(missing) * b
+        for part, own in ((actor, visual), (action, vector)):
+            expected = score(part.matching, own, f64(q))
+            got = (sides[part][b, k] + part.matching.bias).item()
+            assert got == pytest.approx(expected, abs=2e-6)
+
+
+def test_tubes_at_the_papers_sizes_1_2():
+    """T = 9, K = 6, C_v = 4096: every link is the best by (1), and tubes aggregate by (2)."""
+    g = torch.Generator().manual_seed(0)
+    corner = torch.rand(1, 9, 6, 2, generator=g) * 300
+    boxes = torch.cat([corner, corner + 40 + 160 * torch.rand(1, 9, 6, 2, generator=g)], -1)
+    features = torch.randn(1, 9, 6, 4096, generator=g)
+    tubes = link_tubes(boxes, features, torch.ones(1, 9, 6, dtype=torch.bool), 4, 1.0, "chain")
+    own = key_plus_context(gather_members(features, tubes.members), tubes.linked, 4)
+    v, r = f64(features[0]), f64(boxes[0])
+    for tube in range(6):
+        chain = {4: tube}
+        for step in (1, -1):
+            for n in range(4 + step, 9 if step > 0 else -1, step):
+                before = (n - step, chain[n - step])
+                near = [
+                    overlap(r[before], r[n, j]) + 1 / (1 + np.linalg.norm(v[before] - v[n, j]))
+                    for j in range(6)
+                ]
+                chain[n] = int(np.argmax(near))
+        assert tubes.members[0, tube].tolist() == [chain[n] for n in range(9)]
+        expected = v[4, tube] + sum(v[n, chain[n]] for n in range(9) if n != 4) / 8
+        np.testing.assert_allclose(f64(own[0, tube]), expected, atol=1e-5)
+
+
+def overlap(a, b):
+    """IoU of two boxes."""
+    w, h = (max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return w * h / (areas - w * h)
+
+
+def hinge(s, clips, matched, mismatches, margin=0.1):
+    """(12) by plain loops over all tubes, and over the mismatched sentences of each sentence."""
+    total = 0.0
+    for q, (b, k) in enumerate(zip(clips, matched, strict=True)):
+        total += sum(max(0, margin - s[q, b, k] + s[q, b, j]) for j in range(s.shape[2]) if j != k)
+        total += sum(max(0, margin - s[q, b, k] + s[p, b, k]) for p in mismatches[q])
+    return total / len(clips)
+
+
+def cross_entropy(logits, targets):
+    """(11): the mean over all cells of all masks."""
+    p = sigmoid(logits)
+    return -np.mean(targets * np.log(p) + (1 - targets) * np.log(1 - p))
+
+
+def test_losses_at_the_papers_sizes_11_12():
+    """K = 6 tubes, 28 x 28 masks, epsilon = 0.1; six sentences of six actors of one video, so that
+    the K - 1 = 5 mismatches of each are all others."""
+    g = torch.Generator().manual_seed(0)
+    scores = torch.randn(6, 1, 6, generator=g) * 0.2
+    clips, actors = torch.zeros(6, dtype=torch.long), torch.arange(6)
+    drawn = sample_mismatches(clips, actors, 5)
+    got = matching_loss(scores, torch.ones(1, 6, dtype=torch.bool), clips, actors, drawn, 0.1)
+    others = [[p for p in range(6) if p != q] for q in range(6)]
+    assert got.item() == pytest.approx(hinge(f64(scores), [0] * 6, range(6), others), abs=1e-6)
+    logits = torch.randn(6, 28, 28, generator=g) * 3
+    targets = (torch.rand(6, 28, 28, generator=g) > 0.5).float()
+    expected = cross_entropy(f64(logits), f64(targets))
+    assert segmentation_loss(logits, targets).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("balance", [5.0, 0.1])
+def test_joint_loss_10_of_a_whole_clip(balance):
+    """L_mat + lambda L_seg, both recomputed from the scores and mask logits of the segmenter; the
+    four sentences name the four boxes, so that K - 1 = 3 mismatches are all others."""
+    segmenter = tiny_segmenter(f"aamn.balance={balance}")
+    sample = random_sample(segmenter, lengths=(3, 1, 5, 2))
+    with torch.no_grad():
+        losses = segmenter([sample])
+        clips = segmenter.encode([sample.clip], [sample.proposals])
+        parts = segmenter.scores(clips, segmenter.encode_sentences(sample.queries))
+        boxes = sample.proposals.boxes[segmenter.needs.key]
+        logits = segmenter.mask_logits(clips, torch.full((4,), segmenter.needs.key), boxes)
+    scores = f64(parts["actor"]) + f64(parts["action"])
+    others = [[p for p in range(4) if p != q] for q in range(4)]
+    matching = hinge(scores, [0] * 4, range(4), others)
+    masks = torch.stack([target.mask for target in sample.targets])
+    mask = cross_entropy(f64(logits), f64(crop_masks(masks, boxes, 28)))
+    assert losses["matching"].item() == pytest.approx(matching, abs=1e-5)
+    assert losses["mask"].item() == pytest.approx(mask, abs=1e-5)
+    assert losses["total"].item() == pytest.approx(matching + balance * mask, abs=5e-5)
 
 
 def test_mean_readout_averages_the_states():
