@@ -11,6 +11,7 @@ from aamn.structures import Clip, Geometry, Proposals, Query, Sample, Target
 
 WORDS = 23
 TINY = (
+    "train.precision=32-true",
     "words.dimension=6",
     "aamn.radius=1",
     "aamn.proposals=4",

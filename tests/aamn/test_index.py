@@ -309,7 +309,7 @@ sys.path.insert(0, {folder!r})
 from pathlib import Path
 from test_index import Frames, job, loaded
 from aamn.indexing import build_index
-frames = Frames(400)
+frames = Frames(4000)
 print("started", flush=True)
 build_index(job(loaded(), frames), Path(sys.argv[1]))
 """
@@ -327,7 +327,9 @@ def test_a_killed_run_leaves_no_index_and_the_next_one_makes_it_whole(tmp_path):
     aside = path.with_name("v.h5.tmp")
     while process.poll() is None and not (aside.exists() and aside.stat().st_size > 50_000):
         time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)  # it must not end while the second one tries
     assert process.poll() is None, "it ended before it could be killed"
+    assert not path.exists(), "it ended before it could be stopped"
     with pytest.raises(InputError, match="another process"):
         build_index(job(loaded(), Frames(5)), path)
     process.send_signal(signal.SIGKILL)
