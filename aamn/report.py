@@ -326,13 +326,13 @@ LEGEND = """<p class='legend'><i style='border:2px dashed #e12828'></i>ground tr
 STYLE = """
 body{font:15px/1.5 system-ui,-apple-system,'Segoe UI',sans-serif;color:#0f172a;background:#f1f5f9;
 margin:0;padding:28px}
-body>*{max-width:1240px;margin-left:auto;margin-right:auto}
+body>*{max-width:1260px;margin-left:auto;margin-right:auto}
 h1{font-size:26px;margin-bottom:0}h1+p{margin-top:4px;color:#475569}
 section{background:#fff;border-radius:12px;padding:8px 24px 20px;margin-top:20px;
 box-shadow:0 1px 3px #0f172a1a}
 h2{font-size:18px;margin:12px 0}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}
-td,th{padding:5px 7px;text-align:right;white-space:nowrap}th{vertical-align:bottom;color:#475569;
+td,th{padding:5px 5px;text-align:right;white-space:nowrap}th{vertical-align:bottom;color:#475569;
 font-weight:600;border-bottom:2px solid #cbd5e1}th small{font-weight:400}
 td{border-bottom:1px solid #eef2f7}.l{text-align:left}tr.first td{border-top:2px solid #cbd5e1;
 font-weight:600}.none{color:#94a3b8}.wide{overflow-x:auto}
