@@ -22,6 +22,7 @@ from aamn.models.actor import ActorModule, JointModule
 from aamn.models.assignment import Assignment, assign, mask_targets
 from aamn.models.language import Language
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
+from aamn.models.matching import TubeSide
 from aamn.models.segmenter import Segmenter
 from aamn.models.visual import FlowStream, Stream, TubeFeatures
 from aamn.structures import (
@@ -75,20 +76,17 @@ class FrameFeatures:
 class EncodedClips:
     """All that B clips contribute to any answer; no sentence has touched it.
 
-    sides: module name -> (B, K, D_m); maps: stream name -> (B * T, C, h, w); context_attention
-    and context_members (B, K, S) or None.
+    sides: module name -> the module's side of the score; maps: stream name -> (B * T, C, h, w).
     """
 
     tubes: LinkedTubes
-    sides: dict[str, Tensor]
+    sides: dict[str, TubeSide]
     maps: dict[str, Tensor]
     factors: Tensor
-    context_attention: Tensor | None
-    context_members: Tensor | None
 
     def embedding(self, clip: int) -> TubeEmbedding:
         """One clip's tube embedding: all modules' sides in a row, (K, D)."""
-        vectors = torch.cat([side[clip] for side in self.sides.values()], -1)
+        vectors = torch.cat([side.vectors[clip] for side in self.sides.values()], -1)
         return TubeEmbedding(vectors, self.tubes.valid[clip])
 
 
@@ -189,8 +187,7 @@ class AAMN(Segmenter):
         )
         described = self._describe(tubes, features, batch)
         sides = {name: part(described) for name, part in self.parts.items()}
-        attention, members = self._context(described)
-        return EncodedClips(tubes, sides, frames.maps, batch.factors, attention, members)
+        return EncodedClips(tubes, sides, frames.maps, batch.factors)
 
     def _batch(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> ClipBatch:
         device = self.device
@@ -244,13 +241,6 @@ class AAMN(Segmenter):
             valid=tubes.valid,
         )
 
-    def _context(self, described: TubeFeatures) -> tuple[Tensor | None, Tensor | None]:
-        """The contextual LSTM's attention, for people to look at."""
-        if self.training or "action" not in self.parts:
-            return None, None
-        context = self.parts["action"].represent(described).context
-        return (context.attention, context.members) if context else (None, None)
-
     # The sentence's side
 
     def encode_sentences(self, queries: Sequence[Query]) -> EncodedSentences:
@@ -281,7 +271,8 @@ class AAMN(Segmenter):
     def scores(self, clips: EncodedClips, sentences: EncodedSentences) -> dict[str, Tensor]:
         """Module name -> (Q, B, K): every sentence's score for every tube, padding included."""
         return {
-            name: torch.einsum("qd,bkd->qbk", sentences.sides[name], side) + sentences.biases[name]
+            name: torch.einsum("qd,bkd->qbk", sentences.sides[name], side.vectors)
+            + sentences.biases[name]
             for name, side in clips.sides.items()
         }
 
@@ -399,8 +390,7 @@ class AAMN(Segmenter):
             scores.get("action", absent),
         )
         first, last = (sentences.attention[name].cpu() for name in _ends(self.parts))
-        context = (clips.context_attention, clips.context_members)
-        attention, members = (None if c is None else c[0].cpu() for c in context)
+        context = next((side.context for side in clips.sides.values() if side.context), None)
         return [
             TubeScores(
                 total=(actor[i] + action[i]).masked_fill(~valid, -torch.inf),
@@ -408,8 +398,8 @@ class AAMN(Segmenter):
                 action=action[i].masked_fill(~valid, -torch.inf),
                 actor_attention=first[i, : len(query.tokens)],
                 action_attention=last[i, : len(query.tokens)],
-                context_attention=attention,
-                context_members=members,
+                context_attention=context and context.attention[0].cpu(),
+                context_members=context and context.members[0].cpu(),
             )
             for i, query in enumerate(queries)
         ]

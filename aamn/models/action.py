@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aamn.config import ActionConfig
 from aamn.models.language import masked_softmax
-from aamn.models.matching import Matching
+from aamn.models.matching import Context, Matching, TubeSide
 from aamn.models.visual import TubeFeatures
 from aamn.tubes.aggregation import context_order
 from proposals.errors import InputError
@@ -69,17 +69,6 @@ class MeanReadout(nn.Module):
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         attention = mask.float() / mask.sum(-1, keepdim=True)
         return torch.einsum("bks,bksc->bkc", attention.to(states.dtype), states), attention
-
-
-@dataclass(frozen=True)
-class Context:
-    """What surrounds each tube: vectors (B, K, C_c), how much each of the contextual LSTM's inputs
-    contributes to them, attention (B, K, S), and which tube each input is, members (B, K, S), -1
-    for the whole clip."""
-
-    vectors: Tensor
-    attention: Tensor
-    members: Tensor
 
 
 class ContextualLSTM(nn.Module):
@@ -208,6 +197,7 @@ class ActionModule(nn.Module):
         fused = self.fusion(appearance, tubes.streams.get("flow"))
         return ActionRepresentation(fused, context)
 
-    def forward(self, tubes: TubeFeatures) -> Tensor:
-        """The tube side of the action score: (B, K, D)."""
-        return self.matching.tubes(self.represent(tubes).features)
+    def forward(self, tubes: TubeFeatures) -> TubeSide:
+        """The tube side of the action score."""
+        represented = self.represent(tubes)
+        return TubeSide(self.matching.tubes(represented.features), represented.context)

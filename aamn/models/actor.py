@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aamn.config import ActorConfig
-from aamn.models.matching import Matching
+from aamn.models.matching import Matching, TubeSide
 from aamn.models.visual import TubeFeatures
 
 LOCATION_CHANNELS = 5
@@ -27,9 +27,9 @@ class ActorModule(nn.Module):
         parts = [tubes.streams[name] for name in self.sources]
         return torch.cat(parts + [tubes.location * self.gain] * self.located, -1)
 
-    def forward(self, tubes: TubeFeatures) -> Tensor:
-        """The tube side of the actor score: (B, K, D)."""
-        return self.matching.tubes(self.represent(tubes))
+    def forward(self, tubes: TubeFeatures) -> TubeSide:
+        """The tube side of the actor score."""
+        return TubeSide(self.matching.tubes(self.represent(tubes)))
 
 
 class JointModule(ActorModule):

@@ -6,8 +6,30 @@ about the sentence is w * q^, so either can be computed once and kept.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Context:
+    """What surrounds each tube: vectors (B, K, C_c), how much each of the contextual LSTM's inputs
+    contributes to them, attention (B, K, S), and which tube each input is, members (B, K, S), -1
+    for the whole clip."""
+
+    vectors: Tensor
+    attention: Tensor
+    members: Tensor
+
+
+@dataclass(frozen=True)
+class TubeSide:
+    """What one module says of the tubes: v^, its side of the score, vectors (B, K, D), and the
+    context in it, None for a module that looks at none."""
+
+    vectors: Tensor
+    context: Context | None = None
 
 
 class Matching(nn.Module):

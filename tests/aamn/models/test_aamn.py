@@ -77,6 +77,19 @@ def test_masks_do_not_depend_on_the_sentence():
     assert len(by_tube) > 1, "the sentences chose a single tube: nothing was compared"
 
 
+def test_the_context_is_computed_once_and_is_what_the_answer_shows():
+    segmenter = tiny_segmenter()
+    sample = random_sample(segmenter, seed=1)
+    found = []
+    segmenter.parts["action"].context.register_forward_hook(lambda m, args, out: found.append(out))
+    for track in segmenter.segment(sample.clip, sample.proposals, sample.queries):
+        assert torch.equal(track.scores.context_attention, found[0].attention[0])
+        assert torch.equal(track.scores.context_members, found[0].members[0])
+    assert len(found) == 1
+    segmenter.train()([sample, sample])
+    assert len(found) == 2
+
+
 def test_batch_is_one_by_one():
     segmenter = tiny_segmenter()
     samples = [

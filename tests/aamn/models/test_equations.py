@@ -111,7 +111,7 @@ def test_actor_score_6(located, gain):
     segmenter = tiny_segmenter(f"aamn.actor.location={located}", f"aamn.actor.location_gain={gain}")
     module: ActorModule = segmenter.parts["actor"]
     tubes, q = make_tubes(3), torch.randn(6)
-    got = module(tubes) @ module.matching.queries(q) + module.matching.bias
+    got = module(tubes).vectors @ module.matching.queries(q) + module.matching.bias
     for b in range(2):
         for k in range(4):
             visual = f64(tubes.streams["rgb"][b, k])
@@ -144,7 +144,7 @@ def test_action_score_7_8_9(missing):
     valid[0, list(missing)] = False
     tubes, q = make_tubes(4, valid=valid), torch.randn(6)
     represented = module.represent(tubes)
-    got = module(tubes) @ module.matching.queries(q) + module.matching.bias
+    got = module(tubes).vectors @ module.matching.queries(q) + module.matching.bias
     for b in range(2):
         for k in torch.nonzero(valid[b]).flatten().tolist():
             vector, alpha, others = naive_action(module, tubes, b, k)
@@ -166,7 +166,7 @@ def test_modules_at_the_papers_sizes_6_to_9(missing):
     tubes, q = make_tubes(7, 6, 1024, valid), torch.randn(300)
     actor = ActorModule(ActorConfig(), 1024, 300, 512)
     action = ActionModule(ActionConfig(), 1024, 300, 512)
-    sides = {part: part(tubes) @ part.matching.queries(q) for part in (actor, action)}
+    sides = {part: part(tubes).vectors @ part.matching.queries(q) for part in (actor, action)}
     for b, k in ((0, 0), (0, 5), (1, 1)):
         visual = np.concatenate([f64(tubes.streams["rgb"][b, k]), f64(tubes.location[b, k])])
         vector, alpha, _ = naive_action(action, tubes, b, k)
