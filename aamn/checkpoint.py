@@ -20,6 +20,7 @@ from aamn.config import Config, from_dict, load_config, to_dict
 from aamn.data.words import Vocabulary, load_vectors, tokenise
 from aamn.models.build import build_segmenter
 from aamn.models.segmenter import Segmenter
+from aamn.tensor_file import read_tensor_file
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
@@ -79,13 +80,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError: no such file, not a checkpoint, or one of another format.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no checkpoint at {path}; train one with tools/train_net.py")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a damaged pickle raises whatever it stumbles over
-        raise InputError(f"{path} is no checkpoint, or a damaged one") from None
+    content = read_tensor_file(path, "checkpoint", "; train one with tools/train_net.py")
     if not isinstance(content, dict) or "vocabulary" not in content:
         raise InputError(f"{path} is no checkpoint of a segmenter")
     if content.get("format") != FORMAT:

@@ -17,6 +17,7 @@ from torchvision.models.optical_flow import (
     raft_small,
 )
 
+from aamn.tensor_file import read_tensor_file
 from proposals.errors import InputError
 
 _MODELS = {
@@ -54,10 +55,7 @@ def _from_file(weights: str) -> nn.Module:
         raise InputError(
             f"flow.weights: wanted small, large or a file of either for RAFT, got {weights!r}"
         )
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
-        raise InputError(f"{weights} holds no weights ({str(error).splitlines()[0]})") from None
+    state = read_tensor_file(weights, advice="; flow.weights names it")
     for build, _ in _MODELS.values():
         model = build()
         if isinstance(state, dict) and model.state_dict().keys() == state.keys():

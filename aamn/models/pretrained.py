@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from aamn.tensor_file import read_tensor_file
 from proposals.errors import InputError
 
+WRAPPERS = ("state", "model", "state_dict")  # keys under which programs store a state dict
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their keys, without the `state_dict` and `module.` that some
-    programs wrap around them.
+
+def read_weights(path: str | Path, advice: str = "") -> dict[str, Tensor]:
+    """The tensors of a checkpoint by their keys, without the WRAPPERS and the `module.` that some
+    programs put around them; `advice` ends the error's line.
 
     Raises:
         InputError: no such file, or one that holds no mapping of names to tensors.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"no weight file at {path}") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-        raise InputError(f"{path} is no readable PyTorch weight file") from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    content = read_tensor_file(path, advice=advice)
+    for key in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise InputError(f"{path}: wanted a state dict, names of layers with their tensors")
+        raise InputError(f"{path}: wanted a state dict, names of layers with their tensors{advice}")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 

@@ -7,7 +7,6 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 
 import torch
 import torchvision
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d, roi_align
 
 from aamn.config import BackboneConfig
+from aamn.models.pretrained import read_weights
 from proposals.backbones import SmallBackbone
 from proposals.errors import InputError
 
@@ -208,22 +208,6 @@ def _torchvision_weights(name: str) -> dict[str, Tensor]:
         ) from None
 
 
-def _file_weights(path: str) -> dict[str, Tensor]:
-    """Tensors of a weight file, whatever they are wrapped in."""
-    if not Path(path).is_file():
-        raise InputError(f"backbone.weights: no file at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a damaged pickle raises whatever it stumbles over
-        content = None
-    if not isinstance(content, dict):
-        raise InputError(f"backbone.weights: {path} holds no weights, or is damaged") from None
-    for key in ("state", "model", "state_dict"):
-        if isinstance(content.get(key), dict):
-            content = content[key]
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
-
-
 def _torchvision_names(backbone: Backbone, name: str) -> dict[str, str]:
     """Our parameter names -> torchvision's, for its classification and detection models."""
     if name == "vgg16":
@@ -251,7 +235,10 @@ def load_backbone(stream: Stream, name: str, weights: str) -> None:
     Raises:
         InputError: no such file, or it lacks a layer or holds one of another shape.
     """
-    source = _torchvision_weights(name) if weights == "imagenet" else _file_weights(weights)
+    if weights == "imagenet":
+        source = _torchvision_weights(name)
+    else:
+        source = read_weights(weights, "; backbone.weights names it")
     names = _torchvision_names(stream.backbone, name)
     first = next(iter(names.values()))
     prefixes = [key.removesuffix(first) for key in source if key.endswith(first)]

@@ -83,8 +83,8 @@ def test_both_streams_of_a_model_start_from_its_detector(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no file at"),
-        (b"junk", "holds no weights, or is damaged"),
+        (None, "no weight file at .*; backbone.weights names it"),
+        (b"junk", "is no weight file, or a damaged one; backbone.weights names it"),
         ({"a": torch.zeros(1)}, "holds no small"),
         ({"stages.0.0.weight": torch.zeros(1)}, r"wanted stages\.0\.0\.weight of shape"),
     ],
