@@ -1,11 +1,16 @@
-"""The small backbone of demos and tests, whose weights stage two's `small` backbone can load."""
+"""The networks below the boxes, in one place because both stages have them: a detector's trunk may
+also be that of stage two's RGB stream, and then one pass a frame serves both."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
 
 from proposals.errors import InputError
 
@@ -81,3 +86,29 @@ class SmallBackbone(nn.Module):
             x = stage(x)
             kept += [x] * (number in stages)
         return kept
+
+
+PYRAMIDS = ("resnet50_fpn", "resnet50_fpn_gn", "resnet101_fpn")
+
+
+def build_pyramid(name: str) -> BackboneWithFPN:
+    """A ResNet with a feature pyramid, random weights: normalised RGB (B, 3, H, W) -> maps "0" to
+    "3" and "pool" of strides 4 to 64, 256 channels each.
+
+    Norms are frozen batch statistics, whose eps is that of torchvision's weights; of a name that
+    ends in _gn, group norms, with which a network learns from nothing (He et al., ICCV 2019).
+    """
+    groups = name.endswith("_gn")
+    norm = partial(nn.GroupNorm, 32) if groups else partial(FrozenBatchNorm2d, eps=0.0)
+    return resnet_fpn_backbone(
+        backbone_name=name.split("_")[0], weights=None, norm_layer=norm, trainable_layers=5
+    )
+
+
+def weights_hash(network: nn.Module) -> str:
+    """A short hash of all weights and buffers: two networks that differ have different ones."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

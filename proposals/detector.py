@@ -6,7 +6,6 @@ A detector of your own needs `attributes` and `detect`; or write its boxes with
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from proposals.backbones import weights_hash
 from proposals.errors import InputError
 from proposals.store import Attributes
 
@@ -41,7 +41,8 @@ class FineTuneConfig:
     flip: float = 0.5  # probability of a mirror image
     average: float = 0.0  # decay of the weights' running average; 0: the last weights
     rois: int = 256  # sampled proposals a frame that the box head learns from
-    trainable_stages: int = 3  # of a ResNet's five, from the top; `small` always learns all
+    trainable_stages: int = 3  # of a ResNet's five, from the top (`small` learns all); 0: the
+    # heads alone, so that the trunk stays what it is
     workers: int = 2  # decoding processes, when the frames are not cached
     cache_mb: int = 2048  # decoded frames are kept in memory when they fit into this
     checkpoint_every: int = 500  # iterations
@@ -52,20 +53,26 @@ class FineTuneConfig:
 class DetectorConfig:
     """A Faster R-CNN and what it keeps of each frame."""
 
-    name: str = "resnet50_fpn"  # small | resnet50_fpn | resnet50_fpn_v2 | resnet101_fpn
+    # small | resnet50_fpn | resnet50_fpn_gn | resnet50_fpn_v2 | resnet101_fpn
+    name: str = "resnet50_fpn"
     # | detectron2_faster_rcnn_R_101_FPN_3x and its siblings in detectron2's COCO-Detection
     weights: str = "coco"  # coco | imagenet | a file | "" random
     classes: tuple[str, ...] = ()  # () those of the COCO weights or of the manifest
     min_size: int = 320  # pixels of the frame's shorter side inside the network
     max_size: int = 576  # bound of its longer side
+    # Above 0, frames are fitted into a square of so many pixels as stage two's are, instead: what
+    # a shared trunk wants (docs/index.md).
+    square: int = 0
+    trunk: str = ""  # a segmenter's checkpoint, whose RGB stream's trunk replaces that of `weights`
     proposals: int = 300  # boxes a frame that the RPN hands to the box head
     score_threshold: float = 0.01  # of the best class; lower boxes are not kept
     nms_iou: float = 0.5  # class-agnostic: of two boxes that overlap more the better one stays
     boxes_per_frame: int = 100
     widths: tuple[int, ...] = (24, 48, 96, 128)  # of `small`: channels of its stages
     strides: tuple[int, ...] = (2, 2, 2, 1)
-    anchors: tuple[int, ...] = (16, 28, 44, 64)  # of `small`: pixels
-    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # of `small`: height / width
+    anchors: tuple[int, ...] = (16, 28, 44, 64)  # of `small`: pixels; of resnet50_fpn_gn: of the
+    # five levels
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # of both: height / width
     head: int = 256  # of `small`: channels of the box head's two layers
     pool: int = 7  # of `small`: RoIAlign's output
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
@@ -77,7 +84,8 @@ class DetectorConfig:
     def settings(self) -> dict[str, str | int | float]:
         """What decides the boxes besides the weights; stored with them."""
         keys = ("min_size", "max_size", "proposals", "score_threshold", "nms_iou")
-        return {key: getattr(self, key) for key in (*keys, "boxes_per_frame")}
+        found = {key: getattr(self, key) for key in (*keys, "boxes_per_frame")}
+        return {**found, "square": self.square} if self.square else found
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,13 @@ class TrainableDetector(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    @property
+    def trunk(self) -> nn.Module:
+        """The layers below the heads."""
+        raise NotImplementedError
+
     def freeze(self, trainable: int) -> None:
-        """Lets only the top `trainable` stages of the backbone learn."""
+        """Lets only the top `trainable` stages of the backbone learn; 0: no part of the trunk."""
         raise NotImplementedError
 
     def losses(
@@ -122,6 +135,13 @@ class TrainableDetector(nn.Module):
 
     def predict(self, frames: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes, scores and labels of each of the frames (B, 3, H0, W0) uint8, best first."""
+        raise NotImplementedError
+
+    def predict_from(
+        self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The same from the trunk's maps, finest first, of the squares `images` (B, 3, S, S) into
+        which the frames of `size` (H0, W0) were fitted."""
         raise NotImplementedError
 
 
@@ -157,21 +177,32 @@ class TorchDetector:
         half = self._dtype != torch.float32
         with torch.autocast(device.type, self._dtype, enabled=half):
             found = self.network.predict(batch)
-        return [
-            FrameDetections(
-                boxes.float().cpu().numpy(), scores.float().cpu().numpy(), labels.cpu().numpy()
-            )
-            for boxes, scores, labels in found
-        ]
+        return [_as_arrays(*one) for one in found]
+
+    @property
+    def square(self) -> int:
+        """Pixels of the squares into which frames are fitted; 0 where they are not, or where half
+        precision would make maps of the trunk that nobody else can use."""
+        return self.network.config.square if self._dtype == torch.float32 else 0
+
+    @property
+    def trunk_hash(self) -> str:
+        """A hash of the weights below the heads."""
+        return weights_hash(self.network.trunk)
+
+    @torch.inference_mode()
+    def detect_from(
+        self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
+    ) -> list[FrameDetections]:
+        """The boxes of frames of `size` (H0, W0) from maps (B, C, h, w) of the trunk, finest first;
+        images (B, 3, S, S) are what the trunk saw, in [0, 1]."""
+        return [_as_arrays(*one) for one in self.network.predict_from(images, maps, size)]
 
 
-def weights_hash(network: nn.Module) -> str:
-    """A short hash of all weights and buffers: two detectors that differ have different ones."""
-    digest = hashlib.sha256()
-    for key, value in sorted(network.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+def _as_arrays(boxes: Tensor, scores: Tensor, labels: Tensor) -> FrameDetections:
+    return FrameDetections(
+        boxes.float().cpu().numpy(), scores.float().cpu().numpy(), labels.cpu().numpy()
+    )
 
 
 def rank_boxes(
@@ -252,7 +283,7 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> Traina
             f"{path} has version {content['version']} of the detector checkpoint, this library"
             f" reads {CHECKPOINT_VERSION}: train it again"
         )
-    network = build_detector(replace(config_from_dict(content["config"]), weights=""))
+    network = build_detector(replace(config_from_dict(content["config"]), weights="", trunk=""))
     network.load_state_dict(content["state"])
     return network.to(device).eval()
 

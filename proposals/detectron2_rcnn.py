@@ -44,10 +44,12 @@ class Detectron2RCNN(TrainableDetector):
 
     def __init__(self, config: DetectorConfig) -> None:
         """Raises:
-        InputError: detectron2 is not installed, has no such model, no classes are given, or the
-            weights cannot be had.
+        InputError: detectron2 is not installed, has no such model, no classes are given, the
+            weights cannot be had, or a shared trunk is wanted.
         """
         super().__init__(config)
+        if config.square or config.trunk:
+            raise InputError(f"{config.name}: only torchvision's detectors can share a trunk")
         name = config.name.removeprefix(DETECTRON2)
         recipe = _recipe(name)
         config.classes = config.classes or _coco_classes(config)
@@ -60,7 +62,9 @@ class Detectron2RCNN(TrainableDetector):
             _load_weights(self.rcnn, _source(name, config.weights, tree))
 
     def freeze(self, trainable: int) -> None:
-        """Lets only the top `trainable` of the ResNet's five stages learn."""
+        """Lets only the top `trainable` of the ResNet's five stages learn; 0: no part of the
+        trunk."""
+        self.rcnn.backbone.requires_grad_(trainable > 0)
         learning = _STAGES[: max(0, trainable)]
         body = getattr(self.rcnn.backbone, "bottom_up", self.rcnn.backbone)
         for name, parameter in body.named_parameters():

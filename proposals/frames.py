@@ -288,3 +288,19 @@ def open_frames(path: Path | str) -> FrameSource:
             f" {' '.join(sorted(VIDEO_SUFFIXES))}"
         )
     return VideoFile(path)
+
+
+def fitted_size(size: tuple[int, int], square: int) -> tuple[int, int]:
+    """(h, w) of frames of `size` (H0, W0) scaled by one factor into a square of so many pixels."""
+    scale = min(square / size[0], square / size[1])
+    h, w = (min(square, max(1, round(side * scale))) for side in size)
+    return h, w
+
+
+def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The frame (H0, W0, C) at `size` (h, w), averaged where it shrinks."""
+    if frame.shape[:2] == size:
+        return frame
+    shrinks = size[0] * size[1] < frame.shape[0] * frame.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(frame, size[::-1], interpolation=method)

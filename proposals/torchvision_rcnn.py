@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import URLError
 
@@ -17,15 +16,16 @@ from torchvision.models.detection import (
     fasterrcnn_resnet50_fpn_v2,
 )
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import (
     FasterRCNN,
     FastRCNNPredictor,
     TwoMLPHead,
 )
-from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
 
-from proposals.backbones import SmallBackbone
+from proposals.backbones import SmallBackbone, build_pyramid
 from proposals.detector import (
     CHECKPOINT_FORMAT,
     DetectorConfig,
@@ -34,6 +34,7 @@ from proposals.detector import (
     read_checkpoint,
 )
 from proposals.errors import InputError
+from proposals.frames import fitted_size, resize_frame
 
 log = logging.getLogger("proposals")
 
@@ -64,11 +65,20 @@ class TorchvisionRCNN(TrainableDetector):
         if not config.classes:
             config.classes = _coco_classes(config)
         self.rcnn = _BUILDERS[config.name](config, len(config.classes) + 1)
+        if config.square:
+            _look_at_squares(self.rcnn, config.square)
         _load_weights(self.rcnn, config)
+        if config.trunk:
+            _load_trunk(self.rcnn, config.trunk)
         self.rcnn.backbone.register_forward_hook(_in_full_precision)
 
+    @property
+    def trunk(self) -> nn.Module:
+        return self.rcnn.backbone
+
     def freeze(self, trainable: int) -> None:
-        """Lets only the top `trainable` of a ResNet's five stages learn."""
+        """Lets only the top `trainable` of a ResNet's five stages learn; 0: no part of a trunk."""
+        self.trunk.requires_grad_(trainable > 0)
         body = getattr(self.rcnn.backbone, "body", None)
         if body is not None:
             learning = ("layer4", "layer3", "layer2", "layer1", "conv1")[: max(0, trainable)]
@@ -84,11 +94,28 @@ class TorchvisionRCNN(TrainableDetector):
 
     def predict(self, frames: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes, scores and labels of each of the frames (B, 3, H0, W0) uint8, best first."""
-        rcnn, size = self.rcnn, tuple(frames.shape[-2:])
-        images, _ = rcnn.transform([frame.float() / 255 for frame in frames])
-        features = rcnn.backbone(images.tensors)
+        images, _ = self.rcnn.transform([frame.float() / 255 for frame in frames])
+        features = self.rcnn.backbone(images.tensors)
         if isinstance(features, Tensor):
             features = {"0": features}
+        return self._found(images, features, tuple(frames.shape[-2:]))
+
+    def predict_from(
+        self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The same from the trunk's maps, finest first, of the squares `images` (B, 3, S, S) into
+        which the frames of `size` (H0, W0) were fitted."""
+        features = {str(level): value.float() for level, value in enumerate(maps)}
+        if len(maps) > 1:  # the pyramid's coarsest map is every other number of the last one
+            features["pool"] = features[str(len(maps) - 1)][:, :, ::2, ::2]
+        content = fitted_size(size, self.config.square)
+        return self._found(ImageList(images, [content] * len(images)), features, size)
+
+    def _found(
+        self, images: ImageList, features: dict[str, Tensor], size: tuple[int, int]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """What both heads find on the features of frames of `size` (H0, W0)."""
+        rcnn = self.rcnn
         rois, _ = rcnn.rpn(images, features)
         heads = rcnn.roi_heads
         pooled = heads.box_head(heads.box_roi_pool(features, rois, images.image_sizes))
@@ -102,6 +129,68 @@ class TorchvisionRCNN(TrainableDetector):
             rank_boxes(b, s, size, self.config)
             for b, s in zip(boxes.split(counts), scores.split(counts), strict=True)
         ]
+
+
+class _SquareTransform(GeneralizedRCNNTransform):
+    """Frames as stage two sees them: scaled as a whole into the top left corner of a black square,
+    and only then normalised."""
+
+    def __init__(self, square: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__(square, square, mean, std, size_divisible=1)
+        self.square = square
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[ImageList, list[dict[str, Tensor]] | None]:
+        squares = images[0].new_zeros(len(images), 3, self.square, self.square)
+        sizes = []
+        for place, image in enumerate(images):
+            h, w = fitted_size(tuple(image.shape[-2:]), self.square)
+            squares[place, :, :h, :w] = self._fit(image, (h, w))
+            sizes.append((h, w))
+        if targets is not None:
+            targets = [
+                {**target, "boxes": target["boxes"] * _factors(image, size)}
+                for target, image, size in zip(targets, images, sizes, strict=True)
+            ]
+        return ImageList(self.normalize(squares), sizes), targets
+
+    def _fit(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """The image (3, h, w) at a size, by stage two's own arithmetic on bytes."""
+        if tuple(image.shape[-2:]) == size:
+            return image
+        frame = (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        fitted = torch.from_numpy(resize_frame(frame, size)).permute(2, 0, 1)
+        return fitted.to(image.device).float() / 255
+
+
+def _factors(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """What takes boxes of an image (3, H0, W0) to pixels of its fitted size (h, w)."""
+    y, x = size[0] / image.shape[-2], size[1] / image.shape[-1]
+    return image.new_tensor([x, y, x, y])
+
+
+class _SquarePool(MultiScaleRoIAlign):
+    """RoIAlign that takes the maps' strides from the square; the part of it that a frame covers
+    may be much shorter, which torchvision would mistake for another stride."""
+
+    def __init__(self, pool: MultiScaleRoIAlign, square: int) -> None:
+        super().__init__(pool.featmap_names, pool.output_size, pool.sampling_ratio)
+        self.square = square
+
+    def forward(
+        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        return super().forward(x, boxes, [(self.square, self.square)] * len(image_shapes))
+
+
+def _look_at_squares(rcnn: FasterRCNN, square: int) -> None:
+    """Makes the detector see frames as stage two does."""
+    transform, heads = rcnn.transform, rcnn.roi_heads
+    if square % 32:
+        raise InputError(f"square: wanted a multiple of 32 pixels, got {square}")
+    rcnn.transform = _SquareTransform(square, transform.image_mean, transform.image_std)
+    heads.box_roi_pool = _SquarePool(heads.box_roi_pool, square)
 
 
 def _in_full_precision(
@@ -135,19 +224,20 @@ def _small(config: DetectorConfig, classes: int) -> FasterRCNN:
     )
 
 
-def _resnet(depth: int) -> Callable[[DetectorConfig, int], FasterRCNN]:
-    """ResNet and feature pyramid with frozen norms, whose eps is that of torchvision's weights."""
+def _resnet(config: DetectorConfig, classes: int) -> FasterRCNN:
+    return FasterRCNN(build_pyramid(config.name), classes, **_shared(config))
 
-    def build(config: DetectorConfig, classes: int) -> FasterRCNN:
-        backbone = resnet_fpn_backbone(
-            backbone_name=f"resnet{depth}",
-            weights=None,
-            norm_layer=partial(FrozenBatchNorm2d, eps=0.0),
-            trainable_layers=5,
+
+def _resnet_from_nothing(config: DetectorConfig, classes: int) -> FasterRCNN:
+    """Group norms, and anchors of the size that the videos want."""
+    if len(config.anchors) != 5:
+        raise InputError(
+            f"anchors: {config.name} wants five, one a level, got {len(config.anchors)}"
         )
-        return FasterRCNN(backbone, classes, **_shared(config))
-
-    return build
+    sizes = tuple((size,) for size in config.anchors)
+    anchors = AnchorGenerator(sizes, (config.ratios,) * len(sizes))
+    trunk = build_pyramid(config.name)
+    return FasterRCNN(trunk, classes, rpn_anchor_generator=anchors, **_shared(config))
 
 
 def _resnet50_v2(config: DetectorConfig, classes: int) -> FasterRCNN:
@@ -158,9 +248,10 @@ def _resnet50_v2(config: DetectorConfig, classes: int) -> FasterRCNN:
 
 _BUILDERS = {
     "small": _small,
-    "resnet50_fpn": _resnet(50),
+    "resnet50_fpn": _resnet,
+    "resnet50_fpn_gn": _resnet_from_nothing,
     "resnet50_fpn_v2": _resnet50_v2,
-    "resnet101_fpn": _resnet(101),
+    "resnet101_fpn": _resnet,
 }
 
 
@@ -246,6 +337,23 @@ def _load_body(rcnn: FasterRCNN, state: dict[str, Tensor], source: str) -> None:
     if body is None:
         raise InputError(f"{source}: these are a ResNet's weights, the detector's backbone is none")
     _load(body, {key: v for key, v in state.items() if not key.startswith("fc.")}, source)
+
+
+def _load_trunk(rcnn: FasterRCNN, path: str) -> None:
+    """The trunk of a segmenter's RGB stream, which may have learned on since a detector's weights
+    were its start.
+
+    Raises:
+        InputError: no readable checkpoint, or its trunk is of another form.
+    """
+    state = read_checkpoint(Path(path)).get("model", {})
+    first = next(iter(rcnn.backbone.state_dict()))
+    prefixes = [k.removesuffix(first) for k in state if k.endswith(first) and ".rgb." in k]
+    if not prefixes:
+        raise InputError(f"trunk: {path} holds no segmenter with a trunk of this detector's form")
+    found = {k.removeprefix(prefixes[0]): v for k, v in state.items() if k.startswith(prefixes[0])}
+    own = rcnn.backbone.state_dict()
+    _load(rcnn.backbone, {key: value for key, value in found.items() if key in own}, path)
 
 
 def _load(module: nn.Module, state: dict[str, Tensor], source: str) -> None:

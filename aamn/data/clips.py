@@ -16,13 +16,13 @@ from torch.utils.data import Dataset, get_worker_info
 from aamn.config import AugmentConfig, FlowConfig
 from aamn.data.augment import change_sample, check_augmentation, draw_change
 from aamn.data.cache import ByteLimitedCache, bytes_of, in_memory
-from aamn.data.flow import build_estimator, resize_flow, resize_frame, window_flow
+from aamn.data.flow import build_estimator, resize_flow, window_flow
 from aamn.data.flow_store import FlowStore
 from aamn.data.source import KeyFrame, VideoTextSource
 from aamn.data.words import Vocabulary
 from aamn.structures import Clip, Geometry, Needs, Proposals, Sample, Target
 from proposals.errors import InputError
-from proposals.frames import FrameSource
+from proposals.frames import FrameSource, resize_frame
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")

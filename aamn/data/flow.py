@@ -9,7 +9,7 @@ import numpy as np
 
 from aamn.config import FlowConfig
 from proposals.errors import InputError
-from proposals.frames import FrameSource
+from proposals.frames import FrameSource, resize_frame
 
 Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -38,15 +38,6 @@ def grid_size(size: tuple[int, int], longest_side: int) -> tuple[int, int]:
     `longest_side` pixels (0: as they are)."""
     scale = min(1.0, longest_side / max(size)) if longest_side else 1.0
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The frame (H0, W0, C) at `size` (h, w), averaged where it shrinks."""
-    if frame.shape[:2] == size:
-        return frame
-    shrinks = size[0] * size[1] < frame.shape[0] * frame.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(frame, size[::-1], interpolation=method)
 
 
 def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -33,9 +33,9 @@ import numpy as np
 from tqdm import tqdm
 
 from aamn.config import FlowConfig
-from aamn.data.flow import build_estimator, grid_size, iterate_flow, resize_frame
+from aamn.data.flow import build_estimator, grid_size, iterate_flow
 from proposals.errors import InputError
-from proposals.frames import FrameSource, open_frames
+from proposals.frames import FrameSource, open_frames, resize_frame
 
 log = logging.getLogger("aamn")
 

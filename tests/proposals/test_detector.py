@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from aamn.structures import Geometry
 from proposals.backbones import SmallBackbone
 from proposals.detector import (
     DetectorConfig,
@@ -18,6 +19,7 @@ from proposals.detector import (
     weights_hash,
 )
 from proposals.errors import InputError
+from proposals.frames import fitted_size, resize_frame
 
 TINY = DetectorConfig(
     name="small",
@@ -294,3 +296,97 @@ def test_half_precision_needs_a_gpu(tiny, precision):
 def test_unknown_precision(tiny):
     with pytest.raises(InputError, match="wanted one of float32, float16, bfloat16"):
         TorchDetector(tiny.network, "int8")
+
+
+def squares(config):
+    torch.manual_seed(1)
+    return TorchDetector(build_detector(config))
+
+
+PYRAMID = DetectorConfig(
+    name="resnet50_fpn_gn", weights="", classes=("adult",), proposals=10, square=64,
+    score_threshold=0.0, anchors=(8, 16, 32, 64, 128),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [replace(TINY, square=64), PYRAMID], ids=lambda c: c.name)
+@pytest.mark.parametrize("size", [(48, 64), (96, 128), (40, 120), (120, 40)], ids=str)
+def test_boxes_from_maps_of_the_same_squares_are_those_of_the_frames(config, size):
+    """The squares made as stage two makes them: bytes scaled, black around, then [0, 1]."""
+    detector, pictures = squares(config), frames(2, size)
+    content = fitted_size(size, 64)
+    images = torch.zeros(2, 64, 64, 3)
+    for image, picture in zip(images, pictures, strict=True):
+        image[: content[0], : content[1]] = torch.from_numpy(resize_frame(picture, content))
+    images = images.permute(0, 3, 1, 2).div_(255)
+    rcnn = detector.network.rcnn
+    with torch.inference_mode():
+        found = rcnn.backbone(rcnn.transform.normalize(images))
+    maps = [found] if isinstance(found, torch.Tensor) else list(found.values())[:-1]
+    apart = detector.detect(pictures)
+    for one, other in zip(apart, detector.detect_from(images, maps, size), strict=True):
+        assert len(one.boxes)
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-3)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_long_frames_pool_at_the_maps_own_strides():
+    """A frame that covers a quarter of its square: the maps still have strides 4 to 32."""
+    detector = squares(PYRAMID)
+    detector.detect(frames(1, (16, 64)))
+    assert detector.network.rcnn.roi_heads.box_roi_pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+
+
+def test_in_squares_boxes_learn_in_pixels_of_the_network():
+    transform = squares(replace(TINY, square=64)).network.rcnn.transform
+    boxes = torch.tensor([[10.0, 20, 30, 60]])
+    images, (target,) = transform([torch.rand(3, 96, 128)], [{"boxes": boxes}])
+    assert images.image_sizes == [(48, 64)] and images.tensors.shape == (1, 3, 64, 64)
+    torch.testing.assert_close(target["boxes"], boxes / 2)
+    assert torch.equal(boxes, torch.tensor([[10.0, 20, 30, 60]]))
+
+
+@pytest.mark.parametrize("size", [(240, 320), (360, 640), (33, 100), (1, 500), (77, 77)], ids=str)
+@pytest.mark.parametrize("square", [48, 160, 320])
+def test_squares_are_those_of_stage_two(size, square):
+    assert fitted_size(size, square) == Geometry.fit(size, (square, square)).content_size
+
+
+def test_a_square_that_the_pyramid_cannot_halve_is_refused():
+    with pytest.raises(InputError, match="multiple of 32 pixels, got 50"):
+        build_detector(replace(TINY, square=50))
+
+
+def test_with_no_trainable_stage_only_the_heads_learn():
+    for config in (TINY, PYRAMID):
+        network = build_detector(config)
+        network.freeze(0)
+        learning = {name.split(".")[1] for name, p in network.named_parameters() if p.requires_grad}
+        assert learning == {"rpn", "roi_heads"}
+        network.freeze(5)
+        assert all(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("config", [TINY, PYRAMID], ids=lambda c: c.name)
+def test_the_trunk_may_come_from_a_segmenter(tmp_path, config):
+    torch.manual_seed(3)
+    donor = build_detector(config).trunk.state_dict()
+    state = {f"streams.rgb.backbone.x.{key}": value for key, value in donor.items()}
+    state |= {f"streams.flow.backbone.x.{key}": value + 1 for key, value in donor.items()}
+    torch.save({"model": state}, tmp_path / "s.pt")
+    torch.manual_seed(4)
+    first = build_detector(config)
+    save_detector(first, tmp_path / "d.pt")
+    sources = {"weights": str(tmp_path / "d.pt"), "trunk": str(tmp_path / "s.pt")}
+    network = build_detector(replace(config, **sources))
+    for key, value in donor.items():
+        assert torch.equal(network.trunk.state_dict()[key], value)
+    heads = first.rcnn.roi_heads.state_dict()
+    assert all(torch.equal(network.rcnn.roi_heads.state_dict()[k], v) for k, v in heads.items())
+    save_detector(network, tmp_path / "e.pt")
+    (tmp_path / "s.pt").unlink()
+    assert TorchDetector(network).trunk_hash == load_detector(tmp_path / "e.pt").trunk_hash
+    torch.save({"model": {}}, tmp_path / "s.pt")
+    with pytest.raises(InputError, match=r"s\.pt holds no segmenter with a trunk"):
+        build_detector(replace(config, **sources))
