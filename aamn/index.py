@@ -92,7 +92,13 @@ class VideoTrack:
         """The scores of one clip's tubes."""
         rows = (self.total[clip], self.actor[clip], self.action[clip])
         attention = (self.actor_attention, self.action_attention)
-        return TubeScores(*(torch.from_numpy(part) for part in (*rows, *attention)))
+        context = self.index.context
+        members = None
+        if context is not None:
+            context = torch.from_numpy(context[clip])
+            members = torch.arange(-1, len(context)).expand_as(context)
+        parts = (torch.from_numpy(part) for part in (*rows, *attention))
+        return TubeScores(*parts, context, members)
 
     def boxes(self, frames: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """Boxes (n, 4) float32 xyxy, original pixels, of the given frames (all by default); zeros
@@ -161,9 +167,26 @@ class VideoIndex:
         """(H0, W0)."""
         return self.header.size
 
+    @cached_property
+    def frames(self) -> range:
+        """The frames it answers for if it is not told which: the video's, or those it was made of.
+
+        Raises:
+            InputError: it holds clips around key frames, not a span of the video.
+        """
+        wanted = self.header.selection
+        if wanted.key_frames is not None:
+            raise InputError(
+                f"{self.file.path} is an index of {wanted} alone; index the video again"
+            )
+        if wanted.frames is None:
+            return range(self.header.frames)
+        end = min(wanted.frames.stop, self.header.frames)
+        return range(wanted.frames.start, end, wanted.frames.step)
+
     def __len__(self) -> int:
-        """Frames of the video."""
-        return self.header.frames
+        """How many `frames` there are."""
+        return len(self.frames)
 
     @cached_property
     def windows(self) -> np.ndarray:
@@ -191,6 +214,13 @@ class VideoIndex:
         return torch.from_numpy(self.file.array("links")[:])
 
     @cached_property
+    def context(self) -> np.ndarray | None:
+        """(C, K, 1 + K): how much the whole clip, then each tube, contributes to a tube's context;
+        None without a contextual LSTM."""
+        data = self.file.array("context")
+        return None if data is None else data[:]
+
+    @cached_property
     def _weights(self) -> Tensor:
         """(C,): each clip's share of new frames; only the last clip repeats some."""
         new = torch.from_numpy(self.windows[:, 2] - self.windows[:, 1]).float()
@@ -200,13 +230,15 @@ class VideoIndex:
         """The clip that answers for each of the frames (n,), and the frame's place in it.
 
         Raises:
-            InputError: a frame outside the video.
+            InputError: a frame outside the video, or outside the part of it that was indexed.
         """
-        wanted = np.arange(len(self)) if frames is None else np.asarray(frames, np.int64)
-        outside = wanted[(wanted < 0) | (wanted >= len(self))]
-        if len(outside):
-            raise InputError(f"{self.file.path}: wanted frame {outside[0]}, it has {len(self)}")
+        wanted = np.asarray(self.frames if frames is None else frames, np.int64)
         clips = np.searchsorted(self.windows[:, 1], wanted, side="right") - 1
+        outside = wanted[(clips < 0) | (wanted >= self.windows[clips, 2])]
+        if len(outside):
+            held = self.header.selection
+            held = f"{self.header.frames} frames" if held.whole else f"{held} alone"
+            raise InputError(f"{self.file.path}: wanted frame {outside[0]}, it has {held}")
         length = self.boxes.shape[1]
         return clips, wanted - self.windows[clips, 0] + length // 2
 
@@ -293,7 +325,7 @@ class VideoIndex:
 
     def spans(self, frames: range | None = None) -> Iterator[range]:
         """Each clip's share of the frames (all by default), where it has one."""
-        frames = range(len(self)) if frames is None else frames
+        frames = self.frames if frames is None else frames
         for _, first, end in self.windows.tolist():
             skipped = max(0, -(-(first - frames.start) // frames.step))
             span = range(frames.start + skipped * frames.step, min(end, frames.stop), frames.step)

@@ -20,8 +20,9 @@ import numpy as np
 
 from proposals.errors import InputError
 
-FORMAT, VERSION = "aamn-index", 1
+FORMAT, VERSION = "aamn-index", 2
 SUFFIX = ".h5"
+NO_END = 1 << 40  # a number of frames that no video has
 CLIPS_A_CHUNK = 64  # of the small arrays, in the file
 
 
@@ -44,11 +45,60 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which clips of a video are indexed: all; those with one of `frames`, of which those up to
+    NO_END end with the video; or one around each of `key_frames` (rising) and no other."""
+
+    frames: range | None = None
+    key_frames: tuple[int, ...] | None = None
+
+    def covers(self, other: Selection) -> bool:
+        """Whether an index of this selection can stand in for one of the other."""
+        return self == other or (self.whole and other.key_frames is None)
+
+    @property
+    def whole(self) -> bool:
+        return self.frames is None and self.key_frames is None
+
+    def wants(self, clip: range) -> bool:
+        """Whether a clip that answers for these frames is one of the selection's."""
+        return self.frames is None or any(frame in self.frames for frame in clip)
+
+    def __str__(self) -> str:
+        if self.key_frames is not None:
+            return f"{len(self.key_frames)} key frames"
+        if self.frames is None:
+            return "frames"
+        end = "the end" if self.frames.stop == NO_END else f"{self.frames.stop - 1}"
+        step = f" in steps of {self.frames.step}" if self.frames.step > 1 else ""
+        return f"frames {self.frames.start} to {end}{step}"
+
+    def to_json(self) -> str:
+        frames = self.frames and [self.frames.start, self.frames.stop, self.frames.step]
+        if frames and frames[1] == NO_END:
+            frames[1] = None
+        return json.dumps({"frames": frames, "key_frames": self.key_frames})
+
+    @classmethod
+    def from_json(cls, text: str) -> Selection:
+        value = json.loads(text)
+        frames, keys = value["frames"], value["key_frames"]
+        if frames:
+            start, stop, step = frames
+            frames = range(start, NO_END if stop is None else stop, step)
+        return cls(frames, None if keys is None else tuple(keys))
+
+
+WHOLE = Selection()
+
+
+@dataclass(frozen=True)
 class Header:
     """What holds for the whole video.
 
     size (H0, W0); `parts` names the modules whose vectors lie side by side, with their widths;
-    `frames` counts the video's frames.
+    `frames` is the end of the last clip's frames: the video's number of frames, unless `selection`
+    ends before.
     """
 
     video_id: str
@@ -57,6 +107,7 @@ class Header:
     fps: float
     parts: dict[str, int]
     origin: Origin
+    selection: Selection = WHOLE
     frames: int = 0
 
 
@@ -67,7 +118,9 @@ class ClipBlock:
     windows (C, 3) int64: key frame, first frame and end of the frames the clip answers for;
     boxes (C, T, K, 4) float32 original pixels; vectors (C, K, D) float32; valid (C, K) bool; masks
     (C, K, T, g, g) uint8, 255 times the probability; links (C, K, K) float32, scores (1) from the
-    tubes of the clip before (rows) to the clip's tubes (columns), zero for the first clip.
+    tubes of the clip before (rows) to the clip's tubes (columns), zero for the first clip; context
+    (C, K, 1 + K) float32, how much the whole clip, then each tube, contributes to what a tube's
+    action is judged by, None without a contextual LSTM.
     """
 
     windows: np.ndarray
@@ -76,9 +129,11 @@ class ClipBlock:
     valid: np.ndarray
     masks: np.ndarray
     links: np.ndarray
+    context: np.ndarray | None = None
 
 
 ARRAYS = tuple(ClipBlock.__dataclass_fields__)
+OPTIONAL = {"context"}
 
 
 def index_path(folder: Path | str, video_id: str) -> Path:
@@ -97,6 +152,8 @@ class IndexWriter:
         """Writes the next clips."""
         for name in ARRAYS:
             values = getattr(block, name)
+            if values is None:
+                continue
             if name not in self.file:
                 self._create(name, values)
             data = self.file[name]
@@ -179,6 +236,7 @@ def _describe(file: h5py.File, header: Header) -> None:
     file.attrs["frames"] = int(windows[-1, 2])
     file.attrs["parts"] = json.dumps(header.parts)
     file.attrs["origin"] = json.dumps(asdict(header.origin), sort_keys=True)
+    file.attrs["selection"] = header.selection.to_json()
     file.attrs["version"] = VERSION
     file.attrs["format"] = FORMAT
 
@@ -211,11 +269,11 @@ class IndexFile:
                     "index the video again"
                 ) from None
 
-    def array(self, name: str) -> h5py.Dataset:
-        """One of the arrays of `ClipBlock`, of all clips."""
+    def array(self, name: str) -> h5py.Dataset | None:
+        """One of the arrays of `ClipBlock`, of all clips; None where it is optional and lacks."""
         if self._file is None or self._process != os.getpid():  # HDF5 files do not survive a fork
             self._file, self._process = _open(self.path), os.getpid()
-        return self._file[name]
+        return self._file.get(name)
 
     def close(self) -> None:
         """Frees the file; the next read opens it again."""
@@ -249,7 +307,7 @@ def _header(path: Path, file: h5py.File) -> Header:
             f"{path} has version {file.attrs['version']} of the index format, this library reads "
             f"{VERSION}: index the video again"
         )
-    counts = {len(file[name]) for name in ARRAYS}
+    counts = {len(file[name]) for name in ARRAYS if name in file or name not in OPTIONAL}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"its arrays are of {sorted(counts)} clips")
     height, width = (int(value) for value in file.attrs["size"])
@@ -260,5 +318,6 @@ def _header(path: Path, file: h5py.File) -> Header:
         fps=float(file.attrs["fps"]),
         parts={name: int(n) for name, n in json.loads(file.attrs["parts"]).items()},
         origin=Origin(**json.loads(file.attrs["origin"])),
+        selection=Selection.from_json(file.attrs["selection"]),
         frames=int(file.attrs["frames"]),
     )

@@ -24,17 +24,26 @@ from torch import Tensor
 
 from aamn.config import FlowConfig, to_dict
 from aamn.data.clips import clip_indices, pad_to_network
-from aamn.data.flow import build_estimator, iterate_flow, resize_flow, resize_frame
+from aamn.data.flow import build_estimator, iterate_flow, resize_flow
 from aamn.data.flow_store import FlowStore
 from aamn.full_video import Window, plan_windows
-from aamn.index_file import ClipBlock, Header, IndexFile, Origin, written_index
+from aamn.index_file import (
+    NO_END,
+    WHOLE,
+    ClipBlock,
+    Header,
+    IndexFile,
+    Origin,
+    Selection,
+    written_index,
+)
 from aamn.models.aamn import AAMN, ClipBatch, EncodedClips, FrameFeatures
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Geometry
 from aamn.tubes.aggregation import gather_members
 from aamn.tubes.linking import LinkedTubes, link_scores
 from proposals.errors import InputError
-from proposals.frames import FrameSource
+from proposals.frames import FrameSource, resize_frame
 from proposals.store import Attributes, BoxWindow, ProposalStore
 
 log = logging.getLogger("aamn")
@@ -175,8 +184,8 @@ def model_hash(segmenter: Segmenter) -> str:
 class IndexJob:
     """A video to index: where its boxes and flow come from, and what works them in.
 
-    `flow` None computes flow at the network's size, as `flow_config` says. Clips lie side by side,
-    or, where `key_frames` are given (rising), there is one around each of these and no other.
+    `flow` None computes flow at the network's size, as `flow_config` says. `selection` says which
+    clips are wanted: only their frames go through the networks, save with key frames, where all do.
     """
 
     segmenter: AAMN
@@ -185,7 +194,7 @@ class IndexJob:
     boxes: BoxSource
     flow: FlowStore | None
     flow_config: FlowConfig
-    key_frames: tuple[int, ...] | None = None
+    selection: Selection = WHOLE
 
     @property
     def origin(self) -> Origin:
@@ -195,22 +204,25 @@ class IndexJob:
 def build_index(
     job: IndexJob, path: Path, costs: Costs | None = None, replace: bool = False
 ) -> bool:
-    """Writes the index of a video to `path`; False when it is there already. With `replace`, one
-    of another origin makes way.
+    """Writes the index of a video to `path`; False when it is there already. One of another part
+    of the video makes way, and with `replace` also one of another origin.
 
     Raises:
-        InputError: the video cannot be decoded, boxes or flow are lacking, the file is there but
-            of another origin, another process writes it, the disk is full.
+        InputError: the video cannot be decoded or has no frame of the selection, boxes or flow are
+            lacking, the file is there but of another origin, another process writes it, the disk
+            is full.
     """
     origin = job.origin
-    if path.exists() and not (replace and _is_of_another_origin(path, origin)):
-        difference = IndexFile.read(path).header.origin.difference(origin)
-        if difference:
+    if path.exists():
+        found = IndexFile.read(path).header
+        difference = found.origin.difference(origin)
+        if difference and not replace:
             raise InputError(
                 f"{path} (the one) was not made as this run (the other) would: {difference}; "
                 "choose another --out, or remove the file"
             )
-        return False
+        if not difference and found.selection.covers(job.selection):
+            return False
     parts = {name: part.matching.visual.out_features for name, part in job.segmenter.parts.items()}
     header = Header(
         video_id=job.video_id,
@@ -219,6 +231,7 @@ def build_index(
         fps=job.frames.fps,
         parts=parts,
         origin=origin,
+        selection=job.selection,
     )
     job.segmenter.eval()
     costs = costs or Costs()
@@ -226,11 +239,9 @@ def build_index(
         for block in _Builder(job, costs).blocks():
             with costs.of("writing"):
                 writer.add(block)
+        if not writer.clips:
+            raise InputError(f"{job.frames.path} has none of the wanted {job.selection}")
     return True
-
-
-def _is_of_another_origin(path: Path, origin: Origin) -> bool:
-    return bool(IndexFile.read(path).header.origin.difference(origin))
 
 
 @dataclass(frozen=True)
@@ -258,11 +269,7 @@ class _Encoded:
     def at(self, frames: Tensor) -> tuple[Tensor, Tensor, FrameFeatures]:
         """Boxes, validity and features of the frames with these numbers (n,)."""
         places = frames - self.start
-        pick = {
-            name: {key: value[places] for key, value in getattr(self.features, name).items()}
-            for name in ("maps", "regions")
-        }
-        return self.boxes[places], self.valid[places], FrameFeatures(**pick)
+        return self.boxes[places], self.valid[places], self.features.at(places)
 
     def last(self, count: int) -> _Encoded:
         """The last frames, as memory of their own."""
@@ -274,18 +281,11 @@ class _Encoded:
         """These frames behind those that end where they start."""
         if before is None or not len(before):
             return self
-        joined = {
-            name: {
-                key: torch.cat([getattr(before.features, name)[key], value])
-                for key, value in getattr(self.features, name).items()
-            }
-            for name in ("maps", "regions")
-        }
         return _Encoded(
             before.start,
             torch.cat([before.boxes, self.boxes]),
             torch.cat([before.valid, self.valid]),
-            FrameFeatures(**joined),
+            self.features.after(before.features),
         )
 
 
@@ -308,33 +308,62 @@ class _Builder:
         length = len(self.needs.offsets)
         self.block = length * max(1, FRAMES_AT_ONCE[self.device.type] // length)
         self.edge: _Edge | None = None  # of the last clip so far, at its last frame
-        self.planned = 0  # frames, or key frames, whose clips are done
+        self.planned = 0  # key frames, or the frame up to which clips are done
+        self.ended = False  # the video, as far as it has been read
 
     @torch.inference_mode()
     def blocks(self) -> Iterator[ClipBlock]:
-        """The video's clips, some at a time."""
-        pictures, total, length = self._pictures(), 0, len(self.needs.offsets)
+        """The wanted clips of the video, some at a time."""
+        for run in self._runs():
+            yield from self._blocks(run)
+            if self.ended:
+                return
+
+    def _runs(self) -> Iterator[range]:
+        """The frames of the wanted clips, in runs without a gap; a video may end before."""
+        wanted, length = self.job.selection.frames, len(self.needs.offsets)
+        if wanted is None:
+            yield range(NO_END)
+        elif wanted.step <= length:
+            last = wanted[-1] // length * length
+            yield range(wanted.start // length * length, last + length)
+        else:
+            for frame in wanted:
+                yield range(frame // length * length, frame // length * length + length)
+
+    def _blocks(self, run: range) -> Iterator[ClipBlock]:
+        """The clips of one run of frames."""
+        pictures, total, length = self._pictures(run), run.start, len(self.needs.offsets)
         known: _Encoded | None = None
-        ended = False
-        while not ended:
+        self.planned = run.start
+        while total < run.stop and not self.ended:
+            wanted = min(self.block, run.stop - total)
             with self.costs.of("decoding"):
-                block = list(islice(pictures, self.block))
-            ended = len(block) < self.block
+                block = list(islice(pictures, wanted))
+            self.ended = len(block) < wanted
             if block:
                 encoded = self._encode(block, total)
                 known = encoded.after(known.last(length - 1) if known else None)
                 total += len(block)
-            windows = self._ready(total, ended)
+            ready = self._ready(total)
+            windows = [w for w in ready if self.job.selection.wants(range(w.start, w.stop))]
             if windows:
+                if run.start and known.start > windows[-1].stop - length:
+                    known = self._whole_last_clip(total)
                 yield self._clips(known, windows, total)
 
-    def _ready(self, total: int, ended: bool) -> list[Window]:
+    def _whole_last_clip(self, total: int) -> _Encoded:
+        """The features of the video's last clip, which begins before the frames of the run."""
+        span = range(max(0, total - len(self.needs.offsets)), total)
+        return self._encode(list(self._pictures(span)), span.start)
+
+    def _ready(self, total: int) -> list[Window]:
         """The next clips all of whose frames are among the first `total`, which are the whole
         video if it has ended."""
         after, length = max(self.needs.offsets), len(self.needs.offsets)
-        if self.job.key_frames is not None:
-            keys = self.job.key_frames[self.planned :]
-            keys = [k for k in keys if ended or k + after < total]
+        if self.job.selection.key_frames is not None:
+            keys = self.job.selection.key_frames[self.planned :]
+            keys = [k for k in keys if self.ended or k + after < total]
             self.planned += len(keys)
             keys = dict.fromkeys(min(k, total - 1) for k in keys)
             return [Window(k, k, k + 1) for k in keys if total]
@@ -345,22 +374,24 @@ class _Builder:
             Window(start + length - 1 - after, start, start + length)
             for start in range(first, self.planned, length)
         ]
-        if ended and self.planned < total:
+        if self.ended and self.planned < total:
             windows.append(plan_windows(total, self.needs)[-1])
         return windows
 
-    def _pictures(self) -> Iterator[_Picture]:
-        """The frames in order, each with its flow where this is computed here."""
+    def _pictures(self, span: range) -> Iterator[_Picture]:
+        """These frames in order, as far as there are any, each with its flow where this is computed
+        here."""
         frames, size = self.job.frames, self.geometry.content_size
         if not self.needs.flow or self.job.flow is not None:
-            for frame in frames.iterate():
+            for frame in frames.iterate(span.start, span.stop):
                 yield _Picture(frame, resize_frame(frame, size), None)
             return
         waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
         search = build_estimator(self.job.flow_config)
+        before = span.start - 1 if span.start else 0  # its flow is the last frame's, too
 
         def resized() -> Iterator[np.ndarray]:
-            for frame in frames.iterate():
+            for frame in frames.iterate(before, span.stop + 1):
                 waiting.append((frame, resize_frame(frame, size)))
                 yield waiting[-1][1]
 
@@ -368,8 +399,11 @@ class _Builder:
             with self.costs.of("flow"):
                 return search(one, two)
 
-        for flow in iterate_flow(resized(), estimate):
-            yield _Picture(*waiting.popleft(), flow)
+        flows = enumerate(iterate_flow(resized(), estimate), before)
+        for number, flow in islice(flows, span.stop - before):
+            picture = _Picture(*waiting.popleft(), flow)
+            if number >= span.start:
+                yield picture
 
     def _encode(self, block: Sequence[_Picture], start: int) -> _Encoded:
         """The networks' answers for frames start, start + 1, ..."""
@@ -425,6 +459,7 @@ class _Builder:
         with self.costs.of("masks"):
             masks = self._masks(encoded).cpu().numpy()
         vectors = torch.stack([encoded.embedding(clip).vectors for clip in range(c)])
+        context = _context(encoded)
         return ClipBlock(
             windows=np.array([(w.key_frame, w.start, w.stop) for w in windows], np.int64),
             boxes=encoded.tubes.boxes.transpose(1, 2).cpu().numpy(),
@@ -432,6 +467,7 @@ class _Builder:
             valid=encoded.tubes.valid.cpu().numpy(),
             masks=masks,
             links=links.cpu().numpy(),
+            context=None if context is None else context.float().cpu().numpy(),
         )
 
     def _masks(self, encoded: EncodedClips) -> Tensor:
@@ -471,6 +507,15 @@ class _Builder:
             links[0] = 0
         self.edge = _Edge(last.boxes[-1:], last.features[-1:])
         return links.float()
+
+
+def _context(encoded: EncodedClips) -> Tensor | None:
+    """(C, K, 1 + K): how much the whole clip, then each tube, contributes to a tube's context."""
+    found = next((side.context for side in encoded.sides.values() if side.context), None)
+    if found is None:
+        return None
+    c, k, _ = found.attention.shape
+    return found.attention.new_zeros(c, k, 1 + k).scatter(2, found.members + 1, found.attention)
 
 
 def _edge(tubes: LinkedTubes, own: Tensor, places: Sequence[int], key: int) -> _Edge:

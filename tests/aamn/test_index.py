@@ -22,7 +22,7 @@ from aamn.data.clips import load_clip, load_proposals
 from aamn.data.words import Vocabulary
 from aamn.full_video import segment_video
 from aamn.index import VideoIndex
-from aamn.index_file import IndexFile, index_path
+from aamn.index_file import NO_END, IndexFile, Selection, index_path
 from aamn.indexed_segmenter import IndexedSegmenter
 from aamn.indexing import Costs, DetectedBoxes, IndexJob, StoredBoxes, build_index, model_hash
 from aamn.tubes.linking import link_scores
@@ -92,6 +92,17 @@ def built(model, count, path):
     return VideoIndex.read(path, model)
 
 
+def contexts(scores):
+    """(tube, contributor) -> how much it contributes, where it does."""
+    rows = zip(scores.context_members.tolist(), scores.context_attention.tolist(), strict=True)
+    return {
+        (tube, member): weight
+        for tube, row in enumerate(rows)
+        for member, weight in zip(*row, strict=True)
+        if weight
+    }
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 16, 17, 34])
 @pytest.mark.parametrize("radius", [0, 1, 2])
 def test_an_index_answers_as_the_clips_do(count, radius, tmp_path):
@@ -113,6 +124,7 @@ def test_an_index_answers_as_the_clips_do(count, radius, tmp_path):
                 words = (found.actor_attention, found.action_attention)
                 theirs = (wanted.scores.actor_attention, wanted.scores.action_attention)
                 torch.testing.assert_close(words, theirs)
+                assert contexts(found) == pytest.approx(contexts(wanted.scores), abs=1e-5)
             np.testing.assert_allclose(track.boxes(span), wanted.boxes, atol=1e-4)
             masks = track.masks(span)
             assert (masks != wanted.masks.numpy()).mean() < 0.01 and masks.shape[1:] == SIZE
@@ -302,6 +314,69 @@ def test_blocks_come_before_the_video_is_read_to_its_end(tmp_path):
     blocks.close()
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        range(0, 4),
+        range(5, 12),
+        range(16, NO_END),
+        range(33, NO_END),
+        range(4, 34, 2),
+        range(1, NO_END, 8),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("count", "radius"), [(34, 0), (35, 1), (36, 3), (2, 1)])
+def test_an_index_of_some_frames_holds_their_clips_alone(count, radius, wanted, tmp_path):
+    model, frames = loaded(f"aamn.radius={radius}"), Frames(count)
+    part = replace(job(model, frames), selection=Selection(wanted))
+    path = tmp_path / "part.h5"
+    if wanted.start >= count:
+        with pytest.raises(InputError, match=f"noise has none of the wanted frames {wanted.start}"):
+            build_index(part, path)
+        assert not path.exists()
+        return
+    seen = []
+    backbone = model.segmenter.streams["rgb"].backbone
+    hook = backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    build_index(part, path)
+    hook.remove()
+    whole, some = built(model, count, tmp_path / "v.h5"), VideoIndex.read(path, model)
+    existing = [n for n in range(count) if n in wanted]
+    clips = sorted(set(whole.locate(existing)[0].tolist()))
+    assert list(some.frames) == existing and len(some) == len(existing)
+    assert (some.windows == whole.windows[clips]).all()
+    for name in ("boxes", "vectors", "valid", "context", "masks"):
+        found, same = some.file.array(name)[:], whole.file.array(name)[:][clips]
+        np.testing.assert_allclose(found.astype(float), same, atol=1 if name == "masks" else 1e-4)
+    tail = 2 * radius if clips[-1] == len(whole.windows) - 1 else 0  # its clip begins earlier
+    assert sum(seen) <= sum(end - first for _, first, end in some.windows.tolist()) + tail + radius
+    held = {n for _, first, end in some.windows.tolist() for n in range(first, end)}
+    for frame in sorted({*range(count)} - held)[:1]:
+        with pytest.raises(InputError, match=f"wanted frame {frame}, it has frames .* alone"):
+            some.query(["w3"])[0].masks([frame])
+
+
+def test_an_index_of_some_frames_is_never_taken_for_the_whole(tmp_path):
+    model, path = loaded(), tmp_path / "v.h5"
+    some = replace(job(model, Frames(9)), selection=Selection(range(2, 5)))
+    keys = replace(job(model, Frames(9)), selection=Selection(key_frames=(1, 7)))
+    assert build_index(some, path) and not build_index(some, path)
+    assert str(IndexFile.read(path).header.selection) == "frames 2 to 4"
+    assert build_index(job(model, Frames(9)), path), "the whole replaces the part"
+    assert not build_index(some, path), "the whole holds the part"
+    assert build_index(keys, path) and build_index(some, path), "neither holds the other"
+    with pytest.raises(InputError, match="model is"):
+        build_index(replace(some, segmenter=loaded(seed=1).segmenter), path)
+    build_index(keys, path)
+    index = VideoIndex.read(path, model)
+    assert index.query(["w3"])[0].masks([7]).shape == (1, *SIZE)
+    with pytest.raises(InputError, match="index of 2 key frames alone"):
+        index.query(["w3"])[0].masks()
+    with pytest.raises(InputError, match="wanted frame 3, it has 2 key frames alone"):
+        index.query(["w3"])[0].masks([3])
+
+
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -381,7 +456,8 @@ def test_clips_around_key_frames_answer_as_the_direct_path(count, radius, tmp_pa
     backbone = model.segmenter.streams["rgb"].backbone
     backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     keys = tuple(sorted({0, count // 3, count // 2, max(0, count - 2), count - 1}))
-    build_index(replace(job(model, frames), key_frames=keys), tmp_path / "v.h5")
+    selection = Selection(key_frames=keys)
+    build_index(replace(job(model, frames), selection=selection), tmp_path / "v.h5")
     assert sum(seen) == count
     index = VideoIndex.read(tmp_path / "v.h5", model)
     asked = IndexedSegmenter((48, 48), lambda _: index)
