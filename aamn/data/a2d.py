@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 import torch
 
-from aamn.data.source import Expression, FullTarget, KeyFrame, target_of
+from aamn.data.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.structures import Target
 from proposals.errors import InputError
 from proposals.frames import FrameSource, open_frames
@@ -177,7 +177,7 @@ def _labels(path: Path, file: h5py.File) -> tuple[np.ndarray, np.ndarray]:
     return instances, ids
 
 
-class A2DSentences:
+class A2DSentences(SentencesByVideo):
     """One split of A2D Sentences, or of a corpus in its layout; see `VideoTextSource`.
 
     Raises:
@@ -188,6 +188,7 @@ class A2DSentences:
         self.root, self.split = Path(root), split
         if split not in SPLITS:
             raise InputError(f"A2D has the splits train and test, not {split!r}")
+        self._listed_in = f"{self.root}: the {split} split"
         self._text = self.root / "text_annotations"
         self._annotations = self._text / "a2d_annotation_with_instances"
         self.videos = self._usable_videos()
@@ -200,25 +201,6 @@ class A2DSentences:
             frame for video_id in self._sentences for frame in self._key_frames(video_id)
         ]
         self._report()
-
-    @property
-    def video_ids(self) -> list[str]:
-        """The split's videos that have sentences and were not missed by the annotators."""
-        return list(self._sentences)
-
-    def sentences(self, video_id: str) -> tuple[Expression, ...]:
-        """All sentences of one video.
-
-        Raises:
-            InputError: the split has no such video.
-        """
-        if video_id not in self._sentences:
-            raise InputError(f"{self.root}: the {self.split} split has no video {video_id}")
-        return self._sentences[video_id]
-
-    def texts(self) -> list[str]:
-        """All sentences of the split."""
-        return [expression.text for found in self._sentences.values() for expression in found]
 
     def frames(self, video_id: str) -> FrameSource:
         """The video's frames.

@@ -24,7 +24,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from aamn.data.a2d import normalise, text_rows
-from aamn.data.source import Expression, FullTarget, KeyFrame, target_of
+from aamn.data.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.masks import boxes_of_masks
 from aamn.structures import Target
 from proposals.errors import InputError
@@ -35,7 +35,7 @@ log = logging.getLogger("aamn")
 Mask = Path | Mapping[str, Any]  # a PNG or a COCO RLE
 
 
-class YourVideos:
+class YourVideos(SentencesByVideo):
     """One split of your own data; see `VideoTextSource`.
 
     Raises:
@@ -46,7 +46,8 @@ class YourVideos:
         self.root, self.split = Path(root), split
         folder = self.root / "videos"
         self._videos = videos_in(folder if folder.is_dir() else self.root)
-        self._sentences = self._read_sentences()
+        self._listed_in = self.root / "sentences.csv"
+        self._sentences = self._read_sentences(self._listed_in)
         self._masks = self._find_masks()
         self.key_frames: list[KeyFrame] = [
             frame for video_id in self._sentences for frame in self._key_frames(video_id)
@@ -59,21 +60,6 @@ class YourVideos:
             len(self.texts()),
             len(self.key_frames),
         )
-
-    @property
-    def video_ids(self) -> list[str]:
-        """The split's videos that have sentences."""
-        return list(self._sentences)
-
-    def sentences(self, video_id: str) -> tuple[Expression, ...]:
-        """All sentences of one video; InputError when it has none."""
-        if video_id not in self._sentences:
-            raise InputError(f"{self.root / 'sentences.csv'} has no sentence of {video_id}")
-        return self._sentences[video_id]
-
-    def texts(self) -> list[str]:
-        """All sentences of the split."""
-        return [expression.text for found in self._sentences.values() for expression in found]
 
     def video_path(self, video_id: str) -> Path:
         """The video file or folder of images."""
@@ -100,8 +86,7 @@ class YourVideos:
         stack = torch.from_numpy(stack)
         return FullTarget(instance, boxes_of_masks(stack), stack)
 
-    def _read_sentences(self) -> dict[str, tuple[Expression, ...]]:
-        path = self.root / "sentences.csv"
+    def _read_sentences(self, path: Path) -> dict[str, tuple[Expression, ...]]:
         found: dict[str, list[Expression]] = {}
         for number, (video_id, instance, query) in _sentence_rows(path, self.split):
             if video_id not in self._videos:

@@ -22,7 +22,7 @@ import torch
 from scipy.io import loadmat, whosmat
 
 from aamn.data.a2d import normalise, text_rows
-from aamn.data.source import Expression, FullTarget, KeyFrame, target_of
+from aamn.data.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.masks import boxes_of_masks
 from aamn.structures import Target
 from proposals.errors import InputError
@@ -33,7 +33,7 @@ log = logging.getLogger("aamn")
 SAMPLES = 3  # frames a video
 
 
-class JHMDBSentences:
+class JHMDBSentences(SentencesByVideo):
     """J-HMDB Sentences, whose one split is called test; see `VideoTextSource`.
 
     Raises:
@@ -44,11 +44,12 @@ class JHMDBSentences:
         if split != "test":
             raise InputError(f"J-HMDB Sentences has the split test alone, not {split!r}")
         self.root = Path(root)
+        self._listed_in = self.root / "jhmdb_annotation.txt"
         self._actions = _folders(self.root / "puppet_mask")
         self._image_actions = _folders(self.root / "Rename_Images")
         self._sentences = {
             video_id: (Expression(video_id, 0, normalise(query)),)
-            for video_id, query in text_rows(self.root / "jhmdb_annotation.txt", "video_id,query")
+            for video_id, query in text_rows(self._listed_in, "video_id,query")
         }
         listed = self.root / "eval_samples.json"
         self.key_frames: list[KeyFrame] = (
@@ -60,21 +61,6 @@ class JHMDBSentences:
             len(self._sentences),
             len(self.key_frames),
         )
-
-    @property
-    def video_ids(self) -> list[str]:
-        """The videos that have a sentence."""
-        return list(self._sentences)
-
-    def sentences(self, video_id: str) -> tuple[Expression, ...]:
-        """The sentence of one video; InputError when there is no such video."""
-        if video_id not in self._sentences:
-            raise InputError(f"{self.root}: no video {video_id} in jhmdb_annotation.txt")
-        return self._sentences[video_id]
-
-    def texts(self) -> list[str]:
-        """All sentences."""
-        return [expression.text for (expression,) in self._sentences.values()]
 
     def video_path(self, video_id: str) -> Path:
         """The video's folder of images, or, if it is missing, where it should be."""

@@ -26,7 +26,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from aamn.data.a2d import normalise
-from aamn.data.source import Expression, FullTarget, KeyFrame, target_of
+from aamn.data.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.masks import boxes_of_masks
 from aamn.structures import Target
 from proposals.errors import InputError
@@ -47,8 +47,9 @@ class Listing:
     objects: dict[str, tuple[str, ...]]
 
 
-class ReferringVideos:
-    """One split of a data set in this layout; see `VideoTextSource`.
+class ReferringVideos(SentencesByVideo):
+    """One split of a data set in this layout; see `VideoTextSource`. A video's sentences are in the
+    order of `listing(video_id).sentences`.
 
     An instance is the obj_id; sentences of MeViS that name several objects share an instance
     number (from 10000 on) when they name the same ones.
@@ -60,6 +61,7 @@ class ReferringVideos:
     def __init__(self, root: str | Path, split: str = "train") -> None:
         self.root, self.split = Path(root), split
         self.meta_path, self.folder = _find(self.root, split)
+        self._listed_in = self.meta_path
         self.listings = read_listings(self.meta_path)
         self._instances = {v: _instances(listing) for v, listing in self.listings.items()}
         self._sentences = {v: self._expressions(v) for v in self.listings}
@@ -78,25 +80,11 @@ class ReferringVideos:
             len(self.key_frames),
         )
 
-    @property
-    def video_ids(self) -> list[str]:
-        """All videos of the split."""
-        return list(self.listings)
-
     def listing(self, video_id: str) -> Listing:
         """The video's entry; InputError when there is none."""
         if video_id not in self.listings:
             raise InputError(f"{self.meta_path} has no video {video_id}")
         return self.listings[video_id]
-
-    def sentences(self, video_id: str) -> tuple[Expression, ...]:
-        """All sentences of one video, in the order of `listing(video_id).sentences`."""
-        self.listing(video_id)
-        return self._sentences[video_id]
-
-    def texts(self) -> list[str]:
-        """All sentences of the split."""
-        return [expression.text for found in self._sentences.values() for expression in found]
 
     def video_path(self, video_id: str) -> Path:
         """The video's folder of images."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from aamn.structures import Target
+from proposals.errors import InputError
 from proposals.frames import FrameSource
 
 
@@ -54,6 +55,33 @@ def target_of(expression: Expression, box: Tensor, mask: Tensor) -> Target:
     return Target(
         expression.instance, box, mask, expression.kind, look_alikes=expression.look_alikes
     )
+
+
+class SentencesByVideo:
+    """The part of a source that its sentences by video alone decide; `_listed_in` says in errors
+    where they come from."""
+
+    _sentences: dict[str, tuple[Expression, ...]]
+    _listed_in: str | Path
+
+    @property
+    def video_ids(self) -> list[str]:
+        """The split's videos that have sentences."""
+        return list(self._sentences)
+
+    def sentences(self, video_id: str) -> tuple[Expression, ...]:
+        """All sentences of one video.
+
+        Raises:
+            InputError: the split has no such video.
+        """
+        if video_id not in self._sentences:
+            raise InputError(f"{self._listed_in} has no video {video_id}")
+        return self._sentences[video_id]
+
+    def texts(self) -> list[str]:
+        """All sentences of the split."""
+        return [expression.text for found in self._sentences.values() for expression in found]
 
 
 class VideoTextSource(Protocol):
