@@ -5,7 +5,6 @@ Equation numbers are the paper's; what the variants of its tables leave out is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +15,9 @@ from aamn.models.baselines import coordinates
 from aamn.models.baselines.coordinates import with_coordinates
 from aamn.models.baselines.decoder import MultiResolutionDecoder
 from aamn.models.baselines.guidance import CellAttention, MeanWords, PlainCells, WordAttention
-from aamn.models.baselines.one_stage import OneStage, clip_needs, stack_stream, stream_names
-from aamn.models.baselines.responses import ResponseLoss
 from aamn.models.baselines.text_encoder import ConvText, LSTMText
-from aamn.models.baselines.video_encoder import STRIDE, VideoEncoder
+from aamn.models.baselines.two_stream import TwoStream
+from aamn.models.baselines.video_encoder import VideoEncoder
 from aamn.structures import Clip, Query
 from proposals.errors import InputError
 
@@ -99,25 +97,10 @@ class ACGANetwork(nn.Module):
         self.video.load_pretrained()
 
 
-class ACGA(OneStage):
+class ACGA(TwoStream):
     """The asymmetric cross-guided attention network over one or two streams."""
 
-    def __init__(self, config: ACGAConfig, embedding: nn.Embedding, max_words: int = 20) -> None:
-        streams = stream_names(config.streams)
-        dimension = embedding.embedding_dim
-        super().__init__(
-            {stream: ACGANetwork(config, stream, dimension) for stream in streams},
-            embedding,
-            clip_needs(config.size, STRIDE, config.frames, 1, "flow" in streams),
-            ResponseLoss(
-                {"small": 1.0, "medium": 1.0, "large": 1.0}, config.foreground_weight, "bilinear"
-            ),
-            max_words,
-        )
-
-    def frozen_features(self, clips: Sequence[Clip], stream: str = "rgb") -> Tensor:
-        """(N, 528, T', h, w): what the layers that do not learn make of clips."""
-        return self.networks[stream].video.frozen(stack_stream(clips, stream, self.device))
+    network = ACGANetwork
 
     @torch.no_grad()
     def attention(self, clip: Clip, query: Query, stream: str = "rgb") -> CrossAttention:

@@ -6,8 +6,6 @@ The sizes are those whose parameters ACGA's supplement counts (Table 1).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,11 +14,9 @@ from aamn.baseline_config import GavrilyukConfig
 from aamn.models.baselines import coordinates
 from aamn.models.baselines.coordinates import with_coordinates
 from aamn.models.baselines.decoder import Deconv
-from aamn.models.baselines.one_stage import OneStage, clip_needs, stack_stream, stream_names
-from aamn.models.baselines.responses import ResponseLoss
 from aamn.models.baselines.text_encoder import ConvText
-from aamn.models.baselines.video_encoder import STRIDE, VideoEncoder
-from aamn.structures import Clip
+from aamn.models.baselines.two_stream import TwoStream
+from aamn.models.baselines.video_encoder import VideoEncoder
 
 
 class DynamicFilter(nn.Module):
@@ -71,24 +67,7 @@ class GavrilyukNetwork(nn.Module):
         self.video.load_pretrained()
 
 
-class Gavrilyuk(OneStage):
+class Gavrilyuk(TwoStream):
     """Gavrilyuk et al. over one or two streams."""
 
-    def __init__(
-        self, config: GavrilyukConfig, embedding: nn.Embedding, max_words: int = 20
-    ) -> None:
-        streams = stream_names(config.streams)
-        dimension = embedding.embedding_dim
-        super().__init__(
-            {stream: GavrilyukNetwork(config, stream, dimension) for stream in streams},
-            embedding,
-            clip_needs(config.size, STRIDE, config.frames, 1, "flow" in streams),
-            ResponseLoss(
-                {"small": 1.0, "medium": 1.0, "large": 1.0}, config.foreground_weight, "bilinear"
-            ),
-            max_words,
-        )
-
-    def frozen_features(self, clips: Sequence[Clip], stream: str = "rgb") -> Tensor:
-        """(N, 528, T', h, w): what the layers that do not learn make of clips."""
-        return self.networks[stream].video.frozen(stack_stream(clips, stream, self.device))
+    network = GavrilyukNetwork
