@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from aamn.checkpoint import read_checkpoint, save_checkpoint
-from aamn.config import Config, OptimiserConfig, to_dict
+from aamn.config import Config, OptimiserConfig, TrainConfig, to_dict
 from aamn.data.words import Vocabulary
 from aamn.models.segmenter import Segmenter
 from aamn.phases import JOINT, part_of, phase_at, plan_phases
@@ -212,6 +212,7 @@ class _Journal:
     def __init__(self, path: Path, fabric: Fabric, start: int) -> None:
         self.path, self.fabric = path, fabric
         self.sums: dict[str, float] = {}
+        self.counts: dict[str, float] = {}  # of this process, over the whole call
         self.steps = 0
         if fabric.is_global_zero:
             kept = []
@@ -223,6 +224,8 @@ class _Journal:
     def add(self, losses: dict[str, torch.Tensor]) -> None:
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+            if name.startswith("count/"):
+                self.counts[name] = self.counts.get(name, 0.0) + float(value.detach())
         self.steps += 1
 
     def flush(self, iteration: int, rate: float) -> dict[str, float]:
@@ -240,6 +243,55 @@ class _Journal:
         self.fabric.log_dict(values, step=iteration)
         self.sums, self.steps = {}, 0
         return values
+
+
+class _Schedule:
+    """The phases of a run: what learns, from which losses, and at which rate."""
+
+    def __init__(self, config: TrainConfig, door: _Door) -> None:
+        self.config, self.door = config, door
+        self.phases, self.phase = plan_phases(config), None
+        parameters = door.segmenter.named_parameters()
+        self.learning = {name for name, p in parameters if p.requires_grad}
+
+    def enter(self, iteration: int) -> float:
+        """Begins the phase of an iteration (0-based) where another was on; its learning rate."""
+        phase = phase_at(self.phases, iteration)
+        if phase is not self.phase:
+            phase.begin(self.door.segmenter, self.learning)
+            self.phase, self.door.factors = phase, phase.losses
+        optimiser = self.config.optimiser
+        return learning_rate(optimiser, phase.in_schedule(iteration, optimiser.iterations))
+
+
+class _Keeper:
+    """last.pt and best.pt of a run; the first of several processes writes them."""
+
+    def __init__(
+        self,
+        out: Path,
+        segmenter: Segmenter,
+        vocabulary: Vocabulary,
+        config: Config,
+        fabric: Fabric,
+        best: float,
+    ) -> None:
+        self.out, self.fabric, self.best = out, fabric, best
+        self.model = (segmenter, vocabulary, config)
+
+    def keep_best(self, iteration: int, score: float) -> None:
+        """Writes best.pt where a validation's score is the highest so far."""
+        self.fabric.log_dict({"validation": score}, step=iteration)
+        if score > self.best:
+            self.best = score
+            if self.fabric.is_global_zero:
+                save_checkpoint(self.out / "best.pt", *self.model, iteration, best=score)
+
+    def keep_last(self, iteration: int, optimiser: torch.optim.Optimizer) -> None:
+        """Writes last.pt, from which training can go on."""
+        if self.fabric.is_global_zero:
+            state = optimiser.state_dict()
+            save_checkpoint(self.out / "last.pt", *self.model, iteration, state, self.best)
 
 
 def train(
@@ -269,30 +321,26 @@ def train(
     if not len(dataset):
         raise InputError(f"{config.data.root}: the split {config.data.train_split!r} is empty")
     out.mkdir(parents=True, exist_ok=True)
-    fabric = make_fabric(config, out)
-    last, settings = out / "last.pt", config.train
-    phases = plan_phases(settings)
+    fabric, settings = make_fabric(config, out), config.train
     for part in settings.freeze:
         part_of(segmenter, part).requires_grad_(False)
-    learning = {name for name, p in segmenter.named_parameters() if p.requires_grad}
+    door = _Door(segmenter)
+    schedule = _Schedule(settings, door)
     optimiser = build_optimiser(settings.optimiser, segmenter)
     start, best = 0, -math.inf
-    if last.is_file() and not restart:
-        start, best = _resume(last, config, segmenter, optimiser)
-        log.info("going on from %s after %d iterations", last, start)
+    if (out / "last.pt").is_file() and not restart:
+        start, best = _resume(out / "last.pt", config, segmenter, optimiser)
+        log.info("going on from %s after %d iterations", out / "last.pt", start)
     if fabric.is_global_zero:
         (out / "config.yaml").write_text(yaml.safe_dump(to_dict(config)), encoding="utf-8")
     end = settings.optimiser.iterations
     stop = min(end, start + stop_after) if stop_after else end
-    door = _Door(segmenter)
     model, optimiser = fabric.setup(door, optimiser)
-    loader = _loader(config, dataset, start, stop, fabric)
+    keeper = _Keeper(out, segmenter, vocabulary, config, fabric, best)
     journal = _Journal(out / "log.jsonl", fabric, start)
-    totals = {"count/sentences": 0.0, "count/unmatched": 0.0}
     values: dict[str, float] = {}
-    phase = None
     bar = tqdm(
-        loader,
+        _loader(config, dataset, start, stop, fabric),
         initial=start,
         total=end,
         desc=f"training {config.name}",
@@ -300,46 +348,41 @@ def train(
         disable=not fabric.is_global_zero,
     )
     for iteration, batch in enumerate(bar, start + 1):
-        if phase is not phase_at(phases, iteration - 1):
-            phase = phase_at(phases, iteration - 1)
-            phase.begin(segmenter, learning)
-            door.factors = phase.losses
-        rate = learning_rate(settings.optimiser, phase.in_schedule(iteration - 1, end))
-        losses = _step(fabric, model, optimiser, batch, rate, config, iteration)
-        journal.add(losses)
-        for name in totals:
-            totals[name] += float(losses.get(name, 0.0))
+        rate = schedule.enter(iteration - 1)
+        journal.add(_step(fabric, model, optimiser, batch, rate, config, iteration))
         if iteration % settings.log_every == 0 or iteration == stop:
             values = journal.flush(iteration, rate)
-            bar.set_postfix(
-                {k: f"{v:.3f}" for k, v in values.items() if "/" not in k and k != "learning_rate"}
-            )
-        due = settings.evaluate_every and iteration % settings.evaluate_every == 0
-        if validate is not None and (due or iteration == end):
-            score = validate(segmenter)
+            bar.set_postfix(_shown(values))
+        if validate is not None and _is_due(iteration, settings.evaluate_every, end):
+            keeper.keep_best(iteration, validate(segmenter))
             segmenter.train()
-            fabric.log_dict({"validation": score}, step=iteration)
-            if score > best:
-                best = score
-                if fabric.is_global_zero:
-                    save_checkpoint(
-                        out / "best.pt", segmenter, vocabulary, config, iteration, best=best
-                    )
-        if (
-            iteration % settings.checkpoint_every == 0 or iteration == stop
-        ) and fabric.is_global_zero:
-            save_checkpoint(
-                last, segmenter, vocabulary, config, iteration, optimiser.state_dict(), best
-            )
-    if totals["count/unmatched"]:
-        log.info(
-            "%d of %d sentences had no proposal with IoU >= %.2f and taught nothing",
-            totals["count/unmatched"],
-            totals["count/sentences"],
-            config.aamn.match_iou,
-        )
+        if iteration % settings.checkpoint_every == 0 or iteration == stop:
+            keeper.keep_last(iteration, optimiser)
+    _log_unmatched(journal.counts, config)
     fabric.logger.finalize("success")
     return Progress(stop, values)
+
+
+def _is_due(iteration: int, every: int, end: int) -> bool:
+    """Whether something that is done every so many iterations (0: never) and at the end is due."""
+    return iteration == end or bool(every and iteration % every == 0)
+
+
+def _shown(values: dict[str, float]) -> dict[str, str]:
+    """The losses for the progress bar."""
+    losses = ((k, v) for k, v in values.items() if "/" not in k and k != "learning_rate")
+    return {name: f"{value:.3f}" for name, value in losses}
+
+
+def _log_unmatched(counts: dict[str, float], config: Config) -> None:
+    """Says how many sentences were not learned from, where there are such."""
+    if counts.get("count/unmatched"):
+        log.info(
+            "%d of %d sentences had no proposal with IoU >= %.2f and taught nothing",
+            counts["count/unmatched"],
+            counts["count/sentences"],
+            config.aamn.match_iou,
+        )
 
 
 def _step(
