@@ -69,7 +69,10 @@ class FlowConfig:
 class BackboneConfig:
     """A CNN and the two fully connected layers behind its RoI features (Sec. III-A)."""
 
-    name: str = "vgg16"  # vgg16 | resnet50 | resnet101 | small
+    # small | vgg16 | resnet50 | resnet101; with a feature pyramid, as detectors have them:
+    # resnet50_fpn | resnet50_fpn_gn | resnet101_fpn
+    name: str = "vgg16"
+    flow_name: str = ""  # the flow stream's, where it is another
     weights: str = ""  # "" random | "imagenet" | a .pt file (torchvision's or our detector's keys)
     flow_weights: str = ""  # the same for the flow stream
     widths: tuple[int, ...] = (24, 48, 96, 128)  # channels of `small`'s stages, each halving size

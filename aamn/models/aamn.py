@@ -63,25 +63,42 @@ class ClipBatch:
 class FrameFeatures:
     """What the streams say of N frames, one by one; a frame's part is the same in every clip.
 
-    maps: stream name -> (N, C, h, w), and the earlier map that a detailed mask head sees under the
-    name with " detail" behind it; regions: stream name -> (N, 1 + K, C_v), the whole frame
-    first, then its proposals.
+    maps: stream name -> its maps, each (N, C, h, w), the finest first; regions: stream name ->
+    (N, 1 + K, C_v), the whole frame first, then its proposals.
     """
 
-    maps: dict[str, Tensor]
+    maps: dict[str, tuple[Tensor, ...]]
     regions: dict[str, Tensor]
+
+    def at(self, places: Tensor) -> FrameFeatures:
+        """Those of the frames at these places (n,)."""
+        return FrameFeatures(
+            {name: tuple(one[places] for one in value) for name, value in self.maps.items()},
+            {name: value[places] for name, value in self.regions.items()},
+        )
+
+    def after(self, before: FrameFeatures) -> FrameFeatures:
+        """Those of other frames, and these behind them."""
+        return FrameFeatures(
+            {
+                name: tuple(torch.cat(pair) for pair in zip(before.maps[name], value, strict=True))
+                for name, value in self.maps.items()
+            },
+            {n: torch.cat([before.regions[n], value]) for n, value in self.regions.items()},
+        )
 
 
 @dataclass(frozen=True)
 class EncodedClips:
     """All that B clips contribute to any answer; no sentence has touched it.
 
-    sides: module name -> the module's side of the score; maps: stream name -> (B * T, C, h, w).
+    sides: module name -> the module's side of the score; maps: stream name -> its maps, each
+    (B * T, C, h, w).
     """
 
     tubes: LinkedTubes
     sides: dict[str, TubeSide]
-    maps: dict[str, Tensor]
+    maps: dict[str, tuple[Tensor, ...]]
     factors: Tensor
 
     def embedding(self, clip: int) -> TubeEmbedding:
@@ -122,8 +139,13 @@ class AAMN(Segmenter):
         self.source = {name: name if name in names else names[0] for name in kinds}
         wanted = {self.source[name] for name in _matched_streams(config)}
         self.described = [name for name in names if name in wanted]
+        self.mask_sources = tuple(config.mask_head.features.split("+"))
+        detail = {self.mask_sources[0]: config.mask_head.detail_stride}
         self.streams = nn.ModuleDict(
-            {name: kinds[name](config.backbone, name in wanted) for name in names}
+            {
+                name: kinds[name](config.backbone, name in wanted, detail.get(name, 0))
+                for name in names
+            }
         )
         self.tube_layers = nn.ModuleDict(
             {
@@ -138,13 +160,10 @@ class AAMN(Segmenter):
         self.aggregate = AGGREGATIONS[config.aggregation]
         self.parts = nn.ModuleDict(_modules(config, words))
         self.language = Language(config.language, embedding, tuple(self.parts))
-        self.mask_sources = tuple(config.mask_head.features.split("+"))
         grid_channels = sum(self.streams[name].backbone.channels for name in self.mask_sources)
-        self.detail_stages = _detail_stages(config, self.streams)
-        if self.detail_stages:
-            ((name, stage),) = self.detail_stages.items()
-            detail = self.streams[name].backbone.level_channels[stage]
-            self.mask_head = DetailedMaskHead(config.mask_head, grid_channels, detail)
+        if config.mask_head.detail_stride:
+            channels = self.streams[self.mask_sources[0]].detail_channels
+            self.mask_head = DetailedMaskHead(config.mask_head, grid_channels, channels)
         else:
             self.mask_head = MaskHead(config.mask_head, grid_channels)
 
@@ -157,13 +176,16 @@ class AAMN(Segmenter):
 
     def encode_frames(self, batch: ClipBatch) -> FrameFeatures:
         """Both streams' maps and region features of all frames of the batch in a row."""
-        maps = {}
-        for name, stream in self.streams.items():
-            if name in self.detail_stages:
-                stage = self.detail_stages[name]
-                maps[f"{name} detail"], maps[name] = stream.detailed(batch.images[name], stage)
-            else:
-                maps[name] = stream(batch.images[name])
+        return self.describe_regions(self.encode_maps(batch.images), batch)
+
+    def encode_maps(self, images: dict[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+        """Stream name -> its maps of frames (N, C, H, W)."""
+        return {name: stream(images[name]) for name, stream in self.streams.items()}
+
+    def describe_regions(
+        self, maps: dict[str, tuple[Tensor, ...]], batch: ClipBatch
+    ) -> FrameFeatures:
+        """The features of the batch's boxes, whose frames the maps are of."""
         regions = {name: self._region_features(name, maps[name], batch) for name in self.described}
         return FrameFeatures(maps, regions)
 
@@ -205,7 +227,7 @@ class AAMN(Segmenter):
         images = {name: value.to(device, non_blocking=True) for name, value in images.items()}
         return ClipBatch(images, *(value.to(device) for value in rest))
 
-    def _region_features(self, name: str, maps: Tensor, batch: ClipBatch) -> Tensor:
+    def _region_features(self, name: str, maps: Sequence[Tensor], batch: ClipBatch) -> Tensor:
         """(B * T, 1 + K, C_v): the whole frame first, then its proposals."""
         b, t, k, _ = batch.boxes.shape
         whole = batch.content[:, None, None].expand(-1, t, 1, -1)
@@ -287,10 +309,8 @@ class AAMN(Segmenter):
             self.streams[name].grids(clips.maps[name], regions, resolution)
             for name in self.mask_sources
         ]
-        details = [
-            self.streams[name].grids(clips.maps[f"{name} detail"], regions, 2 * resolution, stage)
-            for name, stage in self.detail_stages.items()
-        ]
+        first = self.mask_sources[0]
+        details = self.streams[first].details(clips.maps[first], regions, 2 * resolution)
         return self.mask_head(torch.cat(grids, 1), *details)
 
     # The door
@@ -437,14 +457,6 @@ def _matched_streams(config: AAMNConfig) -> set[str]:
     if config.action.enabled:
         wanted += "+" + config.action.features
     return set(wanted.split("+"))
-
-
-def _detail_stages(config: AAMNConfig, streams: nn.ModuleDict) -> dict[str, int]:
-    """The stream and stage whose map a detailed mask head sees; none for the paper's head."""
-    if not config.mask_head.detail_stride:
-        return {}
-    name = config.mask_head.features.split("+")[0]
-    return {name: streams[name].stage_of(config.mask_head.detail_stride)}
 
 
 def _modules(config: AAMNConfig, words: int) -> dict[str, nn.Module]:

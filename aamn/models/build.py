@@ -63,7 +63,8 @@ def start_backbones(segmenter: Segmenter, config: Config) -> None:
         segmenter.load_pretrained()
     if not isinstance(segmenter, AAMN):
         return
-    starts = {"rgb": config.aamn.backbone.weights, "flow": config.aamn.backbone.flow_weights}
+    backbone = config.aamn.backbone
+    starts = {"rgb": backbone.weights, "flow": backbone.flow_weights}
     for name, stream in segmenter.streams.items():
         if starts[name]:
-            load_backbone(stream, config.aamn.backbone.name, starts[name])
+            load_backbone(stream, stream.network(backbone), starts[name])

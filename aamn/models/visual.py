@@ -15,7 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d, roi_align
 
 from aamn.config import BackboneConfig
 from aamn.models.pretrained import read_weights
-from proposals.backbones import SmallBackbone
+from proposals.backbones import PYRAMIDS, SmallBackbone, build_pyramid, weights_hash
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
@@ -56,11 +56,13 @@ class Backbone(nn.Module):
         self.stages = stages
         self.level_channels, self.level_strides = tuple(channels), tuple(strides)
         self.channels, self.stride = channels[-1], strides[-1]
+        self.pooled = (len(channels) - 1,)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.maps(images, (len(self.stages) - 1,))[0]
+    @property
+    def trunk(self) -> nn.Module:
+        return self
 
     def maps(self, images: Tensor, stages: Sequence[int]) -> list[Tensor]:
         """The maps behind the stages with these numbers, in rising order."""
@@ -79,6 +81,37 @@ class _Small(SmallBackbone):
         self.level_channels = tuple(config.widths)
         self.level_strides = tuple(accumulate(config.strides, operator.mul))
         self.channels, self.stride = self.out_channels, self.level_strides[-1]
+        self.pooled = (len(config.widths) - 1,)
+
+    @property
+    def trunk(self) -> nn.Module:
+        return self
+
+
+class _Pyramid(nn.Module):
+    """A ResNet with a feature pyramid, the same network as below a detector's heads; regions are
+    pooled from the level that fits their size."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.trunk = build_pyramid(config.name)
+        self.channels, self.stride = self.trunk.out_channels, 32
+        self.level_channels, self.level_strides = (self.channels,) * 4, (4, 8, 16, 32)
+        self.pooled = (0, 1, 2, 3)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, -1, 1, 1))
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """What can be frozen one after another: stem, four layers, the pyramid."""
+        body = self.trunk.body
+        stem = nn.Sequential(body.conv1, body.bn1)
+        return [stem, body.layer1, body.layer2, body.layer3, body.layer4, self.trunk.fpn]
+
+    def maps(self, images: Tensor, levels: Sequence[int]) -> list[Tensor]:
+        """The pyramid's levels with these numbers, 0 the finest."""
+        found = list(self.trunk((images - self.mean) / self.std).values())
+        return [found[level] for level in levels]
 
 
 def _vgg16(config: BackboneConfig) -> Backbone:
@@ -100,7 +133,13 @@ def _resnet(config: BackboneConfig) -> Backbone:
     return Backbone(stages, (64, 256, 512, 1024), (4, 4, 8, 16))
 
 
-BACKBONES = {"small": _Small, "vgg16": _vgg16, "resnet50": _resnet, "resnet101": _resnet}
+BACKBONES = {
+    "small": _Small,
+    "vgg16": _vgg16,
+    "resnet50": _resnet,
+    "resnet101": _resnet,
+    **dict.fromkeys(PYRAMIDS, _Pyramid),
+}
 
 
 def _fully_connected(config: BackboneConfig, channels: int) -> nn.Sequential:
@@ -119,68 +158,126 @@ class Stream(nn.Module):
     """One of the two CNNs: maps of frames, and features of regions unless only maps are wanted.
 
     `features` gives v_k^n (or f_k^n) (R, C_v) from RoIAlign, FC6 and FC7; `grids` gives the
-    mask head's input. Regions are rows (image, x1, y1, x2, y2) in network pixels.
+    mask head's input, `details` that of a detailed one. Regions are rows (image, x1, y1, x2, y2)
+    in network pixels.
     """
 
-    def __init__(self, config: BackboneConfig, described: bool = True) -> None:
+    def __init__(
+        self, config: BackboneConfig, described: bool = True, detail_stride: int = 0
+    ) -> None:
+        """Raises:
+        InputError: an unknown network, or one that has no map of `detail_stride`.
+        """
         super().__init__()
-        if config.name not in BACKBONES:
-            raise InputError(f"backbone.name: one of {sorted(BACKBONES)}, got {config.name!r}")
-        self.backbone = BACKBONES[config.name](config)
+        name = self.network(config)
+        if name not in BACKBONES:
+            raise InputError(f"backbone.name: one of {sorted(BACKBONES)}, got {name!r}")
+        self.backbone = BACKBONES[name](config)
         self.roi_size, self.roi_samples = config.roi_size, config.roi_samples
+        self.detail = _detail_stages(self.backbone.level_strides, detail_stride)
+        self.kept = tuple(sorted({*self.backbone.pooled, *self.detail}))
         self.head = _fully_connected(config, self.backbone.channels) if described else None
         for stage in list(self.backbone.stages)[: self.frozen_stages(config)]:
             stage.requires_grad_(False)
+
+    @staticmethod
+    def network(config: BackboneConfig) -> str:
+        """The name of this stream's network."""
+        return config.name
 
     @staticmethod
     def frozen_stages(config: BackboneConfig) -> int:
         """How many leading stages do not learn."""
         return config.frozen_stages
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Maps (N, C, H/stride, W/stride) of images (N, 3, H, W)."""
-        return self.backbone(self.prepare(images))
+    @property
+    def detail_channels(self) -> int:
+        """Channels of the map that a detailed mask head sees."""
+        return sum(self.backbone.level_channels[stage] for stage in self.detail)
 
-    def detailed(self, images: Tensor, stage: int) -> list[Tensor]:
-        """The map behind an earlier stage and the last one."""
-        last = len(self.backbone.stages) - 1
-        return self.backbone.maps(self.prepare(images), (stage, last))
+    @property
+    def trunk_hash(self) -> str:
+        """A hash of the backbone's weights; a detector with the same trunk has the same one."""
+        return weights_hash(self.backbone.trunk)
 
-    def stage_of(self, stride: int) -> int:
-        """The last stage before the final one whose map has a stride.
-
-        Raises:
-            InputError: there is none.
-        """
-        strides = self.backbone.level_strides[:-1]
-        if stride not in strides:
-            raise InputError(
-                f"aamn.mask_head.detail_stride: 0 or one of {sorted(set(strides))}, got {stride}"
-            )
-        return len(strides) - 1 - strides[::-1].index(stride)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Maps (N, C, H/stride, W/stride), the finest first, of images (N, 3, H, W)."""
+        return tuple(self.backbone.maps(self.prepare(images), self.kept))
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the backbone sees of the stream's input."""
         return images
 
-    def grids(self, maps: Tensor, regions: Tensor, resolution: int, stage: int = -1) -> Tensor:
-        """(R, C, resolution, resolution) of regions (R, 5) on the maps behind a stage."""
-        scale = 1.0 / self.backbone.level_strides[stage]
-        regions = regions.to(maps.dtype)
-        return roi_align(maps, regions, resolution, scale, self.roi_samples, aligned=True)
+    def shared(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Those of the maps that a detector on the same trunk looks at."""
+        return [maps[self.kept.index(stage)] for stage in self.backbone.pooled]
 
-    def features(self, maps: Tensor, regions: Tensor) -> Tensor:
+    def grids(self, maps: Sequence[Tensor], regions: Tensor, resolution: int) -> Tensor:
+        """(R, C, resolution, resolution) of regions (R, 5), each from the level of its size."""
+        pooled = self.backbone.pooled
+        if len(pooled) == 1:
+            return self._align(maps, pooled[0], regions, resolution)
+        levels = pyramid_levels(regions, len(pooled))
+        places = [torch.nonzero(levels == level)[:, 0] for level in range(len(pooled))]
+        parts = [  # those of no region, too: all levels take part in every gradient
+            self._align(maps, stage, regions[place], resolution)
+            for stage, place in zip(pooled, places, strict=True)
+        ]
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+    def details(self, maps: Sequence[Tensor], regions: Tensor, resolution: int) -> list[Tensor]:
+        """The same on the map of the detail stride, where there is one."""
+        return [self._align(maps, stage, regions, resolution) for stage in self.detail]
+
+    def _align(
+        self, maps: Sequence[Tensor], stage: int, regions: Tensor, resolution: int
+    ) -> Tensor:
+        """RoIAlign of regions (R, 5) on the map behind one stage."""
+        values, scale = maps[self.kept.index(stage)], 1.0 / self.backbone.level_strides[stage]
+        regions = regions.to(values.dtype)
+        return roi_align(values, regions, resolution, scale, self.roi_samples, aligned=True)
+
+    def features(self, maps: Sequence[Tensor], regions: Tensor) -> Tensor:
         """(R, C_v) of regions (R, 5)."""
         return self.head(self.grids(maps, regions, self.roi_size))
+
+
+def _detail_stages(strides: Sequence[int], stride: int) -> tuple[int, ...]:
+    """The last stage before the final one whose map has a stride; none for stride 0.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = [stage for stage, own in enumerate(strides[:-1]) if own == stride]
+    if stride and not found:
+        raise InputError(
+            f"aamn.mask_head.detail_stride: 0 or one of {sorted(set(strides[:-1]))}, got {stride}"
+        )
+    return tuple(found[-1:])
+
+
+def pyramid_levels(regions: Tensor, levels: int) -> Tensor:
+    """The level (R,), 0 the one of stride 4, for each region (R, 5): as (1) of Lin et al. (CVPR
+    2017), a region of 224 x 224 pixels is pooled at stride 16."""
+    sides = (regions[:, 3:] - regions[:, 1:3]).clamp(min=0).prod(1).sqrt()
+    level = (2 + torch.log2(sides / 224) + 1e-6).floor()
+    return level.clamp(0, levels - 1).long()
 
 
 class FlowStream(Stream):
     """The stream of flow frames: (x, y) in network pixels become (x, y, magnitude), brought to the
     range of an image, so that weights learned on images can start it."""
 
-    def __init__(self, config: BackboneConfig, described: bool = True) -> None:
-        super().__init__(config, described)
+    def __init__(
+        self, config: BackboneConfig, described: bool = True, detail_stride: int = 0
+    ) -> None:
+        super().__init__(config, described, detail_stride)
         self.register_buffer("pixels", torch.tensor(config.flow_range))
+
+    @staticmethod
+    def network(config: BackboneConfig) -> str:
+        """The name of this stream's network."""
+        return config.flow_name or config.name
 
     @staticmethod
     def frozen_stages(config: BackboneConfig) -> int:
@@ -214,6 +311,8 @@ def _torchvision_names(backbone: Backbone, name: str) -> dict[str, str]:
         convolutions = [key for key in backbone.state_dict() if key.startswith("stages")]
         layers = torchvision.models.vgg16(weights=None).features[:30].state_dict()
         return dict(zip(convolutions, (f"features.{key}" for key in layers), strict=True))
+    if name in PYRAMIDS:
+        return {f"trunk.{key}": key for key in backbone.trunk.state_dict()}
     if name == "small":
         return {key: key for key in backbone.state_dict() if key.startswith("stages")}
     parts = {"0.0": "conv1", "0.1": "bn1", "1": "layer1", "2": "layer2", "3": "layer3"}

@@ -157,7 +157,7 @@ def test_every_frame_goes_through_every_network_once(radius, tmp_path):
     model, frames = loaded(f"aamn.radius={radius}"), Frames(35)
     seen = {"rgb": 0, "flow": 0}
     for name, stream in model.segmenter.streams.items():
-        stream.backbone.register_forward_hook(
+        stream.register_forward_hook(
             lambda _, inputs, __, name=name: seen.update({name: seen[name] + len(inputs[0])})
         )
     build_index(job(model, frames), tmp_path / "v.h5")
@@ -172,14 +172,14 @@ def test_links_are_the_scores_between_the_frames_where_clips_meet(tmp_path):
     links = index.file.array("links")[:]
     assert not links[0].any()
     whole = {}
-    original = model.segmenter.encode_frames
+    original = model.segmenter.describe_regions
 
-    def remember(batch):
-        found = original(batch)
+    def remember(maps, batch):
+        found = original(maps, batch)
         whole["link"] = model.segmenter.link_features(found.regions)
         return found
 
-    model.segmenter.encode_frames = remember
+    model.segmenter.describe_regions = remember
     build_index(job(model, Frames(count)), tmp_path / "again.h5")
     boxes = Store().window("v", range(count), 4)
     last, first = index.boxes[0, -1], index.boxes[1, 0]  # tubes in frames 2 and 3, which have boxes
@@ -337,8 +337,8 @@ def test_an_index_of_some_frames_holds_their_clips_alone(count, radius, wanted, 
         assert not path.exists()
         return
     seen = []
-    backbone = model.segmenter.streams["rgb"].backbone
-    hook = backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    stream = model.segmenter.streams["rgb"]
+    hook = stream.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     build_index(part, path)
     hook.remove()
     whole, some = built(model, count, tmp_path / "v.h5"), VideoIndex.read(path, model)
@@ -453,8 +453,8 @@ def test_origin_is_plain_json(tmp_path):
 def test_clips_around_key_frames_answer_as_the_direct_path(count, radius, tmp_path):
     model, frames = loaded(f"aamn.radius={radius}"), Frames(count)
     seen = []
-    backbone = model.segmenter.streams["rgb"].backbone
-    backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    stream = model.segmenter.streams["rgb"]
+    stream.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     keys = tuple(sorted({0, count // 3, count // 2, max(0, count - 2), count - 1}))
     selection = Selection(key_frames=keys)
     build_index(replace(job(model, frames), selection=selection), tmp_path / "v.h5")

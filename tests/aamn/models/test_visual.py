@@ -23,7 +23,8 @@ def stream(name, fc=8):
 @pytest.mark.parametrize(("name", "channels"), [("vgg16", 512), ("resnet50", 1024)])
 def test_maps_have_stride_16(name, channels):
     built = stream(name)
-    assert built(torch.rand(1, 3, 64, 96)).shape == (1, channels, 4, 6)
+    (maps,) = built(torch.rand(1, 3, 64, 96))
+    assert maps.shape == (1, channels, 4, 6)
 
 
 def test_vgg_stream_is_torchvisions_vgg():
@@ -35,7 +36,7 @@ def test_vgg_stream_is_torchvisions_vgg():
     theirs = [m for m in vgg.features if isinstance(m, nn.Conv2d)]
     for layer, other in zip(layers, theirs, strict=True):
         layer.load_state_dict(other.state_dict())
-    torch.testing.assert_close(built(images), vgg.features[:30](normalised))
+    torch.testing.assert_close(built(images)[0], vgg.features[:30](normalised))
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -115,7 +116,7 @@ def test_region_features_pool_the_region():
     maps = torch.zeros(2, 16, 12, 12)
     maps[1, :, 4:9, 3:10] = 2.5
     regions = torch.tensor([[1.0, 16, 20, 36, 32], [0, 16, 20, 36, 32]])
-    grids = built.grids(maps, regions, 7)
+    grids = built.grids([maps], regions, 7)
     torch.testing.assert_close(grids[0], torch.full((16, 7, 7), 2.5))
     assert not grids[1].any()
 
