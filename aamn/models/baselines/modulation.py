@@ -12,6 +12,7 @@ from aamn.models.baselines import coordinates
 from aamn.models.baselines.coordinates import with_coordinates
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+PADDINGS = {2: nn.ZeroPad2d, 3: nn.ZeroPad3d}
 NORMALISATIONS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
@@ -25,8 +26,11 @@ class CMAM(nn.Module):
     def __init__(self, channels: int, text: int, axes: int) -> None:
         super().__init__()
         conv, norm = CONVOLUTIONS[axes], NORMALISATIONS[axes]
+        # Zeros are added beforehand: in bfloat16 on CPUs, 3D convolutions of fewer frames than their
+        # kernel that pad by themselves get wrong gradients of their weights (seen in torch 2.15).
         self.joint = nn.Sequential(
-            conv(channels + coordinates.CHANNELS, channels, 3, padding=1, bias=False),
+            PADDINGS[axes](1),
+            conv(channels + coordinates.CHANNELS, channels, 3, bias=False),
             norm(channels),
             nn.ReLU(inplace=True),
         )

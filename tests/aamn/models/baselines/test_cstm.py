@@ -49,7 +49,7 @@ def test_cmam_is_the_naive_computation(naive, exact, size):
     for s in range(2):
         x, words = maps[s].numpy(), text[s].numpy()
         joint = np.concatenate([x, where])
-        u = naive.relu(naive.norm(module.joint[1], naive.conv(module.joint[0], joint)))
+        u = naive.relu(naive.norm(module.joint[2], naive.conv(module.joint[1], joint)))
         key = naive.norm(module.key[1], naive.conv(module.key[0], u)).reshape(4, -1)
         query = naive.norm(module.query[1], naive.conv(module.query[0], words))
         a = np.array([sum(key[:, p] @ query[:, n] for p in range(key.shape[1])) for n in range(5)])
@@ -59,6 +59,25 @@ def test_cmam_is_the_naive_computation(naive, exact, size):
         wanted = x + u * (gamma - 0.5).reshape(-1, *[1] * len(size))
         got = module(maps, text)[s].detach().numpy()
         np.testing.assert_allclose(got, wanted, **TOLERANCE)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 4])
+def test_cmam_learns_alike_in_half_precision(frames):
+    """Also where there are fewer frames than the convolution is long."""
+    torch.manual_seed(0)
+    module = CMAM(8, 4, 3)
+    nn.init.normal_(module.gate.weight)
+    maps, text, wanted = torch.randn(3, 8, frames, 6, 6), torch.randn(3, 4, 5), torch.randn(3, 8)
+    gradients = []
+    for half in (False, True):
+        module.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            got = module(maps, text)
+        (got.float().mean((2, 3, 4)) * wanted).sum().backward()
+        gradients.append(module.joint[1].weight.grad.clone())
+    exact, rounded = gradients
+    assert exact.abs().max() > 0.01
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.1 * exact.abs().max().item())
 
 
 @pytest.mark.parametrize("axes", [2, 3])
