@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -18,6 +18,7 @@ from proposals.errors import InputError
 
 PRECISIONS = tuple(f"P@{x}" for x in (0.5, 0.6, 0.7, 0.8, 0.9))
 COLUMNS = (*PRECISIONS, "mAP 0.5:0.95", "Overall IoU", "Mean IoU")
+SYSTEM_PARTS = ("aamn", "gavrilyuk", "acga", "cstm")  # parts of the configuration
 BASE = "full"  # the name of the runs of the base recipe itself
 
 
@@ -25,27 +26,36 @@ BASE = "full"  # the name of the runs of the base recipe itself
 class TableRow:
     """A row: the printed numbers in per cent, and what differs from the base recipe.
 
-    `file` is an ablation file's name, `set` are overrides; `test`: the base's checkpoint read in
-    another way; `elsewhere`: other authors' numbers, only quoted.
+    `file` is an ablation file's name, `set` are overrides; `baseline`: another system's recipe, of
+    configs/baselines/, with the base's budget; `test`: the base's checkpoint read in another way;
+    `elsewhere`: other authors' numbers, only quoted.
     """
 
     label: str
     paper: Sequence[float | None]
     file: str = ""
     set: Sequence[str] = ()
+    baseline: str = ""
     test: bool = False
     elsewhere: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper; `plot` is the column that its chart shows."""
+    """A table of the paper; `plot` is the column that its chart shows, `costs` whether parameters
+    and speed belong to it."""
 
     name: str
     title: str
     rows: tuple[TableRow, ...]
     columns: tuple[str, ...] = COLUMNS
     plot: str = "Mean IoU"
+    costs: bool = False
+
+    @property
+    def stem(self) -> str:
+        """The name of the files that it is written to."""
+        return f"table{self.name}" if self.name.isdigit() else self.name
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ def read_tables(path: Path) -> dict[str, Table]:
             tuple(TableRow(**row) for row in table["rows"]),
             tuple(table.get("columns", COLUMNS)),
             table.get("plot", "Mean IoU"),
+            table.get("costs", False),
         )
         for name, table in content.items()
         if "rows" in table
@@ -81,6 +92,8 @@ def row_config(row: TableRow, base: Config, ablations: Path) -> Config:
     Raises:
         InputError: the row's file does not fit the base.
     """
+    if row.baseline:
+        return _baseline_config(row, base, ablations.parent / "baselines")
     values = to_dict(base)
     if row.file:
         own = yaml.safe_load((ablations / f"{row.file}.yaml").read_text(encoding="utf-8"))
@@ -89,11 +102,43 @@ def row_config(row: TableRow, base: Config, ablations: Path) -> Config:
     return load_config(Config, None, list(row.set), from_dict(Config, values))
 
 
+def _baseline_config(row: TableRow, base: Config, recipes: Path) -> Config:
+    """Another system's recipe with the base's data, augmentation and number of samples, so that
+    both see the same clips in the same order."""
+    own = load_config(Config, recipes / f"{row.baseline}.yaml", list(row.set))
+    budget = base.train.optimiser.iterations
+    train = replace(
+        own.train,
+        batch=base.train.batch,
+        optimiser=replace(own.train.optimiser, iterations=budget),
+    )
+    shared = {name: getattr(base, name) for name in ("seed", "data", "augment", "flow")}
+    return replace(own, train=train, **shared)
+
+
+def with_overrides(table: Table, overrides: Sequence[str]) -> Table:
+    """The table whose rows of other systems get the overrides too, save those of a part of the
+    configuration that is another system's."""
+    rows = (
+        replace(row, set=(*row.set, *own_overrides(overrides, row.baseline.split("_")[0])))
+        if row.baseline
+        else row
+        for row in table.rows
+    )
+    return replace(table, rows=tuple(rows))
+
+
+def own_overrides(overrides: Sequence[str], system: str) -> list[str]:
+    """Those that are not of another system's part ("acga.size=96")."""
+    others = set(SYSTEM_PARTS) - {system}
+    return [override for override in overrides if override.split(".")[0] not in others]
+
+
 def run_name(row: TableRow, config: Config, base: Config) -> str:
     """The folder of a row's runs: rows of several tables that are the same recipe share one."""
     if to_dict(config) == to_dict(base):
         return BASE
-    return row.file or "_".join(row.set).replace("aamn.", "").replace("=", "_")
+    return row.baseline or row.file or "_".join(row.set).replace("aamn.", "").replace("=", "_")
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -161,12 +206,21 @@ def _by_kind(measured: Mapping[str, Measured]) -> list[str]:
     return lines
 
 
-def to_csv(table: Table, measured: Mapping[str, Measured]) -> str:
-    """One line a row: per column the mean, the spread and the paper's number; empty if unknown."""
+def to_csv(
+    table: Table,
+    measured: Mapping[str, Measured],
+    more: Mapping[str, Mapping[str, str | float]] | None = None,
+) -> str:
+    """One line a row: per column the mean, the spread and the paper's number; empty if unknown.
+
+    `more` are further columns: label -> head -> value, the same heads in every row that has any.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     heads = [f"{column}{part}" for column in table.columns for part in ("", " spread", " paper")]
-    writer.writerow(["model", "seeds", *heads])
+    more = more or {}
+    further = list(next(iter(more.values()), {}))
+    writer.writerow(["model", "seeds", *heads, *further])
     for row in table.rows:
         found = measured.get(row.label, Measured())
         cells: list[Any] = [row.label, len(found.runs)]
@@ -177,7 +231,7 @@ def to_csv(table: Table, measured: Mapping[str, Measured]) -> str:
                 round(stdev(values), 4) if len(values) > 1 else "",
                 "" if printed is None else printed,
             ]
-        writer.writerow(cells)
+        writer.writerow([*cells, *(more.get(row.label, {}).get(head, "") for head in further)])
     return out.getvalue()
 
 

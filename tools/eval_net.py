@@ -14,8 +14,9 @@ from command_line import make_parser, run
 from full_video_option import evaluate_videos
 from torch.utils.data import DataLoader
 
-from aamn.checkpoint import extend_words, load_segmenter
+from aamn.checkpoint import Loaded, extend_words, load_segmenter
 from aamn.coco import ScoredMask, scored_masks
+from aamn.config import DataConfig
 from aamn.data.a2d_labels import ACTORS
 from aamn.data.clips import SampleDataset
 from aamn.data.flow_store import FlowStore
@@ -37,6 +38,20 @@ class Run:
     evaluation: Evaluation
 
 
+def open_samples(loaded: Loaded, data: DataConfig, split: str) -> SampleDataset:
+    """The split's samples as a segmenter needs them, with the words of its file of vectors."""
+    needs = loaded.segmenter.needs
+    source = open_source(data, split)
+    return SampleDataset(
+        source,
+        needs,
+        extend_words(loaded, source.texts()).vocabulary,
+        ProposalStore.read(data.proposals) if needs.proposals else None,
+        FlowStore.read(data.flow) if needs.flow and data.flow else None,
+        flow_config=loaded.config.flow,
+    )
+
+
 def evaluate_checkpoint(
     checkpoint: Path | str,
     overrides: Sequence[str] = (),
@@ -50,17 +65,7 @@ def evaluate_checkpoint(
     loaded = load_segmenter(checkpoint, device, config_file, overrides)
     data = replace(loaded.config.data, **{k: v for k, v in (places or {}).items() if v})
     split = split or data.test_split
-    needs = loaded.segmenter.needs
-    source = open_source(data, split)
-    loaded = extend_words(loaded, source.texts())
-    dataset = SampleDataset(
-        source,
-        needs,
-        loaded.vocabulary,
-        ProposalStore.read(data.proposals) if needs.proposals else None,
-        FlowStore.read(data.flow) if needs.flow and data.flow else None,
-        flow_config=loaded.config.flow,
-    )
+    dataset = open_samples(loaded, data, split)
     samples = DataLoader(dataset, batch_size=None, num_workers=data.workers)
     masks: list[ScoredMask] = []
     report = evaluate(

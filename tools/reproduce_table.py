@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import systems_table
 import torch
 import yaml
 from command_line import make_parser, run
 from eval_net import evaluate_checkpoint
+from row_runs import run_rows
 from torch import nn
 from train_net import train_from
 
@@ -24,13 +26,16 @@ from aamn.tables import (
     BASE,
     Measured,
     Table,
+    TableRow,
     choose_table,
+    own_overrides,
     read_tables,
     row_config,
     run_name,
     to_chart,
     to_csv,
     to_markdown,
+    with_overrides,
 )
 from proposals.errors import InputError
 
@@ -80,10 +85,37 @@ def _read_otherwise(folder: Path, seed: int, name: str, own: Sequence[str]) -> P
     return metrics
 
 
+def _seeds(base: Config, seeds: int) -> range:
+    return range(base.seed, base.seed + seeds)
+
+
+def _recipe(row: TableRow, base: Config) -> Config:
+    """What the row's run is trained with; the base's own where it is only read in another way."""
+    return base if row.test else row_config(row, base, CONFIGS / "ablations")
+
+
+def _folder(row: TableRow, base: Config, out: Path, seed: int) -> Path:
+    """Where the row's run is kept; rows that are the same recipe share it."""
+    name = BASE if row.test else run_name(row, _recipe(row, base), base)
+    return out / "runs" / name / f"seed{seed}"
+
+
+def planned_runs(table: Table, base: Config, out: Path, seeds: int) -> dict[Path, Config]:
+    """Every run that the table's rows need, once: its folder below `out`/runs -> its recipe."""
+    runs = {}
+    for row in table.rows:
+        if row.elsewhere:
+            continue
+        for seed in _seeds(base, seeds):
+            folder = _folder(row, base, out, seed)
+            runs[folder] = replace(_recipe(row, base), seed=seed, name=folder.parent.name)
+    return runs
+
+
 def measure(
     table: Table, base: Config, out: Path, seeds: int, elsewhere: Sequence[str] = ()
 ) -> dict[str, Measured]:
-    """Runs what the table's rows need, below `out`/runs; label -> metrics of all seeds.
+    """Reads what the table's finished runs below `out`/runs say; label -> metrics of all seeds.
 
     Args:
         elsewhere: values of the configuration with which the trained rows are evaluated, where
@@ -93,12 +125,10 @@ def measure(
     for row in table.rows:
         if row.elsewhere:
             continue
-        config = row_config(row, base, CONFIGS / "ablations")
-        name = BASE if row.test else run_name(row, config, base)
         runs = []
-        for seed in range(base.seed, base.seed + seeds):
-            folder = out / "runs" / name / f"seed{seed}"
-            path = _run_row(replace(base if row.test else config, seed=seed, name=name), folder)
+        for seed in _seeds(base, seeds):
+            folder = _folder(row, base, out, seed)
+            path = folder / "metrics.json"
             if row.test or elsewhere:
                 own = _leaves(row.file) if row.test else []
                 tag = row.file if row.test else f"table{table.name}"
@@ -126,7 +156,7 @@ def _leaves(file: str) -> list[str]:
 def _count_parameters() -> str:
     """The comparison systems' learned parameters, counted without making them, as Markdown."""
     rows = yaml.safe_load((CONFIGS / "published.yaml").read_text(encoding="utf-8"))
-    lines = ["| model | learned parameters | paper |", "| --- | ---: | ---: |"]
+    lines = ["| model | learned parameters | paper, or release |", "| --- | ---: | ---: |"]
     for row in rows["acga-parameters"]:
         config = load_config(Config, CONFIGS / "baselines" / f"{row['file']}.yaml")
         with torch.device("meta"):
@@ -136,15 +166,22 @@ def _count_parameters() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def _first_runs(table: Table, base: Config, out: Path) -> dict[str, Path]:
+    """Label -> the folder of the row's run with the first seed, for all rows but quoted ones."""
+    rows = (row for row in table.rows if not row.elsewhere)
+    return {row.label: _folder(row, base, out, base.seed) for row in rows}
+
+
+def main() -> int | None:
     parser = make_parser(
         "Trains and evaluates what a table of the paper needs and writes it beside the paper's "
         "numbers, as Markdown, CSV and SVG. Run again after an interruption: finished rows are "
-        "kept, and rows of several tables that are the same recipe are run once.",
+        "kept, and rows of several tables that are the same recipe are run once. A --set of a "
+        "system's own part, such as acga.size=96, reaches that system's rows alone.",
         "python tools/reproduce_table.py 4 --data runs/demo/corpus "
         "--proposals runs/demo/proposals.h5 --flow runs/demo/flow.h5 --out runs/tables",
     )
-    parser.add_argument("name", help="1 to 12, or acga-parameters")
+    parser.add_argument("name", help="1 to 12, systems, or acga-parameters")
     parser.add_argument(
         "--base",
         default=str(CONFIGS / "aamn_demo.yaml"),
@@ -155,6 +192,9 @@ def main() -> None:
     parser.add_argument("--proposals", metavar="HDF5", help="default: data.proposals")
     parser.add_argument("--flow", metavar="HDF5", help="default: data.flow")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs a row; default 1")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="runs at a time, sharing the CPU's cores"
+    )
     parser.add_argument(
         "--test-set",
         action="append",
@@ -168,22 +208,32 @@ def main() -> None:
         text = _count_parameters()
         _write(out / "acga-parameters.md", text)
         print(text)
-        return
-    if args.seeds < 1:
-        raise InputError(f"--seeds: wanted at least 1, got {args.seeds}")
+        return None
+    for option in ("seeds", "jobs"):
+        if getattr(args, option) < 1:
+            raise InputError(f"--{option}: wanted at least 1, got {getattr(args, option)}")
     table = choose_table(read_tables(CONFIGS / "published.yaml"), args.name)
-    base = load_config(Config, args.config or args.base, args.overrides)
+    base = load_config(Config, args.config or args.base, own_overrides(args.overrides, "aamn"))
+    table = with_overrides(table, args.overrides)
     places = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
     base.data = replace(base.data, **{k: v for k, v in places.items() if v})
     if not base.data.root:
         raise InputError("wanted --data ROOT, the data set to train on")
+    failed = run_rows(_run_row, planned_runs(table, base, out, args.seeds), args.jobs)
+    if failed:
+        log.error("%d run(s) failed; the finished ones are kept: %s", len(failed), out / "runs")
+        return 1
     measured = measure(table, base, out, args.seeds, args.test_set)
-    text = to_markdown(table, measured)
-    _write(out / f"table{table.name}.md", text)
-    _write(out / f"table{table.name}.csv", to_csv(table, measured))
-    _write(out / f"table{table.name}.svg", to_chart(table, measured))
+    text, costs = to_markdown(table, measured), {}
+    if table.costs:
+        costs = systems_table.measure_costs(_first_runs(table, base, out))
+        text += f"\n{systems_table.budget_text(base)}\n\n{systems_table.to_markdown(costs)}"
+    further = {label: one.cells() for label, one in costs.items()}
+    _write(out / f"{table.stem}.md", text)
+    _write(out / f"{table.stem}.csv", to_csv(table, measured, further))
+    _write(out / f"{table.stem}.svg", to_chart(table, measured))
     print(text)
-    log.info("wrote %s and its .csv and .svg", out / f"table{table.name}.md")
+    log.info("wrote %s and its .csv and .svg", out / f"{table.stem}.md")
 
 
 if __name__ == "__main__":

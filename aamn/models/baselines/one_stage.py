@@ -76,11 +76,8 @@ def stack_stream(clips: Sequence[Clip], stream: str, device: torch.device) -> Te
 def learned_parameters(system: nn.Module) -> int:
     """How many numbers a system learns, as ACGA's supplement counts them (Table 1): neither what is
     frozen nor the word vectors."""
-    return sum(
-        value.numel()
-        for name, value in system.named_parameters()
-        if value.requires_grad and not name.startswith("embedding.")
-    )
+    words = {m.weight for m in system.modules() if isinstance(m, nn.Embedding)}
+    return sum(p.numel() for p in system.parameters() if p.requires_grad and p not in words)
 
 
 class OneStage(Segmenter):
