@@ -5,7 +5,13 @@ import itertools
 import pytest
 import torch
 
-from aamn.tubes.video_linking import best_paths, calibrate_absence, clip_winners, path_scores
+from aamn.tubes.video_linking import (
+    best_paths,
+    calibrate_absence,
+    clip_winners,
+    link_costs,
+    path_scores,
+)
 
 NO = float("-inf")
 
@@ -20,9 +26,13 @@ def all_paths(scores, links, weights, link_weight):
             for c, (k, w) in enumerate(zip(path, weights, strict=True))
             if k >= 0
         )
-        pairs = itertools.pairwise(path)
-        steps = [float(links[c, a, b]) for c, (a, b) in enumerate(pairs, start=1) if min(a, b) >= 0]
-        return total + link_weight * sum(steps)
+        pairs = enumerate(itertools.pairwise(path), start=1)
+        return total - link_weight * sum(cost(c, a, b) for c, (a, b) in pairs if min(a, b) >= 0)
+
+    def cost(clip, a, b):
+        onwards = max(float(links[clip, a, k]) for k in choices[clip])
+        backwards = max(float(links[clip, k, b]) for k in choices[clip - 1])
+        return (onwards + backwards) / 2 - float(links[clip, a, b])
 
     return max(itertools.product(*choices), key=value)
 
@@ -34,7 +44,7 @@ def test_paths_are_the_best_of_all(seed, link_weight):
     scores = torch.randn(3, 5, 4, generator=g)
     links = torch.rand(5, 4, 4, generator=g)
     weights = torch.rand(5, generator=g) + 0.1
-    scores[:, torch.rand(5, 4, generator=g) < 0.3] = NO
+    scores[:, torch.rand(5, 4, generator=g) < 0.3] = NO  # their links are worth nothing
     if seed % 2:
         scores[:, seed // 2] = NO  # a clip without any tube, the first one too
     found = best_paths(scores, links, weights, link_weight)
@@ -60,6 +70,27 @@ def test_a_strong_link_keeps_the_identity_through_a_doubtful_clip():
     found = best_paths(scores, links, weights, 0.5)
     assert found.tubes.tolist() == [[0, 0, 0]]
     assert found.scores.item() == pytest.approx((1.0 + 0.4 + 1.0) / 3)
+
+
+def test_whoever_is_easily_followed_is_not_favoured():
+    scores = torch.tensor([[[0.4, 0.5]] * 4])  # the second actor is meant, and moves fast
+    links = torch.tensor([[1.9, 0.1], [0.1, 0.6]]).expand(4, 2, 2)
+    for weight in (0.5, 5.0, 50.0):
+        assert best_paths(scores, links, torch.ones(4), weight).tubes.tolist() == [[1, 1, 1, 1]]
+    costs = link_costs(links, torch.ones(4, 2, dtype=torch.bool))
+    assert not costs[0].any()
+    torch.testing.assert_close(costs[2], torch.tensor([[0.0, 1.15], [1.15, 0.0]]))
+
+
+def test_a_video_played_backwards_has_the_same_paths():
+    g = torch.Generator().manual_seed(3)
+    scores, links = torch.randn(4, 6, 3, generator=g), torch.rand(6, 3, 3, generator=g)
+    weights = torch.rand(6, generator=g)
+    backwards = torch.cat([links[:1], links[1:].flip(0).transpose(1, 2)])
+    for weight in (0.5, 2.0):
+        found = best_paths(scores, links, weights, weight)
+        again = best_paths(scores.flip(1), backwards, weights.flip(0), weight)
+        assert torch.equal(again.tubes.flip(1), found.tubes)
 
 
 def test_a_path_counts_its_clips_by_their_frames():
