@@ -26,8 +26,8 @@ class CMAM(nn.Module):
     def __init__(self, channels: int, text: int, axes: int) -> None:
         super().__init__()
         conv, norm = CONVOLUTIONS[axes], NORMALISATIONS[axes]
-        # Zeros are added beforehand: in bfloat16 on CPUs, 3D convolutions that pad by themselves get
-        # wrong gradients of their weights where frames are fewer than the kernel's (torch 2.15).
+        # Zeros are added beforehand: in bfloat16 on CPUs, a 3D convolution that pads by itself gets
+        # a wrong gradient of its weights where frames are fewer than its kernel's (torch 2.15).
         self.joint = nn.Sequential(
             PADDINGS[axes](1),
             conv(channels + coordinates.CHANNELS, channels, 3, bias=False),
