@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from aamn.checkpoint import Loaded, load_segmenter, read_checkpoint, write_atomi
 from aamn.data.flow_store import FlowStore
 from aamn.index import VideoIndex
 from aamn.index_file import index_path
-from aamn.indexing import DETECTED_AT_ONCE, DetectedBoxes, Detector, IndexJob, build_index
+from aamn.indexing import DetectedBoxes, Detector, IndexJob, build_index, detected_boxes
 from proposals.detector import load_detector
 from proposals.errors import InputError
 from proposals.frames import open_frames
@@ -47,6 +48,10 @@ class VideoSegmenter:
     detector: Detector
     absent_threshold: float | None
 
+    @cached_property
+    def _boxes(self) -> DetectedBoxes:
+        return detected_boxes(self.detector, self.loaded.segmenter)
+
     def index(
         self,
         video: Path | str,
@@ -68,11 +73,9 @@ class VideoSegmenter:
         owner = None if out is not None else tempfile.TemporaryDirectory(prefix="aamn-index-")
         target = index_path(out if owner is None else owner.name, video_id)
         segmenter = self.loaded.segmenter
-        boxes = DetectedBoxes(self.detector, DETECTED_AT_ONCE[segmenter.device.type])
         with open_frames(path) as frames:
-            build_index(
-                IndexJob(segmenter, video_id, frames, boxes, flow, self.loaded.config.flow), target
-            )
+            job = IndexJob(segmenter, video_id, frames, self._boxes, flow, self.loaded.config.flow)
+            build_index(job, target)
         return VideoIndex.read(target, self.loaded, owner)
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -71,6 +71,23 @@ class Detector(Protocol):
         """The boxes of each frame, uint8 RGB (H0, W0, 3)."""
 
 
+@runtime_checkable
+class TrunkDetector(Protocol):
+    """A detector that can go on from the maps of its trunk, where another network has made them.
+
+    `square` is the side of the squares into which it fits frames, 0 where it does otherwise;
+    `trunk_hash` is that of the weights below its heads.
+    """
+
+    square: int
+    trunk_hash: str
+
+    def detect_from(
+        self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
+    ) -> list[Detections]:
+        """The boxes of frames of `size` (H0, W0) from the trunk's maps of the squares `images`."""
+
+
 class BoxSource(Protocol):
     """Where an index takes its boxes from."""
 
@@ -113,20 +130,52 @@ class DetectedBoxes:
             for start in range(0, len(frames), self.batch)
             for one in self.detector.detect(frames[start : start + self.batch])
         ]
-        n = len(frames)
-        window = BoxWindow(
-            np.zeros((n, top, 4), np.float32),
-            np.zeros((n, top), np.float32),
-            np.zeros((n, top), np.int64),
-            np.zeros((n, top), bool),
-        )
-        for place, one in enumerate(found):
-            kept = min(top, len(one.scores))
-            window.boxes[place, :kept] = one.boxes[:kept]
-            window.scores[place, :kept] = one.scores[:kept]
-            window.labels[place, :kept] = one.labels[:kept]
-            window.valid[place, :kept] = True
-        return window
+        return _best_boxes(found, top)
+
+
+class SharedBoxes(DetectedBoxes):
+    """Boxes that a detector finds on the maps of the segmenter's RGB stream, whose trunk is its
+    own: one pass a frame serves both."""
+
+    def window_from(
+        self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int], top: int
+    ) -> BoxWindow:
+        """The `top` best boxes of frames of `size` (H0, W0), from the maps of their squares."""
+        found = []
+        for start in range(0, len(images), self.batch):
+            part = slice(start, start + self.batch)
+            found += self.detector.detect_from(images[part], [one[part] for one in maps], size)
+        return _best_boxes(found, top)
+
+
+def detected_boxes(detector: Detector, segmenter: AAMN) -> DetectedBoxes:
+    """The detector as a source of boxes for indexes by this segmenter, in one pass of the trunk
+    that both have where they have the same."""
+    batch = DETECTED_AT_ONCE[segmenter.device.type]
+    if isinstance(detector, TrunkDetector) and detector.square:
+        same_square = (detector.square, detector.square) == segmenter.needs.network_size
+        if same_square and segmenter.trunk_hash == detector.trunk_hash:
+            return SharedBoxes(detector, batch)
+        log.info("the detector's trunk is not the segmenter's: each takes its own pass a frame")
+    return DetectedBoxes(detector, batch)
+
+
+def _best_boxes(found: Sequence[Detections], top: int) -> BoxWindow:
+    """The `top` best boxes of each frame, side by side."""
+    n = len(found)
+    window = BoxWindow(
+        np.zeros((n, top, 4), np.float32),
+        np.zeros((n, top), np.float32),
+        np.zeros((n, top), np.int64),
+        np.zeros((n, top), bool),
+    )
+    for place, one in enumerate(found):
+        kept = min(top, len(one.scores))
+        window.boxes[place, :kept] = one.boxes[:kept]
+        window.scores[place, :kept] = one.scores[:kept]
+        window.labels[place, :kept] = one.labels[:kept]
+        window.valid[place, :kept] = True
+    return window
 
 
 @dataclass
@@ -408,15 +457,33 @@ class _Builder:
     def _encode(self, block: Sequence[_Picture], start: int) -> _Encoded:
         """The networks' answers for frames start, start + 1, ..."""
         indices = np.arange(start, start + len(block))
-        with self.costs.of("boxes"):
-            originals = [one.original for one in block]
-            found = self.job.boxes.window(originals, indices, self.needs.proposals)
         with self.costs.of("preparing"):
-            boxes, valid = torch.from_numpy(found.boxes), torch.from_numpy(found.valid)
-            batch = self._batch(self._images(block, indices), boxes[None], valid[None])
+            images = {
+                name: value.to(self.device) for name, value in self._images(block, indices).items()
+            }
         with self.costs.of("streams"):
-            features = self.segmenter.encode_frames(batch)
+            maps = self.segmenter.encode_maps(images)
+        with self.costs.of("boxes"):
+            found = self._boxes(block, indices, images, maps)
+        with self.costs.of("streams"):
+            boxes, valid = torch.from_numpy(found.boxes), torch.from_numpy(found.valid)
+            batch = self._batch({}, boxes[None], valid[None])
+            features = self.segmenter.describe_regions(maps, batch)
         return _Encoded(start, batch.boxes[0], batch.valid[0], features)
+
+    def _boxes(
+        self,
+        block: Sequence[_Picture],
+        indices: np.ndarray,
+        images: dict[str, Tensor],
+        maps: dict[str, tuple[Tensor, ...]],
+    ) -> BoxWindow:
+        """The best boxes of the block's frames, from the RGB stream's maps where these serve."""
+        source, top = self.job.boxes, self.needs.proposals
+        if isinstance(source, SharedBoxes):
+            shared = self.segmenter.streams["rgb"].shared(maps["rgb"])
+            return source.window_from(images["rgb"], shared, self.geometry.original_size, top)
+        return source.window([one.original for one in block], indices, top)
 
     def _images(self, block: Sequence[_Picture], indices: np.ndarray) -> dict[str, Tensor]:
         """The streams' inputs, as `load_clip` makes them."""

@@ -187,8 +187,10 @@ class _SquarePool(MultiScaleRoIAlign):
 def _look_at_squares(rcnn: FasterRCNN, square: int) -> None:
     """Makes the detector see frames as stage two does."""
     transform, heads = rcnn.transform, rcnn.roi_heads
-    if square % 32:
-        raise InputError(f"square: wanted a multiple of 32 pixels, got {square}")
+    if square % transform.size_divisible:
+        raise InputError(
+            f"square: wanted a multiple of {transform.size_divisible} pixels, got {square}"
+        )
     rcnn.transform = _SquareTransform(square, transform.image_mean, transform.image_std)
     heads.box_roi_pool = _SquarePool(heads.box_roi_pool, square)
 

@@ -15,14 +15,14 @@ from aamn.checkpoint import Loaded, load_segmenter
 from aamn.data.flow_store import FlowStore
 from aamn.index_file import IndexFile, index_path
 from aamn.indexing import (
-    DETECTED_AT_ONCE,
     BoxSource,
-    DetectedBoxes,
     IndexJob,
     StoredBoxes,
     build_index,
+    detected_boxes,
     model_hash,
 )
+from aamn.models.segmenter import Segmenter
 from proposals.decoding import Video
 from proposals.detector import load_detector
 from proposals.errors import InputError
@@ -36,14 +36,13 @@ log = logging.getLogger("aamn")
 class _Boxes:
     """Where the boxes of all videos come from."""
 
-    def __init__(self, args: argparse.Namespace, device: str) -> None:
+    def __init__(self, args: argparse.Namespace, segmenter: Segmenter) -> None:
         if bool(args.proposals) == bool(args.detector):
             raise InputError("wanted one of --proposals HDF5 and --detector PT: the boxes")
         self.store = ProposalStore.read(args.proposals) if args.proposals else None
         if not self.store:
-            self.detected = DetectedBoxes(
-                load_detector(args.detector, device), DETECTED_AT_ONCE[device]
-            )
+            detector = load_detector(args.detector, segmenter.device)
+            self.detected = detected_boxes(detector, segmenter)
 
     def of(self, video_id: str, frames: FrameSource) -> BoxSource:
         return StoredBoxes(self.store, video_id, frames.size) if self.store else self.detected
@@ -85,7 +84,7 @@ def main() -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
     log.info("segmenter %s (hash of its video side)", model_hash(loaded.segmenter))
-    boxes = _Boxes(args, device)
+    boxes = _Boxes(args, loaded.segmenter)
     flow = FlowStore.read(args.flow) if args.flow and loaded.segmenter.needs.flow else None
     videos, failures = find_videos(args.videos), {}
     for video in tqdm(videos, desc="indexing", unit="video"):

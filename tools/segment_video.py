@@ -19,11 +19,10 @@ from aamn.full_video import plan_windows, segment_video, select_frames
 from aamn.index import LINKINGS, VideoIndex, answers
 from aamn.index_file import IndexFile, index_path
 from aamn.indexing import (
-    DETECTED_AT_ONCE,
-    DetectedBoxes,
     IndexJob,
     StoredBoxes,
     build_index,
+    detected_boxes,
 )
 from aamn.results import Wanted, write_results
 from proposals.decoding import Video
@@ -114,7 +113,7 @@ def _index(
             store = ProposalStore.read(args.proposals)
             boxes = StoredBoxes(store, video.video_id, frames.size)
         elif args.detector:
-            boxes = DetectedBoxes(load_detector(args.detector, device), DETECTED_AT_ONCE[device])
+            boxes = detected_boxes(load_detector(args.detector, device), loaded.segmenter)
         else:
             raise InputError(NO_BOXES)
         flow = FlowStore.read(args.flow) if loaded.segmenter.needs.flow and args.flow else None

@@ -167,6 +167,11 @@ class AAMN(Segmenter):
         else:
             self.mask_head = MaskHead(config.mask_head, grid_channels)
 
+    @property
+    def trunk_hash(self) -> str:
+        """A hash of the RGB stream's backbone; "" without this stream."""
+        return self.streams["rgb"].trunk_hash if "rgb" in self.streams else ""
+
     # The video's side
 
     def encode(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> EncodedClips:

@@ -353,9 +353,10 @@ def test_squares_are_those_of_stage_two(size, square):
     assert fitted_size(size, square) == Geometry.fit(size, (square, square)).content_size
 
 
-def test_a_square_that_the_pyramid_cannot_halve_is_refused():
-    with pytest.raises(InputError, match="multiple of 32 pixels, got 50"):
-        build_detector(replace(TINY, square=50))
+@pytest.mark.parametrize(("config", "stride"), [(TINY, 8), (PYRAMID, 32)])
+def test_a_square_that_the_trunk_cannot_divide_is_refused(config, stride):
+    with pytest.raises(InputError, match=f"multiple of {stride} pixels, got 50"):
+        build_detector(replace(config, square=50))
 
 
 def test_with_no_trainable_stage_only_the_heads_learn():

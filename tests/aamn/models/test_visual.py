@@ -5,11 +5,13 @@ import torch
 import torchvision
 from tiny_models import tiny_config, tiny_segmenter
 from torch import nn
+from torchvision.ops import roi_align
+from torchvision.ops.poolers import LevelMapper
 
 from aamn.config import BackboneConfig
 from aamn.models.build import start_backbones
-from aamn.models.visual import FlowStream, Stream, load_backbone
-from proposals.backbones import SmallBackbone
+from aamn.models.visual import FlowStream, Stream, load_backbone, pyramid_levels
+from proposals.backbones import SmallBackbone, build_pyramid
 from proposals.errors import InputError
 
 SMALL = BackboneConfig(name="small", widths=(8, 16), strides=(2, 2), fc=12)
@@ -127,3 +129,87 @@ def test_frozen_stages_do_not_learn():
     )
     learning = {name for name, p in built.backbone.named_parameters() if p.requires_grad}
     assert learning and all(name.startswith("stages.1.") for name in learning)
+
+
+PYRAMID = BackboneConfig(name="resnet50_fpn_gn", flow_name="small", fc=6, roi_samples=2)
+
+
+@pytest.fixture(scope="module")
+def pyramid():
+    torch.manual_seed(0)
+    return Stream(PYRAMID).eval()
+
+
+def test_a_pyramid_is_the_detectors_trunk_on_normalised_images(pyramid):
+    images = torch.rand(1, 3, 64, 96)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    trunk = build_pyramid("resnet50_fpn_gn").eval()
+    trunk.load_state_dict(pyramid.backbone.trunk.state_dict())
+    with torch.no_grad():
+        found = pyramid(images)
+        wanted = trunk((images - mean.view(3, 1, 1)) / std.view(3, 1, 1))
+    assert [tuple(one.shape[2:]) for one in found] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    for name, one in zip("0123", found, strict=True):
+        torch.testing.assert_close(one, wanted[name])
+
+
+def test_levels_are_those_of_torchvisions_detectors():
+    corner = torch.rand(200, 2) * 100
+    boxes = torch.cat([corner, corner + torch.rand(200, 2) ** 3 * 900], 1)
+    boxes[0] = torch.tensor([0, 0, 224, 224])
+    regions = torch.cat([torch.zeros(200, 1), boxes], 1)
+    found = pyramid_levels(regions, 4)
+    assert torch.equal(found, LevelMapper(2, 5)([boxes])) and found[0] == 2
+    assert set(found.tolist()) == {0, 1, 2, 3}
+    assert pyramid_levels(torch.zeros(1, 5), 4).tolist() == [0]
+
+
+def test_each_region_is_pooled_from_the_level_of_its_size(pyramid):
+    g = torch.Generator().manual_seed(1)
+    maps = [torch.rand(2, 256, 128 // 2**n, 128 // 2**n, generator=g) for n in range(4)]
+    sides = torch.tensor([300, 20, 120, 500, 60, 250, 30.0])
+    corner = torch.tensor([[3.0, 5.0]]).expand(7, 2)
+    boxes = torch.cat([corner, corner + sides[:, None]], 1)
+    regions = torch.cat([torch.tensor([[0.0, 1, 0, 1, 1, 0, 0]]).T, boxes], 1)
+    found = pyramid.grids(maps, regions, 3)
+    for region, grid, level in zip(regions, found, [2, 0, 1, 3, 0, 2, 0], strict=True):
+        wanted = roi_align(maps[level], region[None], 3, 1 / 4 / 2**level, 2, aligned=True)
+        torch.testing.assert_close(grid, wanted[0])
+
+
+def test_the_finest_level_can_be_the_detail_of_masks():
+    built = Stream(PYRAMID, described=False, detail_stride=4).eval()
+    assert built.kept == (0, 1, 2, 3) and built.detail_channels == 256
+    maps = [torch.rand(1, 256, 32 // 2**n, 32 // 2**n) for n in range(4)]
+    region = torch.tensor([[0.0, 2, 2, 126, 126]])
+    (found,) = built.details(maps, region, 28)
+    torch.testing.assert_close(found, roi_align(maps[0], region, 28, 0.25, 2, aligned=True))
+
+
+def test_streams_may_have_networks_of_their_own():
+    flow = FlowStream(PYRAMID)
+    assert isinstance(flow.backbone, SmallBackbone)
+    assert flow.features(flow(torch.rand(1, 2, 32, 32)), torch.tensor([[0.0, 0, 0, 9, 9]])).shape
+
+
+@pytest.mark.parametrize(("stages", "learning"), [(0, 6), (2, 4), (6, 0)])
+def test_a_pyramids_stages_are_frozen_from_below(stages, learning):
+    with torch.device("meta"):
+        built = Stream(BackboneConfig(name="resnet50_fpn_gn", frozen_stages=stages))
+    parts = [{p.requires_grad for p in stage.parameters()} for stage in built.backbone.stages]
+    assert parts == [{False}] * stages + [{True}] * learning
+    counted = sum(p.numel() for stage in built.backbone.stages for p in stage.parameters())
+    assert counted == sum(p.numel() for p in built.backbone.parameters())
+
+
+def test_a_pyramid_starts_from_a_detectors_file_with_its_box_head(tmp_path, pyramid):
+    source = build_pyramid("resnet50_fpn_gn")
+    weights = {f"rcnn.backbone.{k}": v for k, v in source.state_dict().items()}
+    head = {"fc6.weight": torch.randn(6, 256 * 49), "fc7.weight": torch.randn(6, 6)}
+    head |= {"fc6.bias": torch.randn(6), "fc7.bias": torch.randn(6)}
+    weights |= {f"rcnn.roi_heads.box_head.{k}": v for k, v in head.items()}
+    torch.save({"state": weights}, tmp_path / "d.pt")
+    load_backbone(pyramid, "resnet50_fpn_gn", str(tmp_path / "d.pt"))
+    own = pyramid.backbone.trunk.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in source.state_dict().items())
+    assert torch.equal(pyramid.head[1].weight, head["fc6.weight"])
