@@ -1,30 +1,33 @@
-"""The evaluation as one page: tables, curves, and the best and worst answers as pictures.
+"""The evaluation as one page: tables, curves, and answers as pictures.
 
 The page is a single HTML file with its pictures inside; it needs no server and no network. The
-pictures show what the paper's Figures 5 to 8 show.
+pictures are those of the paper's Figures 5 to 8.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from aamn.charts import Series, column_chart, line_chart
 from aamn.coco import ScoredMask, average_precision
 from aamn.metrics import PRECISION_THRESHOLDS, precision_at, summarise
-from aamn.structures import MaskTrack, Report, Row, Target
-from aamn.visualize import outlined
+from aamn.report_cases import (
+    LEGEND,
+    Case,
+    Contrast,
+    case_article,
+    contrast_article,
+    contrast_summary,
+)
+from aamn.report_scenes import Scene, scene_article
+from aamn.structures import Report, Row
 
-TRUTH, ANSWER, CONTEXT = (225, 40, 40), (22, 163, 74), (250, 204, 21)
-PICTURE_WIDTH = 480  # pixels; small videos are enlarged so that boxes stay thin
-STRIP_PICTURES, STRIP_WIDTH = 5, 300
 BINS = 20
 
 # Column heads and the metrics behind them, in the page's order.
@@ -55,20 +58,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One sentence's answer with what its pictures need.
+class Pictures:
+    """The page's answers as pictures: the best (Figure 5), the same with words weighted at random
+    (Figure 6), all systems' on frames of several sentences (Figure 7), the worst (Figure 8)."""
 
-    frames (T, H0, W0, 3) uint8 RGB of the clip; `key` is the key frame's place in it and in the
-    track; `proposals` (K, 4) are the key frame's boxes, one a tube, None for a system without.
-    """
-
-    row: Row
-    tokens: tuple[str, ...]
-    frames: np.ndarray
-    key: int
-    target: Target
-    track: MaskTrack
-    proposals: np.ndarray | None = None
+    best: Sequence[Case] = ()
+    contrasts: Sequence[Contrast] = ()
+    scenes: Sequence[Scene] = ()
+    worst: Sequence[Case] = ()
 
 
 def subsets(rows: Sequence[Row], non_trivial: Sequence[bool] = ()) -> dict[str, list[int]]:
@@ -84,28 +81,10 @@ def subsets(rows: Sequence[Row], non_trivial: Sequence[bool] = ()) -> dict[str, 
     return {name: chosen for name, chosen in found.items() if chosen}
 
 
-def pick_cases(rows: Sequence[Row], count: int) -> tuple[list[int], list[int]]:
-    """Places of the `count` best and the `count` worst answers, at most one a video in each; among
-    equals, the larger masks."""
-    order = sorted(range(len(rows)), key=lambda i: (-rows[i].iou, -rows[i].union))
-    best = _one_a_video(order, rows)[:count]
-    order.sort(key=lambda i: (rows[i].iou, -rows[i].union))
-    worst = [i for i in _one_a_video(order, rows) if i not in best][:count]
-    return best, worst
-
-
-def _one_a_video(order: Sequence[int], rows: Sequence[Row]) -> list[int]:
-    first: dict[str, int] = {}
-    for place in order:
-        first.setdefault(rows[place].video_id, place)
-    return list(first.values())
-
-
 def write_report(
     path: Path,
     evaluations: Sequence[Evaluation],
-    best: Sequence[Case],
-    worst: Sequence[Case],
+    pictures: Pictures,
     *,
     actors: Sequence[str] = (),
     non_trivial: Sequence[bool] = (),
@@ -125,9 +104,7 @@ def write_report(
     ]
     if any(actors):
         sections.append(_section("By actor class", _actor_table(evaluations[0], actors)))
-    for title, cases in (("Best answers", best), ("Worst answers", worst)):
-        if cases:
-            sections.append(_section(title, LEGEND + "".join(map(_case, cases))))
+    sections += _picture_sections(pictures)
     title = f"{escape(first.system)} on {escape(first.data)}"
     count = len({(row.video_id, row.frame) for row in first.rows})
     videos = len({row.video_id for row in first.rows})
@@ -140,6 +117,21 @@ def write_report(
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_text(page, encoding="utf-8")
     os.replace(aside, path)
+
+
+def _picture_sections(pictures: Pictures) -> list[str]:
+    """A section a kind of picture; none where there is no such picture."""
+    contents = {
+        "Best answers": (LEGEND, map(case_article, pictures.best)),
+        "Word weights, predicted and random": (
+            contrast_summary(pictures.contrasts) if pictures.contrasts else "",
+            map(contrast_article, pictures.contrasts),
+        ),
+        "Several sentences about one video": ("", map(scene_article, pictures.scenes)),
+        "Worst answers": (LEGEND, map(case_article, pictures.worst)),
+    }
+    articles = {title: (head, "".join(each)) for title, (head, each) in contents.items()}
+    return [_section(title, head + body) for title, (head, body) in articles.items() if body]
 
 
 def _section(title: str, content: str) -> str:
@@ -201,127 +193,11 @@ def _actor_table(evaluation: Evaluation, actors: Sequence[str]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
-# Cases
-
-
-def _context(case: Case) -> tuple[int, float]:
-    """The tube that weighs most in the contextual LSTM's answer for the chosen tube (-1: the whole
-    clip), and its weight."""
-    scores = case.track.scores
-    if scores is None or scores.context_attention is None or case.track.tube < 0:
-        return -1, 0.0
-    weights = scores.context_attention[case.track.tube]
-    place = int(weights.argmax())
-    return int(scores.context_members[case.track.tube, place]), float(weights[place])
-
-
-def _case(case: Case) -> str:
-    words = _words(case)
-    context, weight = _context(case)
-    frame = case.frames[case.key]
-    boxes = []
-    if case.proposals is not None:
-        boxes = [(box, (205, 210, 220), False) for box in case.proposals if box[2] > box[0]]
-        if context >= 0:
-            boxes.append((case.proposals[context], CONTEXT, False))
-    boxes.append((case.track.boxes[case.key].tolist(), ANSWER, False))
-    boxes.append((case.target.box.tolist(), TRUTH, True))
-    truth, answer = case.target.mask.numpy(), case.track.masks[case.key].numpy()
-    pictures = (
-        ("localisation", outlined(frame, boxes=boxes, width=PICTURE_WIDTH)),
-        ("ground truth", outlined(frame, truth, TRUTH, width=PICTURE_WIDTH)),
-        ("prediction", outlined(frame, answer, ANSWER, width=PICTURE_WIDTH)),
-    )
-    figures = "".join(
-        f"<figure><img src='{_data(picture)}' alt='{name}'><figcaption>{name}</figcaption></figure>"
-        for name, picture in pictures
-    )
-    row = case.row
-    where = f"{escape(row.video_id)}, frame {row.frame + 1}" + (row.kind and f", {row.kind}")
-    return (
-        f"<article><header><b class='iou'>IoU {row.iou:.2f}</b><span>{where}</span></header>"
-        f"{words}<div class='three'>{figures}</div>{_strip(case)}"
-        f"<p class='facts'>{_facts(case, context, weight)}</p></article>"
-    )
-
-
-def _facts(case: Case, context: int, weight: float) -> str:
-    """The winner's scores and what the contextual LSTM looked at."""
-    scores, tube = case.track.scores, case.track.tube
-    if tube < 0:
-        return "no tube was chosen: the clip has no proposal"
-    if scores is None:
-        return f"score {case.track.score:.3f}"
-    facts = (
-        f"tube {tube + 1} of {int(np.isfinite(scores.total.numpy()).sum())}: score "
-        f"{float(scores.total[tube]):.3f} = actor {float(scores.actor[tube]):.3f} + action "
-        f"{float(scores.action[tube]):.3f}; box IoU {case.row.box_iou:.2f}"
-    )
-    if scores.context_attention is not None:
-        name = f"tube {context + 1}" if context >= 0 else "the whole clip"
-        facts += f"; most attended context: {name} ({weight:.2f})"
-    return facts
-
-
-def _words(case: Case) -> str:
-    """The sentence once a module, each word on a ground as deep as its attention."""
-    scores = case.track.scores
-    if scores is None:
-        return f"<p class='words'>{escape(case.row.text)}</p>"
-    lines = ""
-    for name, colour, weights in (
-        ("actor", TRUTH, scores.actor_attention),
-        ("action", (37, 99, 235), scores.action_attention),
-    ):
-        deepest = max(float(weights.max()), 1e-6)
-        spans = ""
-        for word, weight in zip(case.tokens, weights.tolist(), strict=True):
-            ground = (*colour, round(0.65 * weight / deepest, 3))
-            look = f"title='{weight:.3f}' style='background:rgba{ground}'"
-            spans += f"<span {look}>{escape(word)}</span>"
-        lines += f"<p class='words'><em>{name}</em>{spans}</p>"
-    return lines
-
-
-def _strip(case: Case) -> str:
-    """The chosen tube through the clip, with its masks."""
-    count = len(case.track.masks)
-    if count < 2:
-        return ""
-    shown = np.unique(np.linspace(0, count - 1, min(STRIP_PICTURES, count)).round().astype(int))
-    pictures = []
-    for place in shown:
-        box = case.track.boxes[place].tolist()
-        mask = case.track.masks[place].numpy()
-        picture = outlined(case.frames[place], mask, ANSWER, [(box, ANSWER, False)], STRIP_WIDTH)
-        label = "key frame" if place == case.key else f"{place - case.key:+d}"
-        pictures.append(
-            f"<figure><img src='{_data(picture)}' alt='frame {label}'>"
-            f"<figcaption>{label}</figcaption></figure>"
-        )
-    return f"<div class='strip'>{''.join(pictures)}</div>"
-
-
-def _data(picture: np.ndarray) -> str:
-    """An RGB picture as a data URI."""
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]
-    )
-    if not done:
-        raise ValueError(f"cannot encode a picture of shape {picture.shape}")
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
-
-
 METRIC_NOTES = """<p class='notes'>All in per cent. <b>mAP 0.5:0.95</b> is the mean of P@X over
 X = 0.50, 0.55, ..., 0.95, as the paper and those before it use the name. <b>coco_ap</b> is COCO's
 average precision of the scored masks, which later papers report as mAP: the two are different
 numbers. VP@0.5: all annotated frames of a video and sentence above 0.5. Loc P@0.5: the chosen box
 against the true one. chance: the precision of drawing one of the look-alikes.</p>"""
-
-LEGEND = """<p class='legend'><i style='border:2px dashed #e12828'></i>ground truth
-<i style='border:2px solid #16a34a'></i>chosen tube
-<i style='border:2px solid #facc15'></i>most attended context tube
-<i style='border:2px solid #cdd2dc'></i>other proposals</p>"""
 
 STYLE = """
 body{font:15px/1.5 system-ui,-apple-system,'Segoe UI',sans-serif;color:#0f172a;background:#f1f5f9;
@@ -346,6 +222,8 @@ article header{display:flex;gap:14px;align-items:baseline;color:#475569;font-siz
 .words{margin:6px 0;font-size:17px}.words em{display:inline-block;width:58px;font-size:13px;
 color:#64748b}.words span{padding:2px 6px;margin-right:3px;border-radius:5px}
 .three{display:grid;grid-template-columns:repeat(3,1fr);gap:10px;margin-top:8px}
+.four{display:grid;grid-template-columns:repeat(4,1fr);gap:8px;margin-top:8px}
+.three .words{font-size:14px}.queries span{margin-right:18px}
 .strip{display:grid;grid-template-columns:repeat(5,1fr);gap:8px;margin-top:8px}
 img{width:100%;border-radius:6px;display:block}
 """

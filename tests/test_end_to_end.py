@@ -171,7 +171,22 @@ def test_the_page_shows_both_systems_and_its_pictures(demo):
     page = (demo / "page" / "index.html").read_text()
     for words in ("most_confident", "coco_ap", "non-trivial", "By actor class", "Best answers"):
         assert words in page
-    assert page.count("<article>") >= 2 and page.count("data:image/jpeg") >= 2 * (3 + 3)
+    assert page.count("<article>") >= 2 and page.count("data:image/jpeg") >= 2 * (4 + 3)
+    assert page.count(">random weights, IoU") == page.count(">predicted weights, IoU") == 2
+    assert page.count(">most_confident, IoU") == page.count(">ground truth, frame") > 0
+
+
+def test_other_checkpoints_are_compared_on_the_same_sentences(demo, tmp_path):
+    checkpoint = demo / "aamn" / "last.pt"
+    words = ("--checkpoint", checkpoint, "--compare", checkpoint, "--out", tmp_path / "m.json")
+    assert call("eval_net", *words, "--set", "system=most_confident", "--pictures", 1) == 0
+    found = json.loads((tmp_path / "m.json").read_text())
+    before = json.loads((demo / "metrics.json").read_text())
+    assert list(found) == ["most_confident", "aamn"]
+    assert {name: one["metrics"] for name, one in found.items()} == {
+        name: before[name]["metrics"] for name in found
+    }
+    assert call("eval_net", *words, "--compare", tmp_path / "no.pt") == 2
 
 
 def test_a_second_call_of_each_long_step_reuses_what_is_there(demo):
@@ -321,7 +336,7 @@ def test_tables_are_reproduced_and_share_their_runs(demo, tmp_path):
     assert float(prediction["Mean IoU spread"]) == pytest.approx(np.std(own, ddof=1), abs=1e-3)
     assert "| Random | ours |" in (out / "table9.md").read_text()
     assert (out / "table6.svg").read_text().startswith("<svg")
-    assert call("reproduce_table", "6", *words, "--set", "aamn.margin=0.3") == 2
+    assert call("reproduce_table", "6", *words, "--set", "aamn.margin=0.3") == 1
     assert call("reproduce_table", "99", *words) == 2
 
 

@@ -21,7 +21,8 @@ LOW = {
     *("coco", "charts", "tensor_file"),
 }
 DRIVERS = {"training", "evaluation", "full_video", "visualize"}
-PAGES = {"report", "results"}  # what people look at; only programs ask for it
+# What people look at; only programs ask for it.
+PAGES = {"report", "report_cases", "report_scenes", "results"}
 OPTIONAL = {
     "detectron2": "proposals/detectron2_rcnn.py",
     "gensim": "aamn/data/words.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -12,29 +13,64 @@ from pathlib import Path
 import torch
 from command_line import make_parser, run
 from full_video_option import evaluate_videos
+from report_option import write_page
 from torch.utils.data import DataLoader
 
 from aamn.checkpoint import Loaded, extend_words, load_segmenter
 from aamn.coco import ScoredMask, scored_masks
 from aamn.config import DataConfig
-from aamn.data.a2d_labels import ACTORS
 from aamn.data.clips import SampleDataset
 from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
 from aamn.evaluation import evaluate, format_table, write_metrics
 from aamn.models.segmenter import Segmenter
-from aamn.report import Case, Evaluation, pick_cases, write_report
+from aamn.report import Evaluation
+from aamn.structures import MaskTrack, Sample
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
 
+MOST_CONFIDENT = "most_confident"
+
+
+@dataclass(frozen=True)
+class System:
+    """A checkpoint with the samples of a split that it is asked about, which come in one order
+    whatever the system."""
+
+    loaded: Loaded
+    data: DataConfig
+    split: str
+    dataset: SampleDataset
+
+    @property
+    def segmenter(self) -> Segmenter:
+        return self.loaded.segmenter
+
+    @property
+    def key(self) -> int:
+        """The key frame's place in the segmenter's tracks."""
+        needs = self.segmenter.needs
+        return needs.key if needs.predicts == "clip" else 0
+
+    def sample_of(self, place: int) -> tuple[Sample, int]:
+        """The sample of a row of the report, and the place of the row's sentence in it."""
+        counts = [len(key_frame.expressions) for key_frame in self.dataset.source.key_frames]
+        ends = list(accumulate(counts))
+        index = bisect_right(ends, place)
+        return self.dataset[index], place - (ends[index] - counts[index])
+
+    def answer(self, place: int) -> MaskTrack:
+        """What the segmenter says to a row's sentence."""
+        sample, own = self.sample_of(place)
+        return self.segmenter.segment(sample.clip, sample.proposals, [sample.queries[own]])[0]
+
 
 @dataclass(frozen=True)
 class Run:
-    """One system, its samples and what it answered to them."""
+    """One system and what it answered to all its samples."""
 
-    segmenter: Segmenter
-    dataset: SampleDataset
+    system: System
     evaluation: Evaluation
 
 
@@ -52,70 +88,67 @@ def open_samples(loaded: Loaded, data: DataConfig, split: str) -> SampleDataset:
     )
 
 
-def evaluate_checkpoint(
+def open_system(
     checkpoint: Path | str,
     overrides: Sequence[str] = (),
     config_file: Path | str | None = None,
     split: str = "",
     places: Mapping[str, str | None] | None = None,
-) -> Run:
-    """Evaluates a checkpoint on a split of its data set; `places` are other values of data.root,
+) -> System:
+    """A checkpoint on a split of its data set; `places` are other values of data.root,
     data.proposals and data.flow, where not empty."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_segmenter(checkpoint, device, config_file, overrides)
     data = replace(loaded.config.data, **{k: v for k, v in (places or {}).items() if v})
     split = split or data.test_split
-    dataset = open_samples(loaded, data, split)
-    samples = DataLoader(dataset, batch_size=None, num_workers=data.workers)
+    return System(loaded, data, split, open_samples(loaded, data, split))
+
+
+def evaluate_system(system: System, name: str = "") -> Run:
+    """Asks a system all sentences of its samples; `name` stands for it in tables."""
+    samples = DataLoader(system.dataset, batch_size=None, num_workers=system.data.workers)
     masks: list[ScoredMask] = []
     report = evaluate(
-        loaded.segmenter,
+        system.segmenter,
         samples,
-        system=loaded.config.system,
-        data=f"{data.root} ({split})",
-        total=len(dataset),
+        system=name or system.loaded.config.system,
+        data=f"{system.data.root} ({system.split})",
+        total=len(system.dataset),
         observe=lambda *seen: masks.extend(scored_masks(*seen)),
     )
-    return Run(loaded.segmenter, dataset, Evaluation(report, masks))
+    return Run(system, Evaluation(report, masks))
 
 
-def _cases(run: Run, places: Sequence[int]) -> list[Case]:
-    """The answers at the places of the report's rows, made again for their pictures."""
-    counts = [len(key_frame.expressions) for key_frame in run.dataset.source.key_frames]
-    ends, needs, cases = list(accumulate(counts)), run.segmenter.needs, []
-    for place in places:
-        index = bisect_right(ends, place)
-        own = place - (ends[index] - counts[index])
-        sample = run.dataset[index]
-        query = sample.queries[own]
-        track = run.segmenter.segment(sample.clip, sample.proposals, [query])[0]
-        frames = run.dataset.source.frames(sample.clip.video_id).read(track.frame_indices.tolist())
-        boxes = sample.proposals and sample.proposals.boxes[needs.key].numpy()
-        key = needs.key if needs.predicts == "clip" else 0
-        row = run.evaluation.report.rows[place]
-        cases.append(Case(row, query.tokens, frames, key, sample.targets[own], track, boxes))
-    return cases
+def evaluate_checkpoint(checkpoint: Path | str, overrides: Sequence[str] = ()) -> Run:
+    """Evaluates a checkpoint on the test split of the data it was trained on."""
+    return evaluate_system(open_system(checkpoint, overrides))
 
 
-def _write_page(folder: Path, runs: Sequence[Run], pictures: int) -> Path:
-    """The page about the first run, with the others beside it in its tables and curves."""
-    rows, source = runs[0].evaluation.report.rows, runs[0].dataset.source
-    expressions = [e for key_frame in source.key_frames for e in key_frame.expressions]
-    non_trivial: list[bool] = []
-    if hasattr(source, "non_trivial"):
-        chosen = source.non_trivial()
-        non_trivial = [(e.video_id, e.instance) in chosen for e in expressions]
-    best, worst = pick_cases(rows, pictures)
-    page = folder / "index.html"
-    write_report(
-        page,
-        [run.evaluation for run in runs],
-        _cases(runs[0], best),
-        _cases(runs[0], worst),
-        actors=[ACTORS[e.actor - 1] if e.actor else "" for e in expressions],
-        non_trivial=non_trivial,
-    )
-    return page
+def _runs(args: argparse.Namespace) -> list[Run]:
+    """The checkpoint's run, and those of the systems it is compared with on the same samples."""
+    places = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
+    first = open_system(args.checkpoint, args.overrides, args.config, args.split or "", places)
+    runs = [evaluate_system(first)]
+    places = {key: getattr(first.data, key) for key in ("kind", *places)}
+    for other in args.compare:
+        own = (other, (), None)
+        if other == MOST_CONFIDENT:
+            own = (args.checkpoint, [*args.overrides, f"system={other}"], args.config)
+        system = open_system(*own, first.split, places)
+        name = system.loaded.config.system
+        taken = {run.evaluation.report.system for run in runs}
+        runs.append(evaluate_system(system, f"{name} ({other})" if name in taken else name))
+    return runs
+
+
+def _shuffled(args: argparse.Namespace, first: System) -> System | None:
+    """The checkpoint with words weighted at random; None where it has learned no weights."""
+    config = first.loaded.config
+    if config.system != "aamn" or config.aamn.language.attention != "learned":
+        return None
+    overrides = [*args.overrides, "aamn.language.attention=random"]
+    places = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
+    return open_system(args.checkpoint, overrides, args.config, first.split, places)
 
 
 def main() -> None:
@@ -133,14 +166,15 @@ def main() -> None:
         "--compare",
         action="append",
         default=[],
-        choices=["most_confident"],
-        help="also evaluate the same masks on the detector's most confident box",
+        metavar="SYSTEM",
+        help="also evaluate most_confident, the same masks on the detector's most confident box, "
+        "or another checkpoint; may be repeated",
     )
     parser.add_argument(
         "--report", metavar="DIR", help="also write DIR/index.html: tables, curves, pictures"
     )
     parser.add_argument(
-        "--pictures", type=int, default=6, metavar="N", help="best and worst answers on the page"
+        "--pictures", type=int, default=6, metavar="N", help="answers of each kind on the page"
     )
     parser.add_argument(
         "--full-video", action="store_true", help="whole videos: bbox and pixel protocols, VP@X"
@@ -150,20 +184,15 @@ def main() -> None:
     if args.full_video:
         evaluate_videos(args)
         return
-    places = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
-    runs = [
-        evaluate_checkpoint(
-            args.checkpoint, [*args.overrides, *change], args.config, args.split or "", places
-        )
-        for change in ([], *([f"system={system}"] for system in args.compare))
-    ]
+    runs = _runs(args)
     reports = [run.evaluation.report for run in runs]
     print(format_table(reports))
     out = Path(args.out or Path(args.checkpoint).with_name("metrics.json"))
     write_metrics(reports, out)
     log.info("wrote %s", out)
     if args.report:
-        log.info("wrote %s", _write_page(Path(args.report), runs, args.pictures))
+        shuffled = _shuffled(args, runs[0].system)
+        log.info("wrote %s", write_page(Path(args.report), runs, shuffled, args.pictures))
 
 
 if __name__ == "__main__":

@@ -12,23 +12,15 @@ from tiny_models import random_sample, tiny_segmenter
 from aamn.charts import Series, bar_chart, column_chart, line_chart
 from aamn.coco import scored_masks
 from aamn.evaluation import key_frame_rows
-from aamn.report import Case, Evaluation, pick_cases, subsets, write_report
+from aamn.report import Evaluation, Pictures, subsets, write_report
+from aamn.report_cases import Case, Contrast
+from aamn.report_scenes import Scene
 from aamn.structures import Report, Row
 from aamn.visualize import outlined
 
 
-def row(iou, video="v", kind="", union=100):
-    return Row(video, 0, 0, "s", kind, round(iou * union), union)
-
-
-def test_best_and_worst_come_from_different_videos():
-    rows = [row(0.9, "a"), row(0.8, "a"), row(0.7, "b"), row(0.1, "c"), row(0.0, "d"), row(0, "e")]
-    assert pick_cases(rows, 2) == ([0, 2], [4, 5])
-    assert pick_cases(rows, 9) == ([0, 2, 3, 4, 5], [1])
-
-
-def test_among_equals_the_larger_mistake_comes_first():
-    assert pick_cases([row(0, "a"), row(0, "b", union=900), row(1, "c")], 1) == ([2], [1])
+def row(iou, kind=""):
+    return Row("v", 0, 0, "s", kind, round(iou * 100), 100)
 
 
 def test_subsets_follow_kind_and_company():
@@ -88,8 +80,7 @@ def test_the_page_is_one_file_that_says_both_measures(evaluated, tmp_path):
     write_report(
         page,
         [evaluation],
-        cases[:2],
-        cases[2:],
+        Pictures(best=cases[:2], worst=cases[2:]),
         actors=["dog", "cat", "dog"],
         non_trivial=[True, True, False],
     )
@@ -97,7 +88,7 @@ def test_the_page_is_one_file_that_says_both_measures(evaluated, tmp_path):
     checker = _Checker()
     checker.feed(page.read_text())
     assert not checker.open
-    assert len(checker.sources) == 3 * (3 + 3), "three pictures and three frames a case"
+    assert len(checker.sources) == 3 * (4 + 3), "four pictures and three frames a case"
     assert all(source.startswith("data:image/jpeg;base64,") for source in checker.sources)
     text = " ".join(checker.text)
     for words in ("mAP 0.5:0.95", "coco_ap", "non-trivial", "noise & more", "cat", "P@0.9"):
@@ -112,7 +103,7 @@ def test_the_page_is_one_file_that_says_both_measures(evaluated, tmp_path):
 def test_the_most_attended_word_has_the_deepest_ground(evaluated, tmp_path):
     evaluation, cases = evaluated
     case = cases[2]
-    write_report(tmp_path / "p.html", [evaluation], [case], [])
+    write_report(tmp_path / "p.html", [evaluation], Pictures(best=[case]))
     grounds = re.findall(
         r"title='([\d.]+)' style='background:rgba\([\d, ]+, ([\d.]+)\)'>(\w+)<",
         (tmp_path / "p.html").read_text(),
@@ -123,11 +114,32 @@ def test_the_most_attended_word_has_the_deepest_ground(evaluated, tmp_path):
     assert max(actor) == 0.65
 
 
+def test_each_kind_of_picture_has_a_section_of_its_own(evaluated, tmp_path):
+    evaluation, cases = evaluated
+    masks = np.zeros((1, 2, 36, 60), bool)
+    scene = Scene("v", [4], ["one", "two"], cases[0].frames[:1], masks[..., 0, 0] | True, masks, {})
+    pictures = Pictures(cases[:1], [Contrast(cases[1], cases[1].track)], [scene], cases[2:])
+    write_report(tmp_path / "p.html", [evaluation], pictures)
+    page = (tmp_path / "p.html").read_text()
+    heads = re.findall(r"<h2>(.*?)</h2>", page)
+    assert heads == [
+        "Metrics",
+        "Distribution",
+        "Best answers",
+        "Word weights, predicted and random",
+        "Several sentences about one video",
+        "Worst answers",
+    ]
+    assert page.count("<article>") == 4
+    write_report(tmp_path / "p.html", [evaluation], Pictures())
+    assert re.findall(r"<h2>(.*?)</h2>", (tmp_path / "p.html").read_text()) == heads[:2]
+
+
 def test_an_answer_without_a_tube_still_has_a_page(evaluated, tmp_path):
     evaluation, cases = evaluated
     nobody = replace(cases[0].track, tube=-1, scores=None, masks=torch.zeros(3, 36, 60).bool())
     case = replace(cases[0], track=nobody, proposals=None)
-    write_report(tmp_path / "p.html", [evaluation], [], [case])
+    write_report(tmp_path / "p.html", [evaluation], Pictures(worst=[case]))
     assert "no tube was chosen" in (tmp_path / "p.html").read_text()
 
 
