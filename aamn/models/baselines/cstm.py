@@ -23,7 +23,7 @@ from aamn.models.baselines.stage_decoder import LGFS, StageDecoder, StageFusion,
 from aamn.models.baselines.video_encoder import RGBInput, load_stream
 from aamn.models.i3d import build_i3d, layer_index
 from aamn.models.pretrained import load_weights, read_weights
-from aamn.structures import Query
+from aamn.structures import Clip, Query
 from proposals.errors import InputError
 
 STRIDE = 32  # pixels of the input a cell of the last stage
@@ -108,6 +108,27 @@ class FirstStages:
     temporal: Tensor
 
 
+@dataclass(frozen=True)
+class Stages:
+    """The modulated maps of all stages, the finest first: `spatial` (S, C, h, w) and `temporal`
+    (S, C, T, h, w) each."""
+
+    spatial: list[Tensor]
+    temporal: list[Tensor]
+
+
+@dataclass(frozen=True)
+class StageSelection:
+    """What LGFS does at one stage (Figure 1): the weights (C,) of each channel of the spatial and
+    of the temporal map, which sum to one, and these maps (C, h, w) before they are weighed."""
+
+    stage: int
+    spatial: Tensor
+    temporal: Tensor
+    spatial_map: Tensor
+    temporal_map: Tensor
+
+
 class CSTMNetwork(nn.Module):
     """CSTM's encoders and decoder: a `ResponseNetwork`."""
 
@@ -154,13 +175,21 @@ class CSTMNetwork(nn.Module):
 
     def respond(self, encoded: FirstStages, owner: Tensor, words: Tensor) -> list[Tensor]:
         text = self.text(words)
-        spatial = self.spatial(encoded.spatial[owner], text)
-        temporal = self.temporal(encoded.temporal[owner], text)
+        stages = self.modulate(encoded, owner, text)
         fused = [
             fusion(frame, clip, text)
-            for fusion, frame, clip in zip(self.fusions, spatial, temporal, strict=True)
+            for fusion, frame, clip in zip(
+                self.fusions, stages.spatial, stages.temporal, strict=True
+            )
         ]
         return self.decoder(fused)
+
+    def modulate(self, encoded: FirstStages, owner: Tensor, text: Tensor) -> Stages:
+        """Both encoders' maps under word features (S, D, L)."""
+        return Stages(
+            self.spatial(encoded.spatial[owner], text),
+            self.temporal(encoded.temporal[owner], text),
+        )
 
     def load_pretrained(self) -> None:
         """Loads the weights a fresh training starts from, as the configuration names them.
@@ -201,9 +230,16 @@ class CSTM(OneStage):
         self.lgfs = tuple(config.lgfs)
 
     @torch.no_grad()
-    def selection(self, query: Query) -> dict[int, Tensor]:
-        """LGFS's weights (2, C), spatial and temporal, at each stage that has it (Figure 1); the
-        sentence alone decides them."""
+    def selection(self, clip: Clip, query: Query) -> list[StageSelection]:
+        """LGFS's weights and maps at each stage that has it, the deepest first; the sentence alone
+        decides the weights."""
         network = self.networks["rgb"]
         text = network.text(self.word_vectors([query]))
-        return {stage: network.fusions[stage - 1].selection(text)[0] for stage in self.lgfs}
+        owner = torch.zeros(1, dtype=torch.long, device=self.device)
+        stages = network.modulate(self.encode("rgb", [clip]), owner, text)
+        found = []
+        for stage in sorted(self.lgfs, reverse=True):
+            fusion, place = network.fusions[stage - 1], stage - 1
+            maps = fusion.pair(stages.spatial[place], stages.temporal[place])[0]
+            found.append(StageSelection(stage, *fusion.selection(text)[0], *maps))
+        return found

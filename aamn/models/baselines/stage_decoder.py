@@ -62,10 +62,13 @@ class StageFusion(nn.Module):
     def forward(self, spatial: Tensor, temporal: Tensor, text: Tensor) -> Tensor:
         """(S, C_s, h, w) and (S, C_t, T, h, w), of which the middle time step counts, with word
         features (S, D, L) -> (S, C, h, w)."""
-        weights = self.selection(text)[..., None, None]
+        weighed = self.pair(spatial, temporal) * self.selection(text)[..., None, None]
+        return self.fuse(weighed.flatten(1, 2))
+
+    def pair(self, spatial: Tensor, temporal: Tensor) -> Tensor:
+        """The two maps (S, 2, C, h, w) that `selection` weighs."""
         middle = temporal[:, :, temporal.shape[2] // 2]
-        pair = (self.spatial(spatial) * weights[:, 0], self.temporal(middle) * weights[:, 1])
-        return self.fuse(torch.cat(pair, 1))
+        return torch.stack((self.spatial(spatial), self.temporal(middle)), 1)
 
 
 def double(maps: Tensor) -> Tensor:

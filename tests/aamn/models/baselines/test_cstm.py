@@ -219,12 +219,30 @@ def test_where_cmam_is(tiny, embedding, cmam, modulated):
 def test_where_lgfs_is(tiny, embedding, make_sample, stages):
     system = CSTM(tiny.cstm(lgfs=stages), embedding).eval()
     sample = make_sample(system.needs)
-    seen = system.selection(sample.queries[0])
-    assert set(seen) == set(stages)
-    other = system.selection(sample.queries[1])
-    for stage, weights in seen.items():
-        assert weights.shape == (2, 4) and not torch.equal(weights, other[stage])
-        torch.testing.assert_close(weights.sum(0), torch.ones(4))
+    seen = system.selection(sample.clip, sample.queries[0])
+    assert tuple(one.stage for one in seen) == stages
+    others = system.selection(sample.clip, sample.queries[1])
+    for one, other in zip(seen, others, strict=True):
+        assert one.spatial.shape == (4,) and not torch.equal(one.spatial, other.spatial)
+        torch.testing.assert_close(one.spatial + one.temporal, torch.ones(4))
+
+
+def test_the_selection_shown_is_what_the_decoder_used(tiny, embedding, make_sample):
+    """Its maps, weighed and fused, are what goes into the decoder."""
+    system = CSTM(tiny.cstm(lgfs=(5, 3)), embedding).eval()
+    sample, network, fused = make_sample(system.needs), system.networks["rgb"], []
+    network.decoder.register_forward_pre_hook(lambda module, given: fused.extend(given[0]))
+    with torch.no_grad():
+        system.segment(sample.clip, None, sample.queries[:1])
+    for one in system.selection(sample.clip, sample.queries[0]):
+        weighed = torch.cat(
+            [
+                one.spatial_map * one.spatial[:, None, None],
+                one.temporal_map * one.temporal[:, None, None],
+            ]
+        )
+        wanted = network.fusions[one.stage - 1].fuse(weighed[None])
+        torch.testing.assert_close(fused[one.stage - 1], wanted)
 
 
 def test_pretrained_weights_of_both_encoders(tiny, embedding, tmp_path):
