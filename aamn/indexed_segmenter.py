@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from aamn.index import VideoIndex, of_clip
+from aamn.checkpoint import Loaded
+from aamn.data.flow_store import FlowStore
+from aamn.data.source import VideoTextSource
+from aamn.index import Asker, VideoIndex, of_clip
+from aamn.index_file import IndexFile, Selection, index_path
+from aamn.indexing import IndexJob, StoredBoxes, build_index
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query
+from proposals.store import ProposalStore
+
+
+@dataclass(frozen=True)
+class KeyFrameIndexes:
+    """The indexes of a data set's videos with one clip around each annotated frame; those that
+    `folder` lacks are made when they are asked for, with stored boxes and, where there is none,
+    flow that is computed then."""
+
+    folder: Path
+    loaded: Loaded
+    source: VideoTextSource
+    store: ProposalStore
+    flow: FlowStore | None = None
+
+    def of(self, video_id: str) -> IndexFile:
+        """A video's index.
+
+        Raises:
+            InputError: as `build_index`, with an index of another origin replaced.
+        """
+        path, loaded = index_path(self.folder, video_id), self.loaded
+        frames = {key.frame for key in self.source.key_frames if key.video_id == video_id}
+        selection = Selection(key_frames=tuple(sorted(frames)))
+        with self.source.frames(video_id) as video:
+            boxes = StoredBoxes(self.store, video_id, video.size)
+            job = IndexJob(
+                loaded.segmenter, video_id, video, boxes, self.flow, loaded.config.flow, selection
+            )
+            build_index(job, path, replace=True)
+        return IndexFile.read(path)
 
 
 class IndexedSegmenter(Segmenter):
-    """Answers for key frames from the indexes of their videos, which must hold a clip around each
-    of these; it needs nothing of a clip but its name and place."""
+    """Answers for key frames from the indexes of their videos; it needs nothing of a clip but its
+    name and place."""
 
-    def __init__(
-        self, network_size: tuple[int, int], index_of: Callable[[str], VideoIndex]
-    ) -> None:
+    def __init__(self, indexes: KeyFrameIndexes) -> None:
+        """Raises:
+        InputError: the checkpoint is of a system that cannot index videos.
+        """
         super().__init__()
-        self.needs = Needs((0,), network_size, flow=False, proposals=0, predicts="key")
-        self.index_of = index_of
+        size = indexes.loaded.segmenter.needs.network_size
+        self.needs = Needs((0,), size, flow=False, proposals=0, predicts="key")
+        self.indexes, self.asker = indexes, Asker(indexes.loaded)
+        self.last: VideoIndex | None = None  # key frames come video by video
 
     @property
     def device(self) -> torch.device:
@@ -30,8 +71,15 @@ class IndexedSegmenter(Segmenter):
         self, clip: Clip, proposals: Proposals | None, queries: Sequence[Query]
     ) -> list[MaskTrack]:
         """One track a query over the key frame; the clip around it chooses."""
-        index = self.index_of(clip.video_id)
+        index = self._index(clip.video_id)
         frame = int(clip.frame_indices[clip.key])
         number = int(index.locate([frame])[0][0])
         tracks = index.query([query.text for query in queries], linking="clip")
         return [of_clip(track, number, range(frame, frame + 1)) for track in tracks]
+
+    def _index(self, video_id: str) -> VideoIndex:
+        if self.last is None or self.last.video_id != video_id:
+            if self.last is not None:
+                self.last.close()
+            self.last = VideoIndex(self.indexes.of(video_id), self.asker)
+        return self.last

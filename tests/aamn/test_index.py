@@ -14,82 +14,18 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tiny_models import WORDS, tiny_config, tiny_segmenter
+from tiny_videos import SIZE, Frames, Store, built, job, loaded
 
-from aamn.checkpoint import Loaded
 from aamn.config import FlowConfig
-from aamn.data.clips import load_clip, load_proposals
-from aamn.data.words import Vocabulary
 from aamn.full_video import segment_video
 from aamn.index import VideoIndex
 from aamn.index_file import NO_END, IndexFile, Selection, index_path
-from aamn.indexed_segmenter import IndexedSegmenter
-from aamn.indexing import Costs, DetectedBoxes, IndexJob, StoredBoxes, build_index, model_hash
+from aamn.indexing import Costs, DetectedBoxes, IndexJob, build_index, model_hash
 from aamn.tubes.linking import link_scores
 from proposals.errors import InputError
-from proposals.frames import FrameSource
-from proposals.store import Attributes, BoxWindow
+from proposals.store import BoxWindow
 
-SIZE = (40, 50)
 TEXTS = ("w3 w4", "w7", "w1 w9 w2")
-
-
-class Frames(FrameSource):
-    """Noise that drifts, so that there is flow."""
-
-    def __init__(self, count):
-        self.count, self.size, self.fps, self.path = count, SIZE, 10.0, Path("noise")
-        self.announced, self.read_once = count, []
-        rng = np.random.default_rng(0)
-        self.video = rng.integers(0, 255, (count, *SIZE, 3), dtype=np.uint8)
-
-    def __len__(self):
-        return self.count
-
-    def _frame(self, index):
-        self.read_once.append(index)
-        return self.video[index] if index < self.count else None
-
-    def close(self):
-        pass
-
-
-class Store:
-    """Up to four boxes in every frame; every sixth frame has none."""
-
-    attributes = Attributes("hand", "", (), {})
-    path = Path("hand.h5")
-
-    def frame_size(self, video_id):
-        return SIZE
-
-    def window(self, video_id, frame_indices, top):
-        n = len(frame_indices)
-        boxes, valid = np.zeros((n, top, 4), np.float32), np.zeros((n, top), bool)
-        for place, frame in enumerate(np.asarray(frame_indices).tolist()):
-            rng = np.random.default_rng(frame)
-            corner = rng.uniform(0, 25, (top, 2))
-            boxes[place] = np.hstack([corner, corner + rng.uniform(5, 15, (top, 2))])
-            valid[place, : 0 if frame % 6 == 5 else 1 + frame % top] = True
-        boxes[~valid] = 0
-        scores = np.zeros((n, top), np.float32)
-        return BoxWindow(boxes, scores, np.zeros((n, top), np.int64), valid)
-
-
-def loaded(*overrides, seed=0):
-    segmenter = tiny_segmenter(*overrides, seed=seed)
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    return Loaded(segmenter, vocabulary, tiny_config(*overrides), 0)
-
-
-def job(model, frames):
-    boxes = StoredBoxes(Store(), "v", frames.size)
-    return IndexJob(model.segmenter, "v", frames, boxes, None, FlowConfig())
-
-
-def built(model, count, path):
-    build_index(job(model, Frames(count)), path)
-    return VideoIndex.read(path, model)
 
 
 def contexts(scores):
@@ -380,9 +316,8 @@ def test_an_index_of_some_frames_is_never_taken_for_the_whole(tmp_path):
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
-sys.path.insert(0, {folder!r})
 from pathlib import Path
-from test_index import Frames, job, loaded
+from tiny_videos import Frames, job, loaded
 from aamn.indexing import build_index
 frames = Frames(4000)
 print("started", flush=True)
@@ -392,8 +327,7 @@ build_index(job(loaded(), frames), Path(sys.argv[1]))
 
 def test_a_killed_run_leaves_no_index_and_the_next_one_makes_it_whole(tmp_path):
     path = tmp_path / "v.h5"
-    folder = str(Path(__file__).parent)
-    program = KILLED.format(folder=folder, tests=str(Path(folder).parent))
+    program = KILLED.format(tests=str(Path(__file__).parents[1]))
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(path)],
         stdout=subprocess.PIPE,
@@ -446,31 +380,3 @@ def test_origin_is_plain_json(tmp_path):
         origin = json.loads(file.attrs["origin"])
     assert origin["boxes"]["detector"] == "hand" and origin["flow"]["method"] == "dis"
     assert origin["model"] == index.asker.model
-
-
-@pytest.mark.parametrize("count", [1, 16, 17, 35])
-@pytest.mark.parametrize("radius", [0, 1, 3])
-def test_clips_around_key_frames_answer_as_the_direct_path(count, radius, tmp_path):
-    model, frames = loaded(f"aamn.radius={radius}"), Frames(count)
-    seen = []
-    stream = model.segmenter.streams["rgb"]
-    stream.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
-    keys = tuple(sorted({0, count // 3, count // 2, max(0, count - 2), count - 1}))
-    selection = Selection(key_frames=keys)
-    build_index(replace(job(model, frames), selection=selection), tmp_path / "v.h5")
-    assert sum(seen) == count
-    index = VideoIndex.read(tmp_path / "v.h5", model)
-    asked = IndexedSegmenter((48, 48), lambda _: index)
-    query = model.vocabulary.encode("w5 w2 w8")
-    for key in keys:
-        clip = load_clip("v", frames, key, model.segmenter.needs, None, FlowConfig())
-        boxes = load_proposals(Store(), "v", clip.frame_indices, 4)
-        wanted = model.segmenter.segment(clip, boxes, [query])[0]
-        small = load_clip("v", frames, key, asked.needs)
-        found = asked.segment(small, None, [query])[0]
-        place = model.segmenter.needs.key
-        assert found.tube == wanted.tube and found.frame_indices.tolist() == [key]
-        if wanted.tube >= 0:
-            torch.testing.assert_close(found.scores.total, wanted.scores.total, atol=1e-5, rtol=0)
-            torch.testing.assert_close(found.boxes[0], wanted.boxes[place])
-        assert (found.masks[0] != wanted.masks[place]).float().mean() < 0.01

@@ -1,0 +1,96 @@
+"""Annotated frames through indexes: the same tubes, scores and metrics as clip by clip."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_videos import SIZE, Frames, Store, loaded
+
+from aamn.config import FlowConfig
+from aamn.data.clips import SampleDataset
+from aamn.data.source import Expression, KeyFrame
+from aamn.evaluation import evaluate
+from aamn.index_file import IndexFile
+from aamn.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
+from aamn.metrics import summarise
+from aamn.structures import Target
+from proposals.errors import InputError
+
+TEXTS = ("w5 w2 w8", "w3", "w9 w1")
+
+
+class Source:
+    """Two videos of noise with a few annotated frames each, the last one past the video's end."""
+
+    def __init__(self, count):
+        self.count, self.opened = count, []
+        places = sorted({0, count // 3, count // 2, max(0, count - 2), count + 1})
+        self.key_frames = [
+            KeyFrame(video, frame, tuple(Expression(video, 1, text) for text in TEXTS))
+            for video in ("v", "u")
+            for frame in places
+        ]
+
+    def frames(self, video_id):
+        self.opened.append(video_id)
+        return Frames(self.count)
+
+    def targets(self, key_frame):
+        rng = np.random.default_rng(key_frame.frame)
+        masks = torch.from_numpy(rng.random((len(TEXTS), *SIZE)) < 0.5)
+        return tuple(Target(1, torch.tensor([5.0, 5, 20, 20]), mask) for mask in masks)
+
+
+def samples(model, source, needs):
+    return SampleDataset(source, needs, model.vocabulary, Store(), flow_config=FlowConfig())
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 35])
+@pytest.mark.parametrize("radius", [0, 1, 3])
+def test_annotated_frames_get_the_answers_of_the_direct_path(count, radius, tmp_path):
+    model, source = loaded(f"aamn.radius={radius}"), Source(count)
+    asked = IndexedSegmenter(KeyFrameIndexes(tmp_path, model, source, Store()))
+    answers = {"direct": [], "indexed": []}
+    reports = [
+        evaluate(
+            segmenter,
+            list(samples(model, source, segmenter.needs)),
+            system=name,
+            data="noise",
+            observe=lambda _, tracks, key, name=name: answers[name].append((tracks, key)),
+        )
+        for name, segmenter in (("direct", model.segmenter), ("indexed", asked))
+    ]
+    for (wanted, place), (found, key) in zip(*answers.values(), strict=True):
+        for one, other in zip(wanted, found, strict=True):
+            assert other.tube == one.tube
+            assert other.frame_indices.tolist() == [int(one.frame_indices[place])]
+            if one.tube >= 0:
+                for name in ("total", "actor", "action"):
+                    pair = (getattr(track.scores, name) for track in (other, one))
+                    torch.testing.assert_close(*pair, atol=1e-5, rtol=0)
+                torch.testing.assert_close(other.boxes[key], one.boxes[place])
+            assert (other.masks[key] != one.masks[place]).float().mean() < 0.01
+    direct, indexed = (summarise(report.rows) for report in reports)
+    assert indexed == pytest.approx(direct, abs=0.01)
+
+
+def test_indexes_around_key_frames_are_made_once_and_anew_for_another_model(tmp_path):
+    model, source = loaded(), Source(9)
+    indexes = KeyFrameIndexes(tmp_path, model, source, Store())
+    seen = []
+    model.segmenter.streams["rgb"].register_forward_hook(
+        lambda _, inputs, __: seen.append(len(inputs[0]))
+    )
+    header = indexes.of("v").header
+    assert header.selection.key_frames == (0, 3, 4, 7, 10) and sum(seen) == 9
+    asked = IndexedSegmenter(indexes)
+    for sample in list(samples(model, source, asked.needs)):
+        asked.segment(sample.clip, None, sample.queries)
+    assert sum(seen) == 18, "the second video once, the first not again"
+    other = replace(indexes, loaded=loaded(seed=1))
+    assert other.of("v").header.origin.model != header.origin.model
+    assert IndexFile.read(tmp_path / "v.h5").header.origin.model != header.origin.model
+    with pytest.raises(InputError, match="only the system aamn"):
+        IndexedSegmenter(replace(indexes, loaded=loaded("system=most_confident")))
