@@ -232,10 +232,14 @@ class Stream(nn.Module):
     def _align(
         self, maps: Sequence[Tensor], stage: int, regions: Tensor, resolution: int
     ) -> Tensor:
-        """RoIAlign of regions (R, 5) on the map behind one stage."""
+        """RoIAlign of regions (R, 5) on the map behind one stage, in full precision: in half
+        precision, places in the frame would be off by a pixel."""
         values, scale = maps[self.kept.index(stage)], 1.0 / self.backbone.level_strides[stage]
-        regions = regions.to(values.dtype)
-        return roi_align(values, regions, resolution, scale, self.roi_samples, aligned=True)
+        with torch.autocast(values.device.type, enabled=False):
+            pooled = roi_align(
+                values.float(), regions.float(), resolution, scale, self.roi_samples, aligned=True
+            )
+        return pooled.to(values.dtype)
 
     def features(self, maps: Sequence[Tensor], regions: Tensor) -> Tensor:
         """(R, C_v) of regions (R, 5)."""

@@ -123,6 +123,17 @@ def test_region_features_pool_the_region():
     assert not grids[1].any()
 
 
+def test_half_precision_does_not_move_regions():
+    """bfloat16 numbers near 300 are two apart: a map that is its own x coordinate shows it."""
+    built = Stream(SMALL)
+    maps = (torch.arange(100.0) - 75).expand(1, 16, 100, 100)
+    region = torch.tensor([[0.0, 300.8, 300.8, 301, 301]])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = built.grids([maps.bfloat16()], region, 1)
+    wanted = torch.full((1, 16, 1, 1), 300.9 / 4 - 0.5 - 75)
+    torch.testing.assert_close(found.float(), wanted, atol=2e-3, rtol=0)
+
+
 def test_frozen_stages_do_not_learn():
     built = Stream(
         BackboneConfig(name="small", widths=(8, 16), strides=(2, 2), fc=4, frozen_stages=1)
