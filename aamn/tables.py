@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -24,7 +25,8 @@ BASE = "full"  # the name of the runs of the base recipe itself
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row: the printed numbers in per cent, and what differs from the base recipe.
+    """A row: the printed numbers in per cent (none: no paper has the row), and what differs from
+    the base recipe.
 
     `file` is an ablation file's name, `set` are overrides; `baseline`: another system's recipe, of
     configs/baselines/, with the base's budget; `test`: the base's checkpoint read in another way;
@@ -32,7 +34,7 @@ class TableRow:
     """
 
     label: str
-    paper: Sequence[float | None]
+    paper: Sequence[float | None] = ()
     file: str = ""
     set: Sequence[str] = ()
     baseline: str = ""
@@ -173,7 +175,8 @@ def _ours(values: Sequence[float]) -> str:
 
 
 def to_markdown(table: Table, measured: Mapping[str, Measured]) -> str:
-    """Two lines a row, ours and the paper's; below, Mean IoU by kind of sentence."""
+    """Two lines a row, ours and the paper's; below, the plotted metric by kind of
+    sentence."""
     seeds = max((len(found.runs) for found in measured.values()), default=0)
     lines = [
         f"### {table.title}",
@@ -184,24 +187,25 @@ def to_markdown(table: Table, measured: Mapping[str, Measured]) -> str:
         f"| --- | --- |{' ---: |' * len(table.columns)}",
     ]
     for row in table.rows:
-        printed = ["-" if value is None else f"{value:.1f}" for value in row.paper]
+        name = row.label
         if row.label in measured:
             ours = [_ours(measured[row.label].values(column)) for column in table.columns]
-            lines.append(f"| {row.label} | ours | {' | '.join(ours)} |")
-            lines.append(f"| | *paper* | {' | '.join(printed)} |")
-        else:
-            lines.append(f"| {row.label} | *paper* | {' | '.join(printed)} |")
-    return "\n".join([*lines, *_by_kind(measured)]) + "\n"
+            lines.append(f"| {name} | ours | {' | '.join(ours)} |")
+            name = ""
+        if row.paper:
+            printed = ["-" if value is None else f"{value:.1f}" for value in row.paper]
+            lines.append(f"| {name} | *paper* | {' | '.join(printed)} |")
+    return "\n".join([*lines, *_by_kind(measured, table.plot)]) + "\n"
 
 
-def _by_kind(measured: Mapping[str, Measured]) -> list[str]:
+def _by_kind(measured: Mapping[str, Measured], metric: str) -> list[str]:
     kinds = sorted({kind for one in measured.values() for run in one.runs for kind in run})
     if kinds in ([], ["all"]):
         return []
-    lines = ["", "Mean IoU by what decides between the objects:", ""]
+    lines = ["", f"{metric} by what decides between the objects:", ""]
     lines += [f"| model | {' | '.join(kinds)} |", f"| --- |{' ---: |' * len(kinds)}"]
     for label, found in measured.items():
-        cells = [_ours(found.values("Mean IoU", kind)) for kind in kinds]
+        cells = [_ours(found.values(metric, kind)) for kind in kinds]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
 
@@ -224,7 +228,7 @@ def to_csv(
     for row in table.rows:
         found = measured.get(row.label, Measured())
         cells: list[Any] = [row.label, len(found.runs)]
-        for column, printed in zip(table.columns, row.paper, strict=True):
+        for column, printed in zip_longest(table.columns, row.paper):
             values = found.values(column)
             cells += [
                 round(mean(values), 4) if values else "",
@@ -244,6 +248,7 @@ def to_chart(table: Table, measured: Mapping[str, Measured]) -> str:
         [mean(values) if values else None for values in found],
         spread=[stdev(values) if len(values) > 1 else None for values in found],
     )
-    paper = Series("paper (A2D Sentences)", [row.paper[place] for row in table.rows])
+    printed = [row.paper[place] if row.paper else None for row in table.rows]
+    series = [ours, Series("paper (A2D Sentences)", printed)] if any(printed) else [ours]
     title = f"{table.title}: {table.plot}, %"
-    return bar_chart([ours, paper], [row.label for row in table.rows], title)
+    return bar_chart(series, [row.label for row in table.rows], title)
