@@ -183,7 +183,7 @@ class PhaseConfig:
 class TrainConfig:
     """The training run."""
 
-    batch: int = 1  # samples (clips with all their sentences) an iteration
+    batch: int = 1  # samples (clips with all their sentences) an iteration, of each process
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     # auto | Lightning Fabric's names: 32-true, bf16-mixed, 16-mixed. auto is bf16-mixed where the
     # device computes in bfloat16 by itself, else 32-true
