@@ -81,11 +81,12 @@ def word_sheet(
     pixel: tuple[int, int],
 ) -> np.ndarray:
     """ACGA's vision-guided language attention: a picture a word with its weights (n, h, w) over
-    the frame, on one scale for the words (padding included), and its weight at the star."""
+    the frame, all words on one scale and the padding from 0 to 1, and its weight at the star."""
     row, column = cell_of(*pixel, geometry, weights.shape[1:])
-    highest = float(weights.max())
+    words = max(own.max() for name, own in zip(names, weights, strict=True) if name != PADDING)
     pictures = []
     for name, own in zip(names, weights, strict=True):
+        highest = 1.0 if name == PADDING else float(words)
         picture = star(heat(frame, over_frame(own, geometry), highest), *pixel, frame.shape[1])
         pictures.append(caption(picture, f"{name}  {own[row, column]:.3f}"))
     return contact_sheet(pictures)
@@ -107,7 +108,7 @@ def selection_bars(spatial: np.ndarray, temporal: np.ndarray, height: int = 120)
     share = spatial[order] / (spatial + temporal)[order]
     level = np.arange(height)[::-1, None] + 0.5  # of each row, from below
     columns = np.where((level < share * height)[..., None], COLOURS[0], COLOURS[1])
-    return _enlarged(columns.astype(np.uint8))
+    return columns.astype(np.uint8).repeat(max(1, -(-LARGE // len(share))), 1)
 
 
 def selection_sheet(
@@ -119,7 +120,7 @@ def selection_sheet(
     """LGFS at one stage: all pairs of weights (C,), and the two maps (C, h, w) of the channel that
     the sentence gives most to the spatial and of the one that it gives most to the temporal."""
     bars = selection_bars(*weights)
-    pictures = [caption(bars, f"{len(weights[0])} channels: red spatial, blue temporal")]
+    pictures = [caption(bars, f"{len(weights[0])} channels, spatial in red")]
     for channel in (int(weights[0].argmax()), int(weights[1].argmax())):
         highest = float(max(own[channel].max() for own in maps))
         for name, weight, own in zip(("spatial", "temporal"), weights, maps, strict=True):
