@@ -39,15 +39,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Contrast:
-    """An answer beside that of the same segmenter with words weighted at random (Figure 6)."""
+    """An answer beside that of the same segmenter with words weighted at random (Figure 6); the
+    key frame is at place `key` of `random`."""
 
     case: Case
     random: MaskTrack
+    key: int
 
     @property
     def random_iou(self) -> float:
         """The key frame's IoU of the answer with random weights."""
-        intersection, union = overlap(self.random.masks[self.case.key], self.case.target.mask)
+        intersection, union = overlap(self.random.masks[self.key], self.case.target.mask)
         return intersection / union if union else 1.0
 
 
@@ -123,12 +125,12 @@ def contrast_article(contrast: Contrast) -> str:
     frame = case.frames[case.key]
     truth = outlined(frame, case.target.mask.numpy(), TRUTH, width=PICTURE_WIDTH)
     columns = [f"<div>{figure(truth, 'ground truth')}</div>"]
-    for name, track, iou in (
-        ("predicted", case.track, case.row.iou),
-        ("random", contrast.random, contrast.random_iou),
+    for name, track, key, iou in (
+        ("predicted", case.track, case.key, case.row.iou),
+        ("random", contrast.random, contrast.key, contrast.random_iou),
     ):
-        box = (track.boxes[case.key].tolist(), ANSWER, False)
-        mask = track.masks[case.key].numpy()
+        box = (track.boxes[key].tolist(), ANSWER, False)
+        mask = track.masks[key].numpy()
         picture = outlined(frame, mask, ANSWER, [box], PICTURE_WIDTH)
         words = _words(case.row.text, case.tokens, track.scores)
         label = f"{name} weights, IoU {iou:.2f}"

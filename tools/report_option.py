@@ -65,7 +65,7 @@ def _case(run: Run, place: int) -> Case:
 def _contrasts(run: Run, shuffled: System, places: Sequence[int]) -> list[Contrast]:
     """The answers beside those with random word weights, which are the same every time."""
     torch.manual_seed(0)
-    return [Contrast(_case(run, place), shuffled.answer(place)) for place in places]
+    return [Contrast(_case(run, place), shuffled.answer(place), shuffled.key) for place in places]
 
 
 def _scene(runs: Sequence[Run], places: Sequence[int]) -> Scene:

@@ -118,7 +118,9 @@ def test_each_kind_of_picture_has_a_section_of_its_own(evaluated, tmp_path):
     evaluation, cases = evaluated
     masks = np.zeros((1, 2, 36, 60), bool)
     scene = Scene("v", [4], ["one", "two"], cases[0].frames[:1], masks[..., 0, 0] | True, masks, {})
-    pictures = Pictures(cases[:1], [Contrast(cases[1], cases[1].track)], [scene], cases[2:])
+    pictures = Pictures(
+        cases[:1], [Contrast(cases[1], cases[1].track, cases[1].key)], [scene], cases[2:]
+    )
     write_report(tmp_path / "p.html", [evaluation], pictures)
     page = (tmp_path / "p.html").read_text()
     heads = re.findall(r"<h2>(.*?)</h2>", page)

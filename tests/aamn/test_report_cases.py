@@ -49,10 +49,13 @@ def square(x1, x2):
     return mask
 
 
-def track(mask, actor):
+def track(mask, actor, key=0):
+    """A clip of two frames; in the one that is not the key frame nothing is marked."""
     scores = TubeScores(*torch.zeros(3, 1), torch.tensor(actor), torch.tensor([0.5, 0.5]))
-    box = torch.tensor([[0.0, 0, 20, 15]])
-    return MaskTrack("v", "red dog", torch.tensor([3]), box, mask[None], 0.0, scores, 0)
+    masks = torch.zeros(2, 20, 30, dtype=torch.bool)
+    masks[key] = mask
+    boxes = torch.tensor([[0.0, 0, 20, 15]]).expand(2, 4)
+    return MaskTrack("v", "red dog", torch.tensor([3, 4]), boxes, masks, 0.0, scores, 0)
 
 
 def contrast():
@@ -65,7 +68,7 @@ def contrast():
         target=Target(0, torch.tensor([10.0, 5, 20, 15]), square(10, 20)),
         track=track(square(10, 20), [0.25, 0.75]),
     )
-    return Contrast(case, track(square(15, 25), [0.875, 0.125]))
+    return Contrast(case, track(square(15, 25), [0.875, 0.125], 1), 1)
 
 
 def test_the_iou_with_random_weights_by_hand():
@@ -74,7 +77,7 @@ def test_the_iou_with_random_weights_by_hand():
     found = contrast()
     empty = replace(found.case.target, mask=nothing)
     assert replace(found, case=replace(found.case, target=empty)).random_iou == 0
-    agreed = Contrast(replace(found.case, target=empty), track(nothing, [0.5, 0.5]))
+    agreed = Contrast(replace(found.case, target=empty), track(nothing, [0.5, 0.5]), 0)
     assert agreed.random_iou == 1
 
 
@@ -92,6 +95,6 @@ def test_a_contrast_says_both_ious_and_both_weights():
 
 def test_the_summary_is_the_mean_over_the_sentences():
     found = contrast()
-    same = Contrast(found.case, found.case.track)
+    same = Contrast(found.case, found.case.track, 0)
     assert "Mean IoU of these 2: 100.0 with the predicted" in contrast_summary([found, same])
     assert "66.7 with random" in contrast_summary([found, same])
