@@ -220,8 +220,8 @@ article{border-top:1px solid #e2e8f0;padding:16px 0 4px}
 article header{display:flex;gap:14px;align-items:baseline;color:#475569;font-size:13px}
 .iou{font-size:16px;color:#0f172a}
 .words{margin:6px 0;font-size:17px}.words em{display:inline-block;width:58px;font-size:13px;
-color:#64748b}.words span{padding:2px 6px;margin-right:3px;border-radius:5px}
-.three{display:grid;grid-template-columns:repeat(3,1fr);gap:10px;margin-top:8px}
+color:#64748b}.words span{display:inline-block;padding:0 6px;margin-right:3px;border-radius:5px}
+.three{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:10px;margin-top:8px}
 .four{display:grid;grid-template-columns:repeat(4,1fr);gap:8px;margin-top:8px}
 .three .words{font-size:14px}.queries span{margin-right:18px}
 .strip{display:grid;grid-template-columns:repeat(5,1fr);gap:8px;margin-top:8px}
