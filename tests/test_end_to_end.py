@@ -51,6 +51,7 @@ PROGRAMS = (
     "index_video",
     "make_bundle",
     "reproduce_table",
+    "draw_attention",
 )
 
 
@@ -262,6 +263,11 @@ def test_an_index_is_asked_for_some_frames_and_one_labelling(demo, indexed, tmp_
     frames = ("--start", 2, "--end", 13, "--stride", 3, "--palette")
     out = tmp_path / "out"
     assert call("segment_video", *words, *queries, *frames, "--out", out) == 0
+    for result in out.glob("0*/result.json"):
+        for clip in json.loads(result.read_text())["clips"]:
+            context = clip["context_attention"]
+            assert len(context["tubes"]) == 4 and context["tubes"][clip["tube"]] == 0
+            assert context["clip"] + sum(context["tubes"]) == pytest.approx(1, abs=1e-4)
     folders, names = sorted(out.glob("0*")), [f"{n:05d}.png" for n in (2, 5, 8, 11)]
     masks = []
     for folder in folders:
@@ -280,6 +286,51 @@ def test_an_index_is_asked_for_some_frames_and_one_labelling(demo, indexed, tmp_
         assert (masks[0][place] | (labels != 1)).all() and (masks[1][place] | (labels != 2)).all()
 
 
+def test_only_the_wanted_frames_are_indexed_and_a_part_is_not_taken_for_the_whole(
+    demo, indexed, tmp_path, capsys
+):
+    from aamn.index_file import IndexFile
+
+    clip = sorted((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))[0]
+    words = ("--checkpoint", demo / "aamn" / "last.pt", "--query", "a red dog")
+    boxes = ("--video", clip, "--detector", demo / "detector" / "detector.pt")
+    out, part = tmp_path / "out", tmp_path / "out" / "index" / f"{clip.stem}.h5"
+    frames = ("--start", 4, "--end", 8)
+    assert call("segment_video", *words, *boxes, *frames, "--out", out) == 0
+    header = IndexFile.read(part).header
+    assert str(header.selection) == "frames 4 to 7" and header.frames == 9
+    whole = (*words, "--index", indexed / f"{clip.stem}.h5", "--linking", "clip")
+    assert call("segment_video", *whole, *frames, "--out", tmp_path / "whole") == 0
+    some = (*words, "--index", part, "--linking", "clip")
+    assert call("segment_video", *some, *frames, "--out", tmp_path / "some") == 0
+    names = {f"masks/{n:05d}.png" for n in range(4, 8)}
+    for name in names:
+        one, other = (tmp_path / where / "00_a_red_dog" / name for where in ("whole", "some"))
+        assert one.read_bytes() == other.read_bytes()
+    capsys.readouterr()
+    assert call("segment_video", *some, "--out", tmp_path / "all") == 2
+    assert "index of frames 4 to 7 alone" in capsys.readouterr().err
+    before = part.stat().st_mtime_ns
+    assert call("segment_video", *words, *boxes, "--start", 5, "--end", 7, "--out", out) == 0
+    assert part.stat().st_mtime_ns == before, "these frames are there"
+    assert call("segment_video", *words, *boxes, "--start", 500, "--out", out) == 2
+    assert "frames 500 to the end" in capsys.readouterr().err
+
+
+def test_annotated_frames_are_evaluated_through_indexes_too(demo, tmp_path):
+    out = tmp_path / "metrics.json"
+    words = ("--checkpoint", demo / "aamn" / "last.pt", "--out", out, "--index", tmp_path / "index")
+    assert call("eval_net", *words) == 0
+    direct, found = (json.loads(path.read_text())["aamn"] for path in (demo / "metrics.json", out))
+    for one, other in zip(direct["rows"], found["rows"], strict=True):
+        assert one["box_iou"] == other["box_iou"] and one["text"] == other["text"]
+        assert one["iou"] == pytest.approx(other["iou"], abs=0.03)
+    indexes = {path: path.stat().st_mtime_ns for path in (tmp_path / "index").rglob("*.h5")}
+    assert len(indexes) == 2
+    assert call("eval_net", *words) == 0
+    assert {path: path.stat().st_mtime_ns for path in indexes} == indexes, "made once"
+
+
 def test_nobody_is_found_below_the_threshold(demo, indexed, tmp_path):
     words = ("--checkpoint", demo / "aamn" / "last.pt", "--index", next(indexed.iterdir()))
     out = ("--query", "dog", "--out", tmp_path)
@@ -293,7 +344,8 @@ def test_nobody_is_found_below_the_threshold(demo, indexed, tmp_path):
 def test_whole_videos_are_evaluated_by_both_linkings(demo, tmp_path, capsys):
     out = tmp_path / "full_video.json"
     words = ("--checkpoint", demo / "aamn" / "last.pt", "--full-video", "--out", out)
-    assert call("eval_net", *words) == 0
+    assert call("eval_net", *words, "--calibrate", "test") == 2
+    assert call("eval_net", *words, "--calibrate", "train") == 0
     printed = capsys.readouterr().out
     found = json.loads(out.read_text())
     for system in ("aamn, by video", "aamn, by clip"):
@@ -308,10 +360,20 @@ def test_whole_videos_are_evaluated_by_both_linkings(demo, tmp_path, capsys):
     assert call("make_bundle", *parts, "--out", bundle) == 0
     record = json.loads((bundle / "bundle.json").read_text())
     assert record["absent_threshold"] == found["absence"]["threshold"]
+    assert found["absence"]["calibrated_on"]["split"] == "train"
+    shares = found["absence"]["test"]
+    assert 0 <= shares["kept"] <= 1 and 0 <= shares["refused"] <= 1
     clip = next((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))
     words = ("--bundle", bundle, "--video", clip, "--query", "dog", "--end", 3)
-    assert call("segment_video", *words, "--out", tmp_path / "o") == 0
+    words += ("--absent-threshold", "auto", "--out", tmp_path / "o")
+    assert call("segment_video", *words) == 0
     assert len(list((tmp_path / "o" / "00_dog" / "masks").iterdir())) == 3
+    result = json.loads((tmp_path / "o" / "00_dog" / "result.json").read_text())
+    assert result["present"] == (result["score"] >= round(record["absent_threshold"], 6))
+    assert call("make_bundle", *parts[:4], "--out", bundle) == 0
+    capsys.readouterr()
+    assert call("segment_video", *words) == 2
+    assert "holds no score for --absent-threshold auto" in capsys.readouterr().err
 
 
 def test_tables_are_reproduced_and_share_their_runs(demo, tmp_path):
@@ -338,6 +400,50 @@ def test_tables_are_reproduced_and_share_their_runs(demo, tmp_path):
     assert (out / "table6.svg").read_text().startswith("<svg")
     assert call("reproduce_table", "6", *words, "--set", "aamn.margin=0.3") == 1
     assert call("reproduce_table", "99", *words) == 2
+
+
+OTHER_SYSTEMS = (
+    *(f"{system}.{value}" for system in ("acga", "gavrilyuk") for value in ("size=32", "frames=4")),
+    *(f"{system}.i3d.width=0.05" for system in ("acga", "gavrilyuk", "cstm")),
+    *("acga.channels=[4,3,2]", "gavrilyuk.channels=[4,3]"),
+    *("cstm.size=64", "cstm.channels=4", "cstm.text_channels=8"),
+)
+
+
+def test_systems_are_compared_on_the_same_clips(demo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("systems_table.PAIRS", 3)
+    monkeypatch.setattr("systems_table.VIDEOS", 1)
+    out = tmp_path / "tables"
+    words = ("--data", demo / "corpus", "--proposals", demo / "proposals.h5", "--out", out)
+    words += ("--flow", demo / "flow.h5", *settings((*SEGMENTER, "train.optimiser.iterations=2")))
+    weights = f"aamn.backbone.weights={demo / 'detector' / 'detector.pt'}"
+    words += tuple(settings((weights, *OTHER_SYSTEMS)))
+    assert call("reproduce_table", "systems", *words) == 0
+    names = {"gavrilyuk_demo", "acga_demo", "cstm_demo", "table4_without_flow_stream", "full"}
+    assert {path.name for path in (out / "runs").iterdir()} == names
+    seen = []
+    for name in names:
+        lines = (out / "runs" / name / "seed0" / "log.jsonl").read_text().splitlines()
+        assert json.loads(lines[-1])["iteration"] == 2
+        system = json.loads((out / "runs" / name / "seed0" / "metrics.json").read_text())
+        (content,) = system.values()
+        seen.append([(row["video_id"], row["frame"], row["text"]) for row in content["rows"]])
+    assert all(rows == seen[0] for rows in seen)
+    with (out / "systems.csv").open() as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 5
+    for label, row in rows.items():
+        aamn = label.startswith("AAMN")
+        assert float(row["clip and sentence, ms"]) > 0 and int(row["learned parameters"]) > 0
+        assert bool(row["video frame, further sentence, ms"]) == aamn
+        assert row["started from"] == ("detector.pt (rgb)" if aamn else "random weights")
+    text = (out / "systems.md").read_text()
+    assert "Every row: 2 iterations of 2 clips" in text and text in capsys.readouterr().out
+    assert (out / "systems.svg").read_text().startswith("<svg")
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")}
+    before |= {path: path.stat().st_mtime_ns for path in out.rglob("costs.json")}
+    assert call("reproduce_table", "systems", *words) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "nothing is done twice"
 
 
 def mistakes(demo, tmp_path):

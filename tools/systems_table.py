@@ -8,21 +8,19 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
 
 import torch
-from eval_net import open_samples
+from eval_net import open_system
 
-from aamn.checkpoint import load_segmenter
+from aamn.checkpoint import Loaded
 from aamn.config import Config
-from aamn.data.flow_store import FlowStore
-from aamn.data.readers import open_source
+from aamn.data.clips import SampleDataset
 from aamn.models.baselines.one_stage import learned_parameters
 from aamn.speed import VideoSeconds, pair_seconds, video_seconds
-from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
 
@@ -93,37 +91,34 @@ def device_name() -> str:
 
 
 def _costs(checkpoint: Path) -> Costs:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_segmenter(checkpoint, device)
-    config, needs = loaded.config, loaded.segmenter.needs
-    samples = open_samples(loaded, config.data, config.data.test_split)
+    system = open_system(checkpoint)
+    samples = system.dataset
+    loaded = replace(system.loaded, vocabulary=samples.vocabulary)
     chosen = (samples[place] for place in range(min(PAIRS, len(samples))))
     pair = pair_seconds(loaded.segmenter, chosen)
     with tempfile.TemporaryDirectory() as folder:
-        videos = list(_video_seconds(checkpoint, device, Path(folder)))
+        videos = list(_video_seconds(loaded, samples, Path(folder)))
     further = [one.further for one in videos if one.further is not None]
-    h, w = needs.network_size
+    h, w = samples.needs.network_size
     return Costs(
         device=device_name(),
         parameters=learned_parameters(loaded.segmenter),
         pair=1000 * pair,
         frame=1000 * median(one.first for one in videos),
         further=1000 * median(further) if further else None,
-        input=f"{len(needs.offsets)} frames of {w}x{h}",
-        start=start_of(config),
+        input=f"{len(samples.needs.offsets)} frames of {w}x{h}",
+        start=start_of(loaded.config),
     )
 
 
-def _video_seconds(checkpoint: Path, device: str, folder: Path) -> Iterator[VideoSeconds]:
-    loaded = load_segmenter(checkpoint, device)
-    data, needs = loaded.config.data, loaded.segmenter.needs
-    source = open_source(data, data.test_split)
-    store = ProposalStore.read(data.proposals) if needs.proposals else None
-    flow = FlowStore.read(data.flow) if needs.flow and data.flow else None
+def _video_seconds(loaded: Loaded, samples: SampleDataset, folder: Path) -> Iterator[VideoSeconds]:
+    source = samples.source
     for video_id in islice(source.video_ids, VIDEOS):
         texts = [expression.text for expression in source.sentences(video_id)]
         with closing(source.frames(video_id)) as frames:
-            yield video_seconds(loaded, video_id, frames, texts, store, flow, folder)
+            yield video_seconds(
+                loaded, video_id, frames, texts, samples.store, samples.flow, folder
+            )
 
 
 def start_of(config: Config) -> str:
