@@ -57,6 +57,7 @@ class VideoSegmenter:
         video: Path | str,
         out: Path | str | None = None,
         flow: FlowStore | None = None,
+        precision: str = "float32",
     ) -> VideoIndex:
         """The index of a video file or folder of frames.
 
@@ -64,6 +65,7 @@ class VideoSegmenter:
             out: the folder of indexes in which it is kept, or found if it is there already; None
                 keeps it in a temporary folder as long as it is used.
             flow: stored flow of the video, under its name; None computes it.
+            precision: float32, or bfloat16 where the machine is faster with it.
 
         Raises:
             InputError: the video cannot be decoded, or `out` holds an index of another origin.
@@ -74,7 +76,15 @@ class VideoSegmenter:
         target = index_path(out if owner is None else owner.name, video_id)
         segmenter = self.loaded.segmenter
         with open_frames(path) as frames:
-            job = IndexJob(segmenter, video_id, frames, self._boxes, flow, self.loaded.config.flow)
+            job = IndexJob(
+                segmenter,
+                video_id,
+                frames,
+                self._boxes,
+                flow,
+                self.loaded.config.flow,
+                precision=precision,
+            )
             build_index(job, target)
         return VideoIndex.read(target, self.loaded, owner)
 

@@ -29,15 +29,17 @@ CLIPS_A_CHUNK = 64  # of the small arrays, in the file
 @dataclass(frozen=True)
 class Origin:
     """What an index was made from: a hash of the segmenter's video side, the boxes (detector and
-    settings) and the flow (method and settings). Equal origins make equal indexes of a video."""
+    settings), the flow (method and settings) and the numbers the streams computed in. Equal origins
+    make equal indexes of a video."""
 
     model: str
     boxes: dict[str, Any]
     flow: dict[str, Any]
+    precision: str = "float32"
 
     def difference(self, other: Origin) -> str:
         """The first thing that differs, in words; "" when nothing does."""
-        for key in ("model", "boxes", "flow"):
+        for key in ("model", "boxes", "flow", "precision"):
             mine, theirs = (json.dumps(getattr(o, key), sort_keys=True) for o in (self, other))
             if mine != theirs:
                 return f"{key} is {mine} in the one and {theirs} in the other"
@@ -54,7 +56,15 @@ class Selection:
 
     def covers(self, other: Selection) -> bool:
         """Whether an index of this selection can stand in for one of the other."""
-        return self == other or (self.whole and other.key_frames is None)
+        if self == other:
+            return True
+        if self.key_frames is not None or other.key_frames is not None:
+            return False
+        mine, theirs = self.frames, other.frames
+        if mine is None or theirs is None:
+            return mine is None
+        inside = theirs.start in mine and theirs.stop <= mine.stop
+        return inside and theirs.step % mine.step == 0
 
     @property
     def whole(self) -> bool:

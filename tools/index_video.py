@@ -15,6 +15,7 @@ from aamn.checkpoint import Loaded, load_segmenter
 from aamn.data.flow_store import FlowStore
 from aamn.index_file import IndexFile, index_path
 from aamn.indexing import (
+    PRECISIONS,
     BoxSource,
     IndexJob,
     StoredBoxes,
@@ -48,11 +49,20 @@ class _Boxes:
         return StoredBoxes(self.store, video_id, frames.size) if self.store else self.detected
 
 
-def _index(loaded: Loaded, video: Video, boxes: _Boxes, flow: FlowStore | None, path: Path) -> None:
+def _index(
+    loaded: Loaded, video: Video, boxes: _Boxes, flow: FlowStore | None, path: Path, precision: str
+) -> None:
     """Indexes one video and says how large the index is."""
     with open_frames(video.path) as frames:
-        source = boxes.of(video.video_id, frames)
-        job = IndexJob(loaded.segmenter, video.video_id, frames, source, flow, loaded.config.flow)
+        job = IndexJob(
+            loaded.segmenter,
+            video.video_id,
+            frames,
+            boxes.of(video.video_id, frames),
+            flow,
+            loaded.config.flow,
+            precision=precision,
+        )
         new = build_index(job, path)
     header = IndexFile.read(path).header
     tqdm.write(
@@ -77,6 +87,12 @@ def main() -> int:
     parser.add_argument("--detector", metavar="PT", help="finds the boxes while indexing")
     parser.add_argument("--proposals", metavar="HDF5", help="boxes that were extracted before")
     parser.add_argument("--flow", metavar="HDF5", help="flow that was extracted; else on the fly")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="bfloat16 halves the streams' time where the machine has instructions for it",
+    )
     args = parser.parse_args()
     if not args.out:
         raise InputError("--out: name the folder for the indexes")
@@ -89,7 +105,8 @@ def main() -> int:
     videos, failures = find_videos(args.videos), {}
     for video in tqdm(videos, desc="indexing", unit="video"):
         try:
-            _index(loaded, video, boxes, flow, index_path(args.out, video.video_id))
+            path = index_path(args.out, video.video_id)
+            _index(loaded, video, boxes, flow, path, args.precision)
         except InputError as error:
             if len(videos) == 1:
                 raise

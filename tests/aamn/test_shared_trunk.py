@@ -14,6 +14,7 @@ from aamn.checkpoint import Loaded
 from aamn.config import FlowConfig
 from aamn.data.words import Vocabulary
 from aamn.index import VideoIndex
+from aamn.index_file import IndexFile
 from aamn.indexing import (
     DetectedBoxes,
     IndexJob,
@@ -25,6 +26,7 @@ from aamn.indexing import (
 from aamn.models.build import start_backbones
 from proposals.decoding import Video
 from proposals.detector import DetectorConfig, TorchDetector, build_detector, save_detector
+from proposals.errors import InputError
 from proposals.extract import extract
 from proposals.frames import FrameSource
 from proposals.store import ProposalStore
@@ -167,3 +169,22 @@ def test_the_detector_of_a_fine_tuned_segmenter_shares_its_trunk(tmp_path):
     torch.save({"model": segmenter.state_dict()}, tmp_path / "s.pt")
     again = replace(SMALL, weights=str(tmp_path / "d.pt"), trunk=str(tmp_path / "s.pt"))
     assert isinstance(detected_boxes(detector_of(again), segmenter), SharedBoxes)
+
+
+def test_half_precision_stays_near_and_is_another_origin(tmp_path):
+    detector = detector_of(SMALL)
+    segmenter = segmenter_on(detector, tmp_path / "d.pt")
+    whole = job(segmenter, DetectedBoxes(detector, 4))
+    path = tmp_path / "v.h5"
+    build_index(whole, path)
+    half = replace(whole, precision="bfloat16")
+    with pytest.raises(InputError, match="precision is"):
+        build_index(half, path)
+    build_index(half, tmp_path / "half.h5")
+    found, wanted = IndexFile.read(tmp_path / "half.h5"), IndexFile.read(path)
+    assert found.array("vectors").dtype == np.float32
+    key = segmenter.needs.key  # elsewhere, rounding may link other boxes
+    apart = found.array("masks")[:, :, key].astype(int) - wanted.array("masks")[:, :, key]
+    assert 0 < abs(apart).max() < 8
+    with pytest.raises(InputError, match="precision 'float8': wanted one of float32, bfloat16"):
+        build_index(replace(whole, precision="float8"), tmp_path / "w.h5")
