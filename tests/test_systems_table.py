@@ -1,10 +1,12 @@
 """What stands below the table of all systems: costs, kept and written, and what they start from."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import reproduce_table
 import systems_table
 from systems_table import HEADS, Costs, budget_text, measure_costs, start_of, to_markdown
 
@@ -60,3 +62,15 @@ def test_what_a_training_started_from(overrides, start):
 def test_the_budget_is_the_recipes():
     base = load_config(Config, Path(__file__).parents[1] / "configs" / "aamn_demo.yaml")
     assert "1000 iterations of 4 clips" in budget_text(base)
+
+
+def test_parameters_counted_and_printed_agree_in_every_row():
+    lines = reproduce_table._count_parameters().splitlines()[2:]
+    found = {}
+    for line in lines:
+        label, counted, printed = re.fullmatch(r"\| (.+) \| ([\d,]+) \| ([\d,]+) \|", line).groups()
+        assert counted == printed, label
+        found[label] = counted
+    assert len(found) == 8
+    assert found["ACGA (released)"] == "25,463,559"
+    assert found["CSTM (released)"] == "184,376,198"

@@ -60,6 +60,30 @@ def test_recipes_differ_from_their_base_in_their_own_keys(name):
     assert _changed(before, after) == _leaves(own)
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("acga_f_ta", "vision_guidance", "none"),
+        ("acga_f_va", "text_guidance", "mean"),
+        ("acga_lstm", "text_encoder", "lstm"),
+        ("acga_flow", "streams", "flow"),
+        ("acga_rgb_flow", "streams", "rgb+flow"),
+        ("acga_length8", "frames", 8),
+        ("acga_length24", "frames", 24),
+        ("acga_res3", "fusion", "res3"),
+        ("acga_res3_res1", "fusion", "res3+res1"),
+        ("acga_res3_res2", "fusion", "res3+res2"),
+        ("acga_weight1", "foreground_weight", 1.0),
+        ("acga_weight2", "foreground_weight", 2.0),
+    ],
+)
+def test_rows_of_the_supplements_table_2(name, field, value):
+    """Each changes one thing of the full model."""
+    row, full = load(name).acga, load("acga").acga
+    assert getattr(row, field) == value != getattr(full, field)
+    assert replace(row, **{field: getattr(full, field)}) == full
+
+
 def _leaves(tree: dict, path: str = "") -> set[str]:
     leaves = set()
     for key, value in tree.items():
