@@ -296,12 +296,16 @@ class AAMN(Segmenter):
     # Where they meet
 
     def scores(self, clips: EncodedClips, sentences: EncodedSentences) -> dict[str, Tensor]:
-        """Module name -> (Q, B, K): every sentence's score for every tube, padding included."""
-        return {
-            name: torch.einsum("qd,bkd->qbk", sentences.sides[name], side.vectors)
-            + sentences.biases[name]
-            for name, side in clips.sides.items()
-        }
+        """Module name -> (Q, B, K) float32: every sentence's score for every tube, padding
+        included. In half precision the steps between scores would be coarse beside the margin."""
+        with torch.autocast(self.device.type, enabled=False):
+            return {
+                name: torch.einsum(
+                    "qd,bkd->qbk", sentences.sides[name].float(), side.vectors.float()
+                )
+                + sentences.biases[name]
+                for name, side in clips.sides.items()
+            }
 
     def mask_logits(self, clips: EncodedClips, frames: Tensor, boxes: Tensor) -> Tensor:
         """Logits (N, g, g) over boxes (N, 4), original pixels, of frames (N,) counted over all

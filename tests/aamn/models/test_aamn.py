@@ -46,6 +46,19 @@ def test_score_is_an_inner_product_of_a_tube_and_a_sentence(overrides):
         assert track.tube == int(inner.argmax())
 
 
+def test_scores_are_not_rounded_where_the_rest_computes_in_half():
+    segmenter = tiny_segmenter()
+    sample = random_sample(segmenter)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        clips = segmenter.encode([sample.clip], [sample.proposals])
+        sentences = segmenter.encode_sentences(sample.queries)
+        scores = segmenter.scores(clips, sentences)
+    for name, values in scores.items():
+        tubes, words = clips.sides[name].vectors[0].double(), sentences.sides[name].double()
+        exact = words @ tubes.T + sentences.biases[name].double()
+        torch.testing.assert_close(values[:, 0].double(), exact, rtol=0, atol=1e-6)
+
+
 def test_the_video_side_sees_no_sentence_and_the_sentence_side_no_video():
     segmenter = tiny_segmenter()
     sample, other = random_sample(segmenter, seed=1), random_sample(segmenter, seed=2)
