@@ -129,7 +129,18 @@ def _add(
     if track.scores is not None:
         for name in ("total", "actor", "action"):
             entry[f"{name}_scores"] = [_finite(v) for v in getattr(track.scores, name).tolist()]
+        entry |= _context(track)
     sentence.clips.append(entry)
+
+
+def _context(track: MaskTrack) -> dict[str, Any]:
+    """How much the whole clip and every tube contribute to the winner's context."""
+    weights, members = track.scores.context_attention, track.scores.context_members
+    if weights is None or track.tube < 0:
+        return {}
+    given = dict(zip(members[track.tube].tolist(), weights[track.tube].tolist(), strict=True))
+    shares = [round(given.get(n, 0.0), 6) for n in range(-1, len(track.scores.total))]
+    return {"context_attention": {"clip": shares[0], "tubes": shares[1:]}}
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:

@@ -8,6 +8,29 @@ from aamn.bundle import read_bundle
 from proposals.errors import InputError
 
 
+def threshold(text: str) -> float | str:
+    """The value of --absent-threshold: a score, or "auto" for the bundle's."""
+    return text if text == "auto" else float(text)
+
+
+def take_threshold(args: argparse.Namespace) -> None:
+    """Sets `absent_threshold`, where it is "auto", to the one that the bundle was made with.
+
+    Raises:
+        InputError: no bundle, or one without a calibrated threshold.
+    """
+    if args.absent_threshold != "auto":
+        return
+    if not args.bundle:
+        raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")
+    args.absent_threshold = read_bundle(args.bundle).absent_threshold
+    if args.absent_threshold is None:
+        raise InputError(
+            f"{args.bundle} holds no score for --absent-threshold auto; make it again with "
+            "tools/make_bundle.py --metrics, from tools/eval_net.py --full-video --calibrate"
+        )
+
+
 def take_bundle(args: argparse.Namespace) -> None:
     """Sets `checkpoint`, and `detector` where no boxes are given, to those of --bundle.
 

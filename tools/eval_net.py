@@ -23,9 +23,11 @@ from aamn.data.clips import SampleDataset
 from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
 from aamn.evaluation import evaluate, format_table, write_metrics
+from aamn.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
 from aamn.models.segmenter import Segmenter
 from aamn.report import Evaluation
 from aamn.structures import MaskTrack, Sample
+from proposals.errors import InputError
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
@@ -104,6 +106,22 @@ def open_system(
     return System(loaded, data, split, open_samples(loaded, data, split))
 
 
+def through_indexes(system: System, folder: Path) -> System:
+    """The same samples, asked of indexes around their frames, which `folder` keeps.
+
+    Raises:
+        InputError: the system cannot index videos.
+    """
+    samples = system.dataset
+    indexes = KeyFrameIndexes(folder, system.loaded, samples.source, samples.store, samples.flow)
+    segmenter = IndexedSegmenter(indexes)
+    return replace(
+        system,
+        loaded=replace(system.loaded, segmenter=segmenter),
+        dataset=SampleDataset(samples.source, segmenter.needs, samples.vocabulary),
+    )
+
+
 def evaluate_system(system: System, name: str = "") -> Run:
     """Asks a system all sentences of its samples; `name` stands for it in tables."""
     samples = DataLoader(system.dataset, batch_size=None, num_workers=system.data.workers)
@@ -128,6 +146,8 @@ def _runs(args: argparse.Namespace) -> list[Run]:
     """The checkpoint's run, and those of the systems it is compared with on the same samples."""
     places = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
     first = open_system(args.checkpoint, args.overrides, args.config, args.split or "", places)
+    if args.index:
+        first = through_indexes(first, Path(args.index) / "key_frames")
     runs = [evaluate_system(first)]
     places = {key: getattr(first.data, key) for key in ("kind", *places)}
     for other in args.compare:
@@ -179,8 +199,21 @@ def main() -> None:
     parser.add_argument(
         "--full-video", action="store_true", help="whole videos: bbox and pixel protocols, VP@X"
     )
-    parser.add_argument("--index", metavar="DIR", help="of --full-video: where indexes are kept")
+    parser.add_argument(
+        "--calibrate",
+        metavar="SPLIT",
+        help="with --full-video: find on this split, such as train, the score below which a "
+        "sentence means nobody, and say what it does on the evaluated one",
+    )
+    parser.add_argument(
+        "--index",
+        metavar="DIR",
+        help="ask indexes, of which those that DIR lacks are made; --full-video always does, by "
+        "default in a folder beside its metrics",
+    )
     args = parser.parse_args()
+    if args.calibrate and not args.full_video:
+        raise InputError("--calibrate: wanted with --full-video")
     if args.full_video:
         evaluate_videos(args)
         return

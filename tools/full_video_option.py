@@ -1,4 +1,5 @@
-"""The option --full-video of eval_net: whole videos, clip by clip and by video-level tubes."""
+"""The options --full-video and --calibrate of eval_net: whole videos, clip by clip and by
+video-level tubes, and the score below which a sentence means nobody."""
 
 from __future__ import annotations
 
@@ -7,58 +8,110 @@ import json
 import logging
 import os
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from aamn.checkpoint import load_segmenter
+from aamn.checkpoint import Loaded, extend_words, load_segmenter
+from aamn.config import DataConfig
 from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
 from aamn.data.source import Expression, FullTarget, VideoTextSource
 from aamn.full_video_rows import format_videos, frame_rows, summarise_videos
-from aamn.index import LINKINGS, VideoIndex, answers
-from aamn.index_file import index_path
+from aamn.index import LINKINGS, Asker, VideoIndex, answers
+from aamn.index_file import IndexFile, index_path
 from aamn.indexing import IndexJob, StoredBoxes, build_index
 from aamn.structures import Row
-from aamn.tubes.video_linking import calibrate_absence
+from aamn.tubes.video_linking import calibrate_absence, shares_at
 from proposals.errors import InputError
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
 
+CALIBRATION_VIDEOS = 60  # at most, evenly drawn
+STRANGERS = 3  # other videos whose sentences are asked of each
+
 Found = dict[str, dict[str, list[Row]]]  # linking -> protocol -> rows a frame
 
 
+@dataclass
+class Scores:
+    """Path scores of sentences that mean somebody in their video, and of those that mean nobody."""
+
+    present: list[float] = field(default_factory=list)
+    absent: list[float] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.present and self.absent)
+
+
+@dataclass(frozen=True)
+class Indexes:
+    """The indexes of a split's videos; those that `folder` lacks are made when asked for."""
+
+    loaded: Loaded
+    data: DataConfig
+    source: VideoTextSource
+    folder: Path
+    asker: Asker
+
+    def of(self, videos: Sequence[str], title: str) -> Iterator[VideoIndex]:
+        """The videos' indexes one after another, each closed when the next one comes."""
+        store = ProposalStore.read(self.data.proposals)
+        flow = None
+        if self.loaded.segmenter.needs.flow and self.data.flow:
+            flow = FlowStore.read(self.data.flow)
+        for video_id in tqdm(videos, desc=title, unit="video"):
+            path = index_path(self.folder, video_id)
+            with self.source.frames(video_id) as frames:
+                boxes = StoredBoxes(store, video_id, frames.size)
+                job = IndexJob(
+                    self.loaded.segmenter, video_id, frames, boxes, flow, self.loaded.config.flow
+                )
+                build_index(job, path, replace=True)
+            index = VideoIndex(IndexFile.read(path), self.asker)
+            yield index
+            index.close()
+
+
 def evaluate_videos(args: argparse.Namespace) -> None:
-    """Prints and writes the metrics of whole videos, and calibrates the threshold of absence: the
-    videos' own sentences are present, those that only the next video has count as absent."""
+    """Prints and writes the metrics of whole videos; with --calibrate also the threshold of
+    absence, found on another split, and what it does on this one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
     options = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
     data = replace(loaded.config.data, **{k: v for k, v in options.items() if v})
-    source = open_source(data, args.split or data.test_split)
-    store = ProposalStore.read(data.proposals)
-    flow = FlowStore.read(data.flow) if loaded.segmenter.needs.flow and data.flow else None
+    split = args.split or data.test_split
+    if args.calibrate == split:
+        raise InputError(f"--calibrate {split}: wanted another split than the evaluated one")
     out = Path(args.out or Path(args.checkpoint).with_name("full_video.json"))
+    source = open_source(data, split)
+    loaded = extend_words(loaded, source.texts())
+    folder = Path(args.index or out.with_suffix(".index"))
+    indexes = Indexes(loaded, data, source, folder, Asker(loaded))
     found: Found = {f"aamn, by {linking}": defaultdict(list) for linking in LINKINGS}
-    scores: dict[str, list[float]] = {"present": [], "absent": []}
-    ids = source.video_ids
-    for place, video_id in enumerate(tqdm(ids, desc="full videos", unit="video")):
-        with source.frames(video_id) as frames:
-            boxes = StoredBoxes(store, video_id, frames.size)
-            job = IndexJob(loaded.segmenter, video_id, frames, boxes, flow, loaded.config.flow)
-            path = index_path(args.index or out.with_suffix(".index"), video_id)
-            build_index(job, path, replace=True)
-        index = VideoIndex.read(path, loaded)
+    scores = Scores()
+    for index in indexes.of(source.video_ids, "full videos"):
         _add_rows(found, source, index)
-        _add_scores(scores, source, index, ids[(place + 1) % len(ids)])
-        index.close()
+        _add_scores(scores, source, index, source.video_ids)
     if not any(found.values()):
         raise InputError(f"{data.root} has no full-video truth (docs/data.md)")
     print(format_videos(found))
-    content = _record(found, scores, f"{data.root} ({args.split or data.test_split})")
+    content = {
+        "data": f"{data.root} ({split})",
+        "systems": {
+            system: {name: summarise_videos(rows) for name, rows in protocols.items()}
+            for system, protocols in found.items()
+        },
+        "absence": {},
+    }
+    if args.calibrate:
+        other = replace(indexes, source=open_source(data, args.calibrate))
+        content["absence"] = _absence(other, args.calibrate, scores, split)
     aside = out.with_name(f".{out.name}.{os.getpid()}")
     aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(aside, out)
@@ -76,31 +129,58 @@ def _add_rows(found: Found, source: VideoTextSource, index: VideoIndex) -> None:
     expressions, targets = zip(*pairs, strict=True)
     for linking in LINKINGS:
         tracks = index.query([e.text for e in expressions], linking=linking)
-        clips = (answer.tracks for answer in answers(tracks, range(len(index))))
+        clips = (answer.tracks for answer in answers(tracks, index.frames))
         for protocol, rows in frame_rows(expressions, targets, clips).items():
             found[f"aamn, by {linking}"][protocol] += rows
 
 
 def _add_scores(
-    scores: dict[str, list[float]], source: VideoTextSource, index: VideoIndex, other: str
+    scores: Scores, source: VideoTextSource, index: VideoIndex, videos: Sequence[str]
 ) -> None:
-    own = {expression.text for expression in source.sentences(index.video_id)}
-    foreign = {expression.text for expression in source.sentences(other)} - own
-    for name, texts in (("present", own), ("absent", foreign)):
+    """The video's own sentences, and those of the next videos that mean nobody here."""
+    place, own = videos.index(index.video_id), source.sentences(index.video_id)
+    others = {videos[(place + n) % len(videos)] for n in range(1, STRANGERS + 1)}
+    foreign = [e for other in sorted(others - {index.video_id}) for e in source.sentences(other)]
+    for known, texts in (
+        (scores.present, {e.text for e in own}),
+        (scores.absent, strangers(own, foreign)),
+    ):
         if texts:
-            scores[name] += [track.score for track in index.query(sorted(texts))]
+            known += [track.score for track in index.query(sorted(texts))]
 
 
-def _record(found: Found, scores: dict[str, list[float]], data: str) -> dict:
-    systems = {
-        system: {name: summarise_videos(rows) for name, rows in protocols.items()}
-        for system, protocols in found.items()
+def strangers(own: Sequence[Expression], foreign: Sequence[Expression]) -> set[str]:
+    """The foreign sentences about a class of actor that none of the own ones is about; without
+    known classes, those that no own one equals."""
+    actors, texts = {e.actor for e in own}, {e.text for e in own}
+    return {e.text for e in foreign if e.text not in texts and not (e.actor and e.actor in actors)}
+
+
+def _absence(indexes: Indexes, calibrated_on: str, scores: Scores, split: str) -> dict:
+    """The threshold that separates best on another split, and its shares on the evaluated one."""
+    videos = indexes.source.video_ids
+    step = -(-len(videos) // CALIBRATION_VIDEOS)
+    known, videos = Scores(), videos[::step]
+    for index in indexes.of(videos, f"calibrating on {calibrated_on}"):
+        _add_scores(known, indexes.source, index, videos)
+    if not (known.complete and scores.complete):
+        log.warning("no threshold of absence: too few videos with sentences of their own")
+        return {}
+    calibration = calibrate_absence(known.present, known.absent)
+    shares = shares_at(calibration.threshold, scores.present, scores.absent)
+    print(
+        f"not present: below {calibration.threshold:.3f}, found on {len(videos)} videos of "
+        f"{calibrated_on} (balanced accuracy {100 * calibration.balanced_accuracy:.1f}); on "
+        f"{split} {100 * shares.refused:.1f} % of {len(scores.absent)} sentences about nobody get "
+        f"empty masks, and {100 * (1 - shares.kept):.1f} % of {len(scores.present)} true ones"
+    )
+    return {
+        **vars(calibration),
+        "calibrated_on": {
+            "split": calibrated_on,
+            "videos": len(videos),
+            "present": len(known.present),
+            "absent": len(known.absent),
+        },
+        split: {**vars(shares), "present": len(scores.present), "absent": len(scores.absent)},
     }
-    absence = {}
-    if all(scores.values()):
-        absence = dict(vars(calibrate_absence(scores["present"], scores["absent"])))
-        print(
-            f"not present: threshold {absence['threshold']:.3f} separates own from foreign "
-            f"sentences with balanced accuracy {100 * absence['balanced_accuracy']:.1f}"
-        )
-    return {"data": data, "systems": systems, "absence": absence}

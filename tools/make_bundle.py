@@ -16,10 +16,13 @@ def _threshold(path: str) -> float:
     try:
         return float(json.loads(Path(path).read_text(encoding="utf-8"))["absence"]["threshold"])
     except FileNotFoundError:
-        raise InputError(f"no metrics at {path}; tools/eval_net.py --full-video") from None
+        raise InputError(
+            f"no metrics at {path}; tools/eval_net.py --full-video --calibrate writes them"
+        ) from None
     except (ValueError, KeyError, TypeError):
         raise InputError(
-            f"{path} holds no calibrated threshold; tools/eval_net.py --full-video writes one"
+            f"{path} holds no calibrated threshold; tools/eval_net.py --full-video --calibrate "
+            "writes one"
         ) from None
 
 
@@ -36,7 +39,7 @@ def main() -> None:
         "--absent-threshold", type=float, metavar="SCORE", help="below it a sentence means nobody"
     )
     parser.add_argument(
-        "--metrics", metavar="JSON", help="of eval_net --full-video, which calibrates it"
+        "--metrics", metavar="JSON", help="of eval_net --full-video --calibrate, which finds it"
     )
     args = parser.parse_args()
     if not args.out:

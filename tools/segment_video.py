@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from bundle_option import take_bundle
+from bundle_option import take_bundle, take_threshold, threshold
 from command_line import make_parser, run
 from tqdm import tqdm
 
@@ -17,7 +17,7 @@ from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
 from aamn.full_video import plan_windows, segment_video, select_frames
 from aamn.index import LINKINGS, VideoIndex, answers
-from aamn.index_file import IndexFile, index_path
+from aamn.index_file import NO_END, WHOLE, IndexFile, Selection, index_path
 from aamn.indexing import (
     IndexJob,
     StoredBoxes,
@@ -101,12 +101,32 @@ def _refuse_other_size(video_id: str, frames: FrameSource, store: ProposalStore)
         )
 
 
+def _selection(args: argparse.Namespace, loaded: Loaded) -> Selection:
+    """The clips that --start, --end and --stride leave."""
+    frames = _wanted(args, NO_END).frames
+    if (
+        frames.start == 0
+        and args.end is None
+        and args.stride <= len(loaded.segmenter.needs.offsets)
+    ):
+        return WHOLE
+    return Selection(frames)
+
+
 def _index(
     args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: str
 ) -> VideoIndex:
-    """The given index, or one that is built in the result folder."""
+    """The given index, or one of the wanted frames that is built in the result folder."""
+    selection = _selection(args, loaded)
     if args.index:
-        return VideoIndex.read(args.index, loaded)
+        index = VideoIndex.read(args.index, loaded)
+        held = index.header.selection
+        if not held.covers(selection):
+            raise InputError(
+                f"{args.index} is an index of {held} alone; choose among these by --start, --end "
+                "and --stride, or index the whole video"
+            )
+        return index
     video, path = job.video, index_path(out / "index", job.video.video_id)
     with open_frames(video.path) as frames:
         if args.proposals:
@@ -117,18 +137,21 @@ def _index(
         else:
             raise InputError(NO_BOXES)
         flow = FlowStore.read(args.flow) if loaded.segmenter.needs.flow and args.flow else None
-        job = IndexJob(loaded.segmenter, video.video_id, frames, boxes, flow, loaded.config.flow)
+        job = IndexJob(
+            loaded.segmenter, video.video_id, frames, boxes, flow, loaded.config.flow, selection
+        )
         build_index(job, path, replace=True)
     return VideoIndex.read(path, loaded)
 
 
 def _wanted(args: argparse.Namespace, count: int) -> Wanted:
-    """The frames of --start, --end and --stride."""
+    """The frames of --start, --end and --stride in a video of `count` frames."""
     stop = count if args.end is None else min(args.end, count)
     if args.stride < 1 or not 0 <= args.start < stop:
+        known = f"; the video has {count} frames" if count < NO_END else ""
         raise InputError(
             f"--start {args.start} --end {args.end} --stride {args.stride}: wanted 0 <= start < "
-            f"end and stride above 0; the video has {count} frames"
+            f"end and stride above 0{known}"
         )
     return Wanted(range(args.start, stop, args.stride), args.palette)
 
@@ -165,7 +188,7 @@ def _ask(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: 
             f"{frames.path} has frames of {frames.size[1]}x{frames.size[0]}, the index "
             f"{index.file.path} is of a video of {index.size[1]}x{index.size[0]}"
         )
-    wanted = _wanted(args, len(index))
+    wanted = _wanted(args, index.header.frames)
     tracks = index.query(job.texts, linking=args.linking, absent_threshold=args.absent_threshold)
     facts = [
         {"linking": args.linking, "score": track.score, "present": track.present}
@@ -207,9 +230,10 @@ def main() -> int:
     )
     parser.add_argument(
         "--absent-threshold",
-        type=float,
+        type=threshold,
         metavar="SCORE",
-        help="sentences that score below get empty masks; eval_net --full-video calibrates it",
+        help="sentences that score below get empty masks; auto: below the bundle's own score, "
+        "which eval_net --full-video --calibrate finds",
     )
     parser.add_argument("--start", type=int, default=0, metavar="N", help="first frame, from 0")
     parser.add_argument("--end", type=int, metavar="N", help="the frame to stop before")
@@ -224,6 +248,7 @@ def main() -> int:
     parser.add_argument("--split", help="of --data; default: the configuration's test split")
     parser.add_argument("--count", type=int, default=0, help="only the first videos of --data")
     args = parser.parse_args()
+    take_threshold(args)
     take_bundle(args)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)

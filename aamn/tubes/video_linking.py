@@ -93,6 +93,23 @@ def path_scores(scores: Tensor, tubes: Tensor, weights: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """What a threshold does: the share of present sentences at or above it, which are kept, and of
+    absent ones below it, which are refused."""
+
+    kept: float
+    refused: float
+
+
+def shares_at(threshold: float, present: Sequence[float], absent: Sequence[float]) -> Shares:
+    """The shares at a threshold, of path scores of at least one sentence each."""
+    yes, no = (torch.tensor(scores, dtype=torch.float64) for scores in (present, absent))
+    return Shares(
+        float((yes >= threshold).double().mean()), float((no < threshold).double().mean())
+    )
+
+
+@dataclass(frozen=True)
 class Calibration:
     """A threshold for "not present", and the mean of the shares of present sentences at or above
     it and of absent ones below it."""

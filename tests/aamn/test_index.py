@@ -293,6 +293,27 @@ def test_an_index_of_some_frames_holds_their_clips_alone(count, radius, wanted, 
             some.query(["w3"])[0].masks([frame])
 
 
+@pytest.mark.parametrize(
+    ("held", "wanted", "enough"),
+    [
+        (Selection(), Selection(range(3, 9)), True),
+        (Selection(range(0, NO_END)), Selection(), False),
+        (Selection(range(3, 9)), Selection(range(3, 9)), True),
+        (Selection(range(3, 9)), Selection(range(4, 8, 2)), True),
+        (Selection(range(3, 9)), Selection(range(4, NO_END)), False),
+        (Selection(range(0, 20, 4)), Selection(range(4, 20, 8)), True),
+        (Selection(range(0, 20, 4)), Selection(range(4, 20, 6)), False),
+        (Selection(range(0, 20, 4)), Selection(range(5, 20, 4)), False),
+        (Selection(), Selection(key_frames=(3,)), False),
+        (Selection(key_frames=(3, 5)), Selection(key_frames=(3, 5)), True),
+        (Selection(key_frames=(3, 5)), Selection(), False),
+    ],
+)
+def test_which_index_can_stand_in_for_which(held, wanted, enough):
+    assert held.covers(wanted) == enough
+    assert Selection.from_json(held.to_json()) == held
+
+
 def test_an_index_of_some_frames_is_never_taken_for_the_whole(tmp_path):
     model, path = loaded(), tmp_path / "v.h5"
     some = replace(job(model, Frames(9)), selection=Selection(range(2, 5)))

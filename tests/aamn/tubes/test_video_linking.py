@@ -11,6 +11,7 @@ from aamn.tubes.video_linking import (
     clip_winners,
     link_costs,
     path_scores,
+    shares_at,
 )
 
 NO = float("-inf")
@@ -112,8 +113,15 @@ def test_a_path_counts_its_clips_by_their_frames():
 )
 def test_the_threshold_separates_best(present, absent, threshold, accuracy):
     found = calibrate_absence(present, absent)
+    shares = shares_at(found.threshold, present, absent)
+    assert (shares.kept + shares.refused) / 2 == found.balanced_accuracy
     assert found.threshold == pytest.approx(threshold, abs=1e-5)
     assert found.balanced_accuracy == pytest.approx(accuracy)
+
+
+def test_shares_count_who_is_kept_and_who_is_refused():
+    shares = shares_at(0.5, [0.5, 0.4, 0.9, 0.6], [0.1, 0.5, NO])
+    assert (shares.kept, shares.refused) == (0.75, pytest.approx(2 / 3))
 
 
 def test_a_threshold_needs_both_sides():
