@@ -30,7 +30,8 @@ class TableRow:
 
     `file` is an ablation file's name, `set` are overrides; `baseline`: another system's recipe, of
     configs/baselines/, with the base's budget; `test`: the base's checkpoint read in another way;
-    `elsewhere`: other authors' numbers, only quoted.
+    `videos`: on whole videos, by which "linking/protocol"; `elsewhere`: other authors' numbers,
+    only quoted.
     """
 
     label: str
@@ -39,6 +40,7 @@ class TableRow:
     set: Sequence[str] = ()
     baseline: str = ""
     test: bool = False
+    videos: str = ""
     elsewhere: bool = False
 
 

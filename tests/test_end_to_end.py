@@ -50,6 +50,7 @@ PROGRAMS = (
     "segment_video",
     "index_video",
     "make_bundle",
+    "search_index",
     "reproduce_table",
     "draw_attention",
 )
@@ -286,6 +287,19 @@ def test_an_index_is_asked_for_some_frames_and_one_labelling(demo, indexed, tmp_
         assert (masks[0][place] | (labels != 1)).all() and (masks[1][place] | (labels != 2)).all()
 
 
+def test_indexed_videos_are_searched(demo, indexed, tmp_path, capsys):
+    words = ("--checkpoint", demo / "aamn" / "last.pt", "--query", "a red dog", "--query", "cat")
+    capsys.readouterr()
+    assert call("search_index", indexed, *words, "--top", 1, "--out", tmp_path / "found.json") == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found) == ["a red dog", "cat"] and all(len(hits) == 1 for hits in found.values())
+    printed = capsys.readouterr().out
+    for hits in found.values():
+        assert hits[0]["video_id"] in printed and Path(hits[0]["path"]).parent == indexed
+    assert call("search_index", tmp_path, *words) == 2
+    assert f"no index in {tmp_path}" in capsys.readouterr().err
+
+
 def test_only_the_wanted_frames_are_indexed_and_a_part_is_not_taken_for_the_whole(
     demo, indexed, tmp_path, capsys
 ):
@@ -398,6 +412,14 @@ def test_tables_are_reproduced_and_share_their_runs(demo, tmp_path):
     assert float(prediction["Mean IoU spread"]) == pytest.approx(np.std(own, ddof=1), abs=1e-3)
     assert "| Random | ours |" in (out / "table9.md").read_text()
     assert (out / "table6.svg").read_text().startswith("<svg")
+    assert call("reproduce_table", "13", *words) == 0
+    whole = json.loads((runs / "full" / "seed0" / "metrics_full_video.json").read_text())
+    with (out / "table13.csv").open() as file:
+        found = {row["model"]: row for row in csv.DictReader(file)}
+    for linking, label in (("clip", "AAMN (bbox)"), ("video", "AAMN (bbox), video-level tubes")):
+        own = whole["systems"][f"aamn, by {linking}"]["bbox"]
+        assert float(found[label]["Mean IoU"]) == pytest.approx(100 * own["Mean IoU"], abs=1e-3)
+    assert found["AAMN (bbox)"]["P@0.5 paper"] == "46.7"
     assert call("reproduce_table", "6", *words, "--set", "aamn.margin=0.3") == 1
     assert call("reproduce_table", "99", *words) == 2
 

@@ -89,11 +89,20 @@ def evaluate_videos(args: argparse.Namespace) -> None:
     if args.calibrate == split:
         raise InputError(f"--calibrate {split}: wanted another split than the evaluated one")
     out = Path(args.out or Path(args.checkpoint).with_name("full_video.json"))
+    folder = Path(args.index or out.with_suffix(".index"))
+    write_videos(loaded, data, split, out, folder, args.calibrate)
+    log.info("wrote %s", out)
+
+
+def write_videos(
+    loaded: Loaded, data: DataConfig, split: str, out: Path, folder: Path, calibrate: str = ""
+) -> None:
+    """Prints the metrics of a split's whole videos and writes them to `out`; indexes are kept in
+    `folder`; `calibrate`: the split to find the threshold of absence on."""
     source = open_source(data, split)
     loaded = extend_words(loaded, source.texts())
-    folder = Path(args.index or out.with_suffix(".index"))
     indexes = Indexes(loaded, data, source, folder, Asker(loaded))
-    found: Found = {f"aamn, by {linking}": defaultdict(list) for linking in LINKINGS}
+    found: Found = {system_name(linking): defaultdict(list) for linking in LINKINGS}
     scores = Scores()
     for index in indexes.of(source.video_ids, "full videos"):
         _add_rows(found, source, index)
@@ -109,13 +118,17 @@ def evaluate_videos(args: argparse.Namespace) -> None:
         },
         "absence": {},
     }
-    if args.calibrate:
-        other = replace(indexes, source=open_source(data, args.calibrate))
-        content["absence"] = _absence(other, args.calibrate, scores, split)
+    if calibrate:
+        other = replace(indexes, source=open_source(data, calibrate))
+        content["absence"] = _absence(other, calibrate, scores, split)
     aside = out.with_name(f".{out.name}.{os.getpid()}")
     aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(aside, out)
-    log.info("wrote %s", out)
+
+
+def system_name(linking: str) -> str:
+    """What the results are called in tables and in the JSON file."""
+    return f"aamn, by {linking}"
 
 
 def _add_rows(found: Found, source: VideoTextSource, index: VideoIndex) -> None:
@@ -131,7 +144,7 @@ def _add_rows(found: Found, source: VideoTextSource, index: VideoIndex) -> None:
         tracks = index.query([e.text for e in expressions], linking=linking)
         clips = (answer.tracks for answer in answers(tracks, index.frames))
         for protocol, rows in frame_rows(expressions, targets, clips).items():
-            found[f"aamn, by {linking}"][protocol] += rows
+            found[system_name(linking)][protocol] += rows
 
 
 def _add_scores(

@@ -14,10 +14,12 @@ import torch
 import yaml
 from command_line import make_parser, run
 from eval_net import evaluate_checkpoint
+from full_video_option import system_name, write_videos
 from row_runs import run_rows
 from torch import nn
 from train_net import train_from
 
+from aamn.checkpoint import load_segmenter
 from aamn.config import Config, load_config, to_dict
 from aamn.evaluation import write_metrics
 from aamn.models.baselines.one_stage import learned_parameters
@@ -85,6 +87,19 @@ def _read_otherwise(folder: Path, seed: int, name: str, own: Sequence[str]) -> P
     return metrics
 
 
+def _read_videos(folder: Path, reading: str) -> dict[str, float]:
+    """The metrics of a finished run on whole videos, by "linking/protocol"."""
+    metrics = folder / "metrics_full_video.json"
+    if not metrics.is_file():
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        loaded = load_segmenter(folder / "last.pt", device)
+        data = loaded.config.data
+        write_videos(loaded, data, data.test_split, metrics, folder / "index")
+    linking, protocol = reading.split("/")
+    systems = json.loads(metrics.read_text(encoding="utf-8"))["systems"]
+    return systems[system_name(linking)][protocol]
+
+
 def _seeds(base: Config, seeds: int) -> range:
     return range(base.seed, base.seed + seeds)
 
@@ -129,6 +144,9 @@ def measure(
         for seed in _seeds(base, seeds):
             folder = _folder(row, base, out, seed)
             path = folder / "metrics.json"
+            if row.videos:
+                runs.append({"all": _read_videos(folder, row.videos)})
+                continue
             if row.test or elsewhere:
                 own = _leaves(row.file) if row.test else []
                 tag = row.file if row.test else f"table{table.name}"
@@ -181,7 +199,7 @@ def main() -> int | None:
         "python tools/reproduce_table.py 4 --data runs/demo/corpus "
         "--proposals runs/demo/proposals.h5 --flow runs/demo/flow.h5 --out runs/tables",
     )
-    parser.add_argument("name", help="1 to 12, systems, or acga-parameters")
+    parser.add_argument("name", help="1 to 13, masks, systems, or acga-parameters")
     parser.add_argument(
         "--base",
         default=str(CONFIGS / "aamn_demo.yaml"),

@@ -44,12 +44,13 @@ def test_every_row_has_a_number_in_every_column(name):
     table = TABLES[name]
     assert table.plot in table.columns
     for row in table.rows:
-        assert len(row.paper) == (len(table.columns) if name in PRINTED else 0), row.label
+        ours = name not in PRINTED or row.label.endswith("video-level tubes")
+        assert len(row.paper) == (0 if ours else len(table.columns)), row.label
 
 
 @pytest.mark.parametrize(
     ("name", "row"),
-    [(name, row) for name, row in ROWS if name in PRINTED],
+    [(name, row) for name, row in ROWS if row.paper],
     ids=lambda v: getattr(v, "label", v),
 )
 def test_printed_precisions_fall_with_the_threshold(name, row):
@@ -62,7 +63,7 @@ def test_printed_precisions_fall_with_the_threshold(name, row):
         assert below - slack < row.paper[5] < above + slack
 
 
-@pytest.mark.parametrize("name", sorted(set(PRINTED) - {"1", "11"}))
+@pytest.mark.parametrize("name", sorted(set(PRINTED) - {"1", "11", "13"}))
 def test_every_table_prints_the_full_model_alike(name):
     assert sum(tuple(row.paper) == FULL for row in TABLES[name].rows) == 1
 
@@ -73,7 +74,7 @@ def test_every_ablation_file_belongs_to_a_row():
 
 
 def test_at_the_papers_sizes_the_full_row_is_the_base_itself(paper):
-    for name in sorted(set(PRINTED) - {"1", "11"}):
+    for name in sorted(set(PRINTED) - {"1", "11", "13"}):
         (row,) = (row for row in TABLES[name].rows if tuple(row.paper) == FULL)
         assert run_name(row, row_config(row, paper, CONFIGS / "ablations"), paper) == BASE
 
