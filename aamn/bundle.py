@@ -19,9 +19,10 @@ import torch
 import aamn
 from aamn.checkpoint import Loaded, load_segmenter, read_checkpoint, write_atomically
 from aamn.data.flow_store import FlowStore
-from aamn.index import VideoIndex
-from aamn.index_file import index_path
+from aamn.index import Asker, VideoIndex
+from aamn.index_file import Selection, index_path
 from aamn.indexing import DetectedBoxes, Detector, IndexJob, build_index, detected_boxes
+from aamn.search import IndexFolder
 from proposals.detector import load_detector
 from proposals.errors import InputError
 from proposals.frames import open_frames
@@ -58,6 +59,7 @@ class VideoSegmenter:
         out: Path | str | None = None,
         flow: FlowStore | None = None,
         precision: str = "float32",
+        frames: range | None = None,
     ) -> VideoIndex:
         """The index of a video file or folder of frames.
 
@@ -66,6 +68,8 @@ class VideoSegmenter:
                 keeps it in a temporary folder as long as it is used.
             flow: stored flow of the video, under its name; None computes it.
             precision: float32, or bfloat16 where the machine is faster with it.
+            frames: only their clips are computed; None: all. An index in `out` that holds more
+                serves as well.
 
         Raises:
             InputError: the video cannot be decoded, or `out` holds an index of another origin.
@@ -75,18 +79,27 @@ class VideoSegmenter:
         owner = None if out is not None else tempfile.TemporaryDirectory(prefix="aamn-index-")
         target = index_path(out if owner is None else owner.name, video_id)
         segmenter = self.loaded.segmenter
-        with open_frames(path) as frames:
+        with open_frames(path) as source:
             job = IndexJob(
                 segmenter,
                 video_id,
-                frames,
+                source,
                 self._boxes,
                 flow,
                 self.loaded.config.flow,
+                Selection(frames),
                 precision=precision,
             )
             build_index(job, target)
         return VideoIndex.read(target, self.loaded, owner)
+
+    def open_indexes(self, folder: Path | str) -> IndexFolder:
+        """The indexes of a folder, so that sentences find videos among them.
+
+        Raises:
+            InputError: no index there, a damaged one, or one of another segmenter.
+        """
+        return IndexFolder(folder, Asker(self.loaded))
 
 
 def write_bundle(

@@ -31,16 +31,23 @@ def take_threshold(args: argparse.Namespace) -> None:
         )
 
 
-def take_bundle(args: argparse.Namespace) -> None:
-    """Sets `checkpoint`, and `detector` where no boxes are given, to those of --bundle.
+def checkpoint_of(args: argparse.Namespace) -> str:
+    """The segmenter of --bundle, or that of --checkpoint.
 
     Raises:
         InputError: no bundle there; both --bundle and --checkpoint, or neither.
     """
     if bool(args.bundle) == bool(args.checkpoint):
         raise InputError("wanted one of --bundle DIR and --checkpoint PT: the segmenter")
-    if args.bundle:
-        bundle = read_bundle(args.bundle)
-        args.checkpoint = str(bundle.segmenter)
-        if not args.detector and not args.proposals:
-            args.detector = str(bundle.detector)
+    return str(read_bundle(args.bundle).segmenter) if args.bundle else args.checkpoint
+
+
+def take_bundle(args: argparse.Namespace) -> None:
+    """Sets `checkpoint`, and `detector` where no boxes are given, to those of --bundle.
+
+    Raises:
+        InputError: no bundle there; both --bundle and --checkpoint, or neither.
+    """
+    args.checkpoint = checkpoint_of(args)
+    if args.bundle and not args.detector and not args.proposals:
+        args.detector = str(read_bundle(args.bundle).detector)

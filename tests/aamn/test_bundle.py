@@ -61,6 +61,17 @@ def test_a_video_is_indexed_and_asked_in_three_lines(bundle, video, tmp_path):
     assert (tmp_path / "clip.h5").stat().st_mtime_ns == before
 
 
+def test_some_frames_of_a_video_are_indexed_and_the_folder_is_searched(bundle, video, tmp_path):
+    segmenter = aamn.load(bundle, "cpu")
+    index = segmenter.index(video, tmp_path, frames=range(4, 6))
+    assert len(index) == 2 and index.query(["w3"])[0].masks().shape == (2, 40, 50)
+    folder = segmenter.open_indexes(tmp_path)
+    ((hit,),) = folder.search(["w3 w4"])
+    assert hit.video_id == "clip" and hit.frames == range(3, 6)
+    (track,) = folder.open(hit).query(["w3 w4"])
+    assert hit.score == pytest.approx(track.total.max(), abs=1e-6)
+
+
 def test_a_bundle_holds_no_training_state(bundle):
     content = read_checkpoint(bundle / "segmenter.pt")
     assert content["optimiser"] == {} and content["iteration"] == 7
