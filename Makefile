@@ -16,6 +16,9 @@ demo: $(RUN)/metrics.json $(RUN)/videos/done $(RUN)/bundle/bundle.json
 	@echo
 	@cat $(RUN)/metrics.txt
 	@echo
+	@echo "whole videos, by one path through the video and clip by clip:"
+	@cat $(RUN)/full_video.txt
+	@echo
 	@echo "$(RUN)/ holds"
 	@echo "  corpus/        the synthetic data set, in A2D Sentences' layout (preview.png shows it)"
 	@echo "  detector/      the fine-tuned Faster R-CNN, metrics.json with its recall"
@@ -74,9 +77,13 @@ $(RUN)/videos/done: $(RUN)/aamn/finished
 	    --proposals $(RUN)/proposals.h5 --flow $(RUN)/flow.h5 --out $(RUN)/videos
 	touch $@
 
-$(RUN)/bundle/bundle.json: $(RUN)/aamn/finished
+$(RUN)/full_video.json: $(RUN)/aamn/finished
+	$(BIN)/python tools/eval_net.py --checkpoint $(RUN)/aamn/last.pt --full-video --calibrate train \
+	    --out $@ | tee $(RUN)/full_video.txt
+
+$(RUN)/bundle/bundle.json: $(RUN)/full_video.json
 	$(BIN)/python tools/make_bundle.py --checkpoint $(RUN)/aamn/last.pt \
-	    --detector $(RUN)/detector/detector.pt --out $(RUN)/bundle
+	    --detector $(RUN)/detector/detector.pt --metrics $< --out $(RUN)/bundle
 	touch $@
 
 demo-clean:

@@ -7,7 +7,6 @@ detector.pt    stage one            segmenter.pt    stage two, with vocabulary a
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from aamn.index import Asker, VideoIndex
 from aamn.index_file import Selection, index_path
 from aamn.indexing import DetectedBoxes, Detector, IndexJob, build_index, detected_boxes
 from aamn.search import IndexFolder
+from aamn.whole_files import write_json, written_aside
 from proposals.detector import load_detector
 from proposals.errors import InputError
 from proposals.frames import open_frames
@@ -120,9 +120,8 @@ def write_bundle(
         out.mkdir(parents=True, exist_ok=True)
         (out / RECORD).unlink(missing_ok=True)
         write_atomically({**content, "optimiser": {}}, out / SEGMENTER)
-        aside = out / f".{DETECTOR}.{os.getpid()}"
-        shutil.copyfile(detector, aside)
-        os.replace(aside, out / DETECTOR)
+        with written_aside(out / DETECTOR) as aside:
+            shutil.copyfile(detector, aside)
         record = {
             "format": FORMAT,
             "version": VERSION,
@@ -130,9 +129,7 @@ def write_bundle(
             "iteration": content["iteration"],
             "absent_threshold": absent_threshold,
         }
-        aside = out / f".{RECORD}.{os.getpid()}"
-        aside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(aside, out / RECORD)
+        write_json(out / RECORD, record)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from None
 

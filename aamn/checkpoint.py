@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from aamn.data.words import Vocabulary, load_vectors, tokenise
 from aamn.models.build import build_segmenter
 from aamn.models.segmenter import Segmenter
 from aamn.tensor_file import read_tensor_file
+from aamn.whole_files import written_aside
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
@@ -40,13 +40,8 @@ class Loaded:
 
 def write_atomically(content: Any, path: Path) -> None:
     """torch.save through a temporary file, so that the path never holds half a checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written_aside(path) as aside:
         torch.save(content, aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def save_checkpoint(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from aamn.masks import overlap
 from aamn.metrics import PRECISION_THRESHOLDS, summarise_kinds
 from aamn.models.segmenter import Segmenter
 from aamn.structures import MaskTrack, Report, Row, Sample
+from aamn.whole_files import write_json
 
 
 def key_frame_rows(sample: Sample, tracks: Sequence[MaskTrack], key: int) -> list[Row]:
@@ -110,7 +109,4 @@ def write_metrics(reports: Sequence[Report], path: Path) -> None:
         }
         for report in reports
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(aside, path)
+    write_json(path, content)

@@ -6,7 +6,7 @@ has answered for, so memory does not grow with the video's length.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,16 +57,20 @@ def plan_windows(frames: int, needs: Needs) -> list[Window]:
     return windows
 
 
-def _cut(track: MaskTrack, window: Window, needs: Needs) -> MaskTrack:
-    """The part of a clip's track that lies in the window."""
+def windows_of(wanted: range, frames: int, needs: Needs) -> list[Window]:
+    """Those of `plan_windows` that answer for one of the wanted frames."""
+    return [
+        window
+        for window in plan_windows(frames, needs)
+        if any(n in wanted for n in range(window.start, window.stop))
+    ]
+
+
+def _cut(track: MaskTrack, window: Window, frames: Sequence[int], needs: Needs) -> MaskTrack:
+    """These frames of the window's track."""
     if needs.predicts == "key":
         return track
-    first = window.key_frame + min(needs.offsets)
-    return _at(track, torch.arange(window.start, window.stop) - first)
-
-
-def _at(track: MaskTrack, places: torch.Tensor) -> MaskTrack:
-    """The frames at these places of a track."""
+    places = torch.tensor(frames) - (window.key_frame + min(needs.offsets))
     return MaskTrack(
         video_id=track.video_id,
         text=track.text,
@@ -87,29 +91,23 @@ def segment_video(
     proposals: ProposalStore | None = None,
     flow: FlowStore | None = None,
     flow_config: FlowConfig | None = None,
+    wanted: range | None = None,
 ) -> Iterator[Answer]:
-    """Masks of all sentences in every frame, in the order of the frames.
+    """Masks of all sentences in the order of the frames, in every frame, or in those `wanted`;
+    clips without one of these are passed by.
 
     Raises:
         InputError: the video cannot be decoded, or the proposals or flow file lacks it.
     """
     needs = segmenter.needs
     segmenter.eval()
-    for window in plan_windows(len(frames), needs):
+    wanted = range(len(frames)) if wanted is None else wanted
+    for window in windows_of(wanted, len(frames), needs):
+        chosen = [n for n in range(window.start, window.stop) if n in wanted]
         clip = load_clip(video_id, frames, window.key_frame, needs, flow, flow_config)
         boxes = None
         if needs.proposals:
             boxes = load_proposals(proposals, video_id, clip.frame_indices, needs.proposals)
         tracks = segmenter.segment(clip, boxes, queries)
-        yield Answer(
-            window.start, window.stop, tuple(_cut(track, window, needs) for track in tracks)
-        )
-
-
-def select_frames(answers: Iterable[Answer], frames: range) -> Iterator[Answer]:
-    """The answers' share of the given frames."""
-    for answer in answers:
-        places = [n - answer.start for n in range(answer.start, answer.stop) if n in frames]
-        if places:
-            tracks = tuple(_at(track, torch.tensor(places)) for track in answer.tracks)
-            yield Answer(answer.start + places[0], answer.start + places[-1] + 1, tracks)
+        parts = tuple(_cut(track, window, chosen, needs) for track in tracks)
+        yield Answer(chosen[0], chosen[-1] + 1, parts)

@@ -6,7 +6,6 @@ pictures are those of the paper's Figures 5 to 8.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -27,6 +26,7 @@ from aamn.report_cases import (
 )
 from aamn.report_scenes import Scene, scene_article
 from aamn.structures import Report, Row
+from aamn.whole_files import write_text
 
 BINS = 20
 
@@ -113,10 +113,7 @@ def write_report(
         f"{videos} videos</p>"
     )
     page = PAGE.format(title=title, style=STYLE, body=head + "".join(sections))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(page, encoding="utf-8")
-    os.replace(aside, path)
+    write_text(path, page)
 
 
 def _picture_sections(pictures: Pictures) -> list[str]:

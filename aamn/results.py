@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,6 +24,7 @@ from aamn.visualize import (
     word_attention,
     write_picture,
 )
+from aamn.whole_files import write_json
 from proposals.frames import FrameSource
 
 SHEET_PICTURES = 8
@@ -187,11 +186,5 @@ def _finish(
         **{key: _finite(v) if isinstance(v, float) else v for key, v in facts.items()},
         "clips": sentence.clips,
     }
-    _write_json(record, sentence.folder / "result.json")
-    _write_json(sentence.codes, sentence.folder / "masks.json")
-
-
-def _write_json(content: Any, path: Path) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(aside, path)
+    write_json(sentence.folder / "result.json", record)
+    write_json(sentence.folder / "masks.json", sentence.codes)

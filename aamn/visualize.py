@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from aamn.whole_files import written_aside
 from proposals.errors import InputError
 
 COLOURS = (
@@ -140,10 +141,8 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     done, data = cv2.imencode(".png", picture)
     if not done:
         raise ValueError(f"{path}: cannot encode a picture of shape {picture.shape}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(data.tobytes())
-    os.replace(aside, path)
+    with written_aside(path) as aside:
+        aside.write_bytes(data.tobytes())
 
 
 class Film:

@@ -18,7 +18,7 @@ STAGE_ONE_DOORS = {
 MORE_DOORS = {"aamn/bundle.py": {"proposals.detector"}}
 LOW = {
     *("structures", "config", "boxes", "masks", "tubes", "losses", "metrics", "baseline_config"),
-    *("coco", "charts", "tensor_file"),
+    *("coco", "charts", "tensor_file", "whole_files"),
 }
 DRIVERS = {"training", "evaluation", "full_video", "visualize"}
 # What people look at; only programs ask for it.

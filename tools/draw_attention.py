@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from aamn.models.baselines.cstm import CSTM
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Clip, Query
 from aamn.visualize import write_picture
+from aamn.whole_files import write_json
 from proposals.errors import InputError
 from proposals.frames import open_frames
 
@@ -100,12 +99,6 @@ def _checked(pixel: list[int] | None, size: tuple[int, int]) -> Pixel:
     return x, y
 
 
-def _write_record(record: dict[str, Any], path: Path) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    os.replace(aside, path)
-
-
 def _key_frame(args: argparse.Namespace, count: int) -> int:
     key = count // 2 if args.frame is None else args.frame
     if not 0 <= key < count:
@@ -144,7 +137,7 @@ def main() -> None:
         frame = frames.read([key])[0]
     record = _draw(system, clip, query, frame, pixel, out)
     record = {"video_id": video_id, "frame": key, "sentence": args.query, **record}
-    _write_record(record, out / "attention.json")
+    write_json(out / "attention.json", record)
     log.info("wrote %s", out)
 
 

@@ -4,9 +4,7 @@ video-level tubes, and the score below which a sentence means nobody."""
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +24,7 @@ from aamn.index_file import IndexFile, index_path
 from aamn.indexing import IndexJob, StoredBoxes, build_index
 from aamn.structures import Row
 from aamn.tubes.video_linking import calibrate_absence, shares_at
+from aamn.whole_files import write_json
 from proposals.errors import InputError
 from proposals.store import ProposalStore
 
@@ -121,9 +120,7 @@ def write_videos(
     if calibrate:
         other = replace(indexes, source=open_source(data, calibrate))
         content["absence"] = _absence(other, calibrate, scores, split)
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(aside, out)
+    write_json(out, content)
 
 
 def system_name(linking: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,18 +38,12 @@ from aamn.tables import (
     to_markdown,
     with_overrides,
 )
+from aamn.whole_files import write_text
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def _metrics(path: Path) -> dict[str, dict[str, float]]:
@@ -224,7 +217,7 @@ def main() -> int | None:
     out = Path(args.out or "runs/tables")
     if args.name == "acga-parameters":
         text = _count_parameters()
-        _write(out / "acga-parameters.md", text)
+        write_text(out / "acga-parameters.md", text)
         print(text)
         return None
     for option in ("seeds", "jobs"):
@@ -247,9 +240,9 @@ def main() -> int | None:
         costs = systems_table.measure_costs(_first_runs(table, base, out))
         text += f"\n{systems_table.budget_text(base)}\n\n{systems_table.to_markdown(costs)}"
     further = {label: one.cells() for label, one in costs.items()}
-    _write(out / f"{table.stem}.md", text)
-    _write(out / f"{table.stem}.csv", to_csv(table, measured, further))
-    _write(out / f"{table.stem}.svg", to_chart(table, measured))
+    write_text(out / f"{table.stem}.md", text)
+    write_text(out / f"{table.stem}.csv", to_csv(table, measured, further))
+    write_text(out / f"{table.stem}.svg", to_chart(table, measured))
     print(text)
     log.info("wrote %s and its .csv and .svg", out / f"{table.stem}.md")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from command_line import make_parser, run
 from aamn.checkpoint import extend_words, load_segmenter
 from aamn.index import Asker
 from aamn.search import Hit, IndexFolder
+from aamn.whole_files import write_json
 from proposals.errors import InputError
 
 
@@ -52,10 +51,7 @@ def main() -> None:
             print(_line(place, hit))
     if args.out:
         records = {text: [_record(hit) for hit in hits] for text, hits in found.items()}
-        out = Path(args.out)
-        aside = out.with_name(f".{out.name}.{os.getpid()}")
-        aside.write_text(json.dumps(records, indent=1), encoding="utf-8")
-        os.replace(aside, out)
+        write_json(Path(args.out), records)
 
 
 if __name__ == "__main__":

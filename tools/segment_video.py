@@ -15,7 +15,7 @@ from tqdm import tqdm
 from aamn.checkpoint import Loaded, extend_words, load_segmenter
 from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
-from aamn.full_video import plan_windows, segment_video, select_frames
+from aamn.full_video import segment_video, windows_of
 from aamn.index import LINKINGS, VideoIndex, answers
 from aamn.index_file import NO_END, WHOLE, IndexFile, Selection, index_path
 from aamn.indexing import (
@@ -25,6 +25,7 @@ from aamn.indexing import (
     detected_boxes,
 )
 from aamn.results import Wanted, write_results
+from aamn.tubes.video_linking import LINK_WEIGHT
 from proposals.decoding import Video
 from proposals.detector import load_detector
 from proposals.errors import InputError
@@ -167,13 +168,19 @@ def _segment(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, devi
         store = _proposals(args, video, out, device)
         _refuse_other_size(video.video_id, frames, store)
     flow = FlowStore.read(args.flow) if needs.flow and args.flow else None
-    answers = segment_video(
-        loaded.segmenter, video.video_id, frames, queries, store, flow, loaded.config.flow
+    found = segment_video(
+        loaded.segmenter,
+        video.video_id,
+        frames,
+        queries,
+        store,
+        flow,
+        loaded.config.flow,
+        wanted.frames,
     )
-    steps = len(plan_windows(len(frames), needs))
-    bar = tqdm(answers, total=steps, desc=video.video_id, unit="clip")
-    chosen = select_frames(bar, wanted.frames)
-    for folder in write_results(out, video.video_id, frames, queries, chosen, wanted):
+    steps = len(windows_of(wanted.frames, len(frames), needs))
+    bar = tqdm(found, total=steps, desc=video.video_id, unit="clip")
+    for folder in write_results(out, video.video_id, frames, queries, bar, wanted):
         print(folder)
 
 
@@ -189,7 +196,12 @@ def _ask(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: 
             f"{index.file.path} is of a video of {index.size[1]}x{index.size[0]}"
         )
     wanted = _wanted(args, index.header.frames)
-    tracks = index.query(job.texts, linking=args.linking, absent_threshold=args.absent_threshold)
+    tracks = index.query(
+        job.texts,
+        linking=args.linking,
+        absent_threshold=args.absent_threshold,
+        link_weight=args.link_weight,
+    )
     facts = [
         {"linking": args.linking, "score": track.score, "present": track.present}
         for track in tracks
@@ -227,6 +239,14 @@ def main() -> int:
         choices=LINKINGS,
         default="video",
         help="video: one identity through all clips; clip: each clip chooses, as in the paper",
+    )
+    parser.add_argument(
+        "--link-weight",
+        type=float,
+        default=LINK_WEIGHT,
+        metavar="W",
+        help="of --linking video: what it costs to change the actor between two clips, beside "
+        "their scores; default %(default)s, chosen on videos for training (docs/index.md)",
     )
     parser.add_argument(
         "--absent-threshold",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -21,6 +20,7 @@ from aamn.config import Config
 from aamn.data.clips import SampleDataset
 from aamn.models.baselines.one_stage import learned_parameters
 from aamn.speed import VideoSeconds, pair_seconds, video_seconds
+from aamn.whole_files import write_json
 
 log = logging.getLogger("aamn")
 
@@ -77,9 +77,7 @@ def _kept_costs(folder: Path) -> Costs:
             return kept
     log.info("measuring the speed of %s", folder)
     costs = _costs(folder / "last.pt")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(asdict(costs), indent=1), encoding="utf-8")
-    os.replace(aside, path)
+    write_json(path, asdict(costs))
     return costs
 
 

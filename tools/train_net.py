@@ -11,6 +11,7 @@ import torch
 from command_line import make_parser, run
 from torch.utils.data import DataLoader
 
+from aamn.checkpoint import load_segmenter
 from aamn.config import Config, load_config
 from aamn.data.clips import SampleDataset
 from aamn.data.flow_store import FlowStore
@@ -66,6 +67,22 @@ def _validation(
     return mean_iou
 
 
+def start_from(path: str, segmenter: Segmenter, vocabulary: Vocabulary) -> None:
+    """Gives the segmenter all weights of a checkpoint of the same form and vocabulary.
+
+    Raises:
+        InputError: no checkpoint, other words, or weights that do not fit.
+    """
+    found = load_segmenter(path)
+    if found.vocabulary.state() != vocabulary.state():
+        raise InputError(f"train.start: {path} was trained on other words than this training split")
+    try:
+        segmenter.load_state_dict(found.segmenter.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()[:200]
+        raise InputError(f"train.start: {path} is of another form: {reason}") from None
+
+
 def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
     """Trains what the configuration says on the data it names, or goes on with it, in `out`."""
     torch.manual_seed(config.seed)
@@ -75,7 +92,10 @@ def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
     dataset = _dataset(config, config.data.train_split, segmenter.needs, vocabulary, True)
     validate = _validation(config, segmenter.needs, vocabulary)
     if restart or not (out / "last.pt").is_file():
-        start_backbones(segmenter, config)
+        if config.train.start:
+            start_from(config.train.start, segmenter, vocabulary)
+        else:
+            start_backbones(segmenter, config)
     return train(config, segmenter, dataset, vocabulary, out, restart=restart, validate=validate)
 
 

@@ -9,7 +9,6 @@ The frames are the listed ones, at the video's size. Zip the contents of the fol
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from PIL import Image
 
 from aamn.data.refvos import Listing, ReferringVideos
 from aamn.structures import MaskTrack
+from aamn.whole_files import written_aside
 from proposals.errors import InputError
 
 LAYOUTS = ("ref-youtube-vos", "mevis", "davis")
@@ -103,7 +103,5 @@ def _annotators(listing: Listing, video_id: str) -> list[list[int]]:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.tmp")
-    picture.save(aside, format="PNG")
-    os.replace(aside, path)
+    with written_aside(path) as aside:
+        picture.save(aside, format="PNG")

@@ -62,6 +62,22 @@ class Store:
         return BoxWindow(boxes, scores, np.zeros((n, top), np.int64), valid)
 
 
+@pytest.mark.parametrize("wanted", [range(1, 3), range(4, 7, 2), range(0, 7, 5)], ids=str)
+def test_only_clips_of_wanted_frames_are_run(wanted):
+    segmenter = tiny_segmenter("aamn.streams=rgb", "aamn.mask_head.features=rgb")
+    query = [Query("a b", ("a", "b"), torch.tensor([2, 3]))]
+    whole = list(segment_video(segmenter, "v", Frames(), query, Store()))
+    clips = []
+    segmenter.streams["rgb"].register_forward_hook(lambda *_: clips.append(1))
+    some = list(segment_video(segmenter, "v", Frames(), query, Store(), wanted=wanted))
+    assert len(clips) == len(some) == len({min(n // 3, 2) for n in wanted})
+    masks = torch.cat([answer.tracks[0].masks for answer in whole])
+    found = torch.cat([answer.tracks[0].masks for answer in some])
+    assert torch.equal(found, masks[list(wanted)])
+    assert [n for a in some for n in a.tracks[0].frame_indices.tolist()] == list(wanted)
+    assert all(a.start in wanted and a.stop - 1 in wanted for a in some)
+
+
 def test_the_video_comes_back_in_order_with_its_boxes():
     segmenter = tiny_segmenter("aamn.streams=rgb", "aamn.mask_head.features=rgb")
     queries = [

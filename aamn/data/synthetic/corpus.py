@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from aamn.data.synthetic.labels import label
 from aamn.data.synthetic.preview import contact_sheet
 from aamn.data.synthetic.scenes import Scene, plan_scene, render_scene
 from aamn.data.synthetic.sentences import KINDS
+from aamn.whole_files import write_text, written_aside
 from proposals.errors import InputError
 
 # Raised whenever the same configuration would give other files.
@@ -77,50 +77,32 @@ class _Layout:
         return self.text / "full_video" / f"{video}.h5"
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file under another name beside `path` and then gives it that name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, lines: Iterable[str], end: str = "\n") -> None:
-    text = "\n".join(lines) + end
-    _replace(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+def _write_lines(path: Path, lines: Iterable[str], end: str = "\n") -> None:
+    write_text(path, "\n".join(lines) + end)
 
 
 def _write_clip(path: Path, frames: np.ndarray, config: SyntheticConfig) -> None:
     height, width = frames.shape[1:3]
-
-    def write(partial: Path) -> None:
-        code = cv2.VideoWriter_fourcc(*config.codec)
-        writer = cv2.VideoWriter(str(partial), code, config.fps, (width, height))
+    code = cv2.VideoWriter_fourcc(*config.codec)
+    with written_aside(path) as aside:
+        writer = cv2.VideoWriter(str(aside), code, config.fps, (width, height))
         if not writer.isOpened():
             raise InputError(f"codec: OpenCV cannot write {config.codec!r}; mp4v always works")
         for frame in frames:
             writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         writer.release()
 
-    _replace(path, write)
-
 
 def _write_h5(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    def write(partial: Path) -> None:
-        with h5py.File(partial, "w") as file:
-            for name, array in arrays.items():
-                packed = "gzip" if array.dtype == np.uint8 else None
-                file.create_dataset(name, data=array, compression=packed, track_times=False)
-
-    _replace(path, write)
+    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+        for name, array in arrays.items():
+            packed = "gzip" if array.dtype == np.uint8 else None
+            file.create_dataset(name, data=array, compression=packed, track_times=False)
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _replace(path, lambda partial: cv2.imwrite(str(partial), bgr))
+    with written_aside(path) as aside:
+        cv2.imwrite(str(aside), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
 def box_of(mask: np.ndarray) -> np.ndarray:
@@ -193,7 +175,7 @@ def _claim(root: Path, config: SyntheticConfig) -> None:
     if not note.exists():
         if root.exists() and any(root.iterdir()):
             raise InputError(f"{root} holds other files: name a new folder for the corpus")
-        _write_text(note, [json.dumps(mine, indent=2)])
+        _write_lines(note, [json.dumps(mine, indent=2)])
         return
     try:
         theirs = json.loads(note.read_text(encoding="utf-8"))
@@ -254,9 +236,9 @@ def _write_lists(root: Path, config: SyntheticConfig, scenes: dict[Entry, Scene]
     layout = _Layout(root)
     ordered = sorted(scenes.items(), key=lambda item: item[1].video_id)
     rows = [_videoset_row(scene, entry, config) for entry, scene in ordered]
-    _write_text(root / "Release" / "videoset.csv", rows)
+    _write_lines(root / "Release" / "videoset.csv", rows)
     missed = [scene.video_id for entry, scene in ordered if entry.split == "missed"]
-    _write_text(layout.text / "a2d_missed_videos.txt", missed, end="")
+    _write_lines(layout.text / "a2d_missed_videos.txt", missed, end="")
     spoken = [
         (scene.video_id, sentence)
         for entry, scene in ordered
@@ -268,7 +250,7 @@ def _write_lists(root: Path, config: SyntheticConfig, scenes: dict[Entry, Scene]
         for video, sentence in spoken:
             more = (getattr(sentence, column) for column in extra)
             lines.append(",".join(map(str, (video, sentence.instance, sentence.text, *more))))
-        _write_text(layout.text / name, lines)
+        _write_lines(layout.text / name, lines)
 
 
 def write_corpus(root: Path, config: SyntheticConfig, workers: int) -> CorpusSummary:

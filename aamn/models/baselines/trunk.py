@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import h5py
 import torch
 from torch import Tensor, nn
+
+from aamn.whole_files import written_aside
 
 log = logging.getLogger("aamn")
 
@@ -99,14 +100,8 @@ def _read(path: Path) -> Tensor | None:
 
 def _write(path: Path, features: Tensor) -> None:
     """Writes the features beside their place and moves them there when they are whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(unfinished, "w") as file:
-            file.create_dataset("features", data=features.numpy(), compression="lzf")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+        file.create_dataset("features", data=features.numpy(), compression="lzf")
 
 
 def build_trunk(layers: nn.Sequential, cache: str) -> FrozenTrunk:
