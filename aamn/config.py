@@ -184,6 +184,7 @@ class TrainConfig:
     """The training run."""
 
     batch: int = 1  # samples (clips with all their sentences) an iteration, of each process
+    start: str = ""  # a checkpoint with whose weights the run begins; none: as the backbones say
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     # auto | Lightning Fabric's names: 32-true, bf16-mixed, 16-mixed. auto is bf16-mixed where the
     # device computes in bfloat16 by itself, else 32-true
