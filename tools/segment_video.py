@@ -105,13 +105,9 @@ def _refuse_other_size(video_id: str, frames: FrameSource, store: ProposalStore)
 def _selection(args: argparse.Namespace, loaded: Loaded) -> Selection:
     """The clips that --start, --end and --stride leave."""
     frames = _wanted(args, NO_END).frames
-    if (
-        frames.start == 0
-        and args.end is None
-        and args.stride <= len(loaded.segmenter.needs.offsets)
-    ):
-        return WHOLE
-    return Selection(frames)
+    if frames.step <= len(loaded.segmenter.needs.offsets):  # every clip has one of them
+        frames = range(frames.start, frames.stop)
+    return WHOLE if frames == range(NO_END) else Selection(frames)
 
 
 def _index(
