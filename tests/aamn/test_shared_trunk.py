@@ -10,7 +10,9 @@ import pytest
 import torch
 from tiny_models import WORDS, tiny_config, tiny_segmenter
 
-from aamn.checkpoint import Loaded
+import aamn
+from aamn.bundle import write_bundle
+from aamn.checkpoint import Loaded, save_checkpoint
 from aamn.config import FlowConfig
 from aamn.data.words import Vocabulary
 from aamn.index import VideoIndex
@@ -169,6 +171,22 @@ def test_the_detector_of_a_fine_tuned_segmenter_shares_its_trunk(tmp_path):
     torch.save({"model": segmenter.state_dict()}, tmp_path / "s.pt")
     again = replace(SMALL, weights=str(tmp_path / "d.pt"), trunk=str(tmp_path / "s.pt"))
     assert isinstance(detected_boxes(detector_of(again), segmenter), SharedBoxes)
+
+
+def test_a_bundle_takes_one_pass(tmp_path):
+    detector = detector_of(SMALL)
+    segmenter = segmenter_on(detector, tmp_path / "d.pt")
+    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
+    save_checkpoint(tmp_path / "s.pt", segmenter, vocabulary, tiny_config(), 1)
+    write_bundle(tmp_path / "b", tmp_path / "d.pt", tmp_path / "s.pt")
+    (tmp_path / "v").mkdir()
+    for number, frame in enumerate(Frames().video):
+        cv2.imwrite(str(tmp_path / "v" / f"{number:02}.png"), frame)
+    loaded = aamn.load(tmp_path / "b", "cpu")
+    trunk = loaded.loaded.segmenter.streams["rgb"].backbone
+    passes = counted(trunk), counted(loaded.detector.network)
+    assert len(loaded.index(tmp_path / "v")) == COUNT
+    assert (sum(passes[0]), sum(passes[1])) == (COUNT, 0)
 
 
 def test_half_precision_stays_near_and_is_another_origin(tmp_path):
