@@ -25,6 +25,7 @@ demo: $(RUN)/metrics.json $(RUN)/videos/done $(RUN)/bundle/bundle.json
 	@echo "  proposals.h5   every frame's boxes        flow.h5   every frame's optical flow"
 	@echo "  aamn/          checkpoint, curves (tensorboard --logdir $(RUN)/aamn)"
 	@echo "  metrics.json   every metric and every row behind it"
+	@echo "  full_video.json  the same of whole videos; below which score a sentence means nobody"
 	@echo "  bundle/        detector and segmenter together: what aamn.load() and the tools take"
 	@echo "  videos/        per video and sentence: masks/, overlay.mp4, sheet.png, attention.png"
 
