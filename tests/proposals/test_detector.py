@@ -1,12 +1,14 @@
 """Detectors: what they keep of a frame, their weights, and checkpoints that rebuild themselves."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torchvision.ops import box_iou
 
+from aamn.config import load_config
 from aamn.structures import Geometry
 from proposals.backbones import SmallBackbone
 from proposals.detector import (
@@ -21,6 +23,7 @@ from proposals.detector import (
 from proposals.errors import InputError
 from proposals.frames import fitted_size, resize_frame
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = DetectorConfig(
     name="small",
     weights="",
@@ -391,3 +394,14 @@ def test_the_trunk_may_come_from_a_segmenter(tmp_path, config):
     torch.save({"model": {}}, tmp_path / "s.pt")
     with pytest.raises(InputError, match=r"s\.pt holds no segmenter with a trunk"):
         build_detector(replace(config, **sources))
+
+
+RECIPES = [p for p in sorted(CONFIGS.glob("detector_*.yaml")) if "detectron2" not in p.name]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_builds_its_detector(path):
+    config = load_config(DetectorConfig, path)
+    with torch.device("meta"):
+        network = build_detector(replace(config, weights="", trunk="", classes=("adult",)))
+    assert getattr(network.rcnn.transform, "square", 0) == config.square
