@@ -19,8 +19,9 @@ import aamn
 from aamn.checkpoint import Loaded, load_segmenter, read_checkpoint, write_atomically
 from aamn.data.flow_store import FlowStore
 from aamn.index import Asker, VideoIndex
+from aamn.index_boxes import DetectedBoxes, Detector, detected_boxes
 from aamn.index_file import Selection, index_path
-from aamn.indexing import DetectedBoxes, Detector, IndexJob, build_index, detected_boxes
+from aamn.indexing import IndexJob, build_index
 from aamn.search import IndexFolder
 from aamn.whole_files import write_json, written_aside
 from proposals.detector import load_detector

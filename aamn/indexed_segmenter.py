@@ -12,8 +12,9 @@ from aamn.checkpoint import Loaded
 from aamn.data.flow_store import FlowStore
 from aamn.data.source import VideoTextSource
 from aamn.index import Asker, VideoIndex, of_clip
+from aamn.index_boxes import StoredBoxes
 from aamn.index_file import IndexFile, Selection, index_path
-from aamn.indexing import IndexJob, StoredBoxes, build_index
+from aamn.indexing import IndexJob, build_index
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query
 from proposals.store import ProposalStore

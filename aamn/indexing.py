@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from aamn.data.clips import clip_indices, pad_to_network
 from aamn.data.flow import build_estimator, iterate_flow, resize_flow
 from aamn.data.flow_store import FlowStore
 from aamn.full_video import Window, plan_windows
+from aamn.index_boxes import BoxSource, SharedBoxes
 from aamn.index_file import (
     NO_END,
     WHOLE,
@@ -44,139 +45,14 @@ from aamn.tubes.aggregation import gather_members
 from aamn.tubes.linking import LinkedTubes, link_scores
 from proposals.errors import InputError
 from proposals.frames import FrameSource, resize_frame
-from proposals.store import Attributes, BoxWindow, ProposalStore
+from proposals.store import Attributes, BoxWindow
 
 log = logging.getLogger("aamn")
 
 PRECISIONS = ("float32", "bfloat16")
 FRAMES_AT_ONCE = {"cpu": 16, "cuda": 96}
-DETECTED_AT_ONCE = {"cpu": 4, "cuda": 16}
 TEXT_SIDE = ("language.", ".matching.textual.", ".matching.score.")  # of the parameters' names
 TEXT_OPTIONS = ("language", "margin", "balance", "match_iou")  # of AAMNConfig, not in the index
-
-
-class Detections(Protocol):
-    """One frame's boxes (n, 4) original pixels, scores (n,) falling, labels (n,)."""
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-
-
-class Detector(Protocol):
-    """What finds boxes in frames, as stage one's detectors do."""
-
-    attributes: Attributes
-
-    def detect(self, frames: Sequence[np.ndarray]) -> list[Detections]:
-        """The boxes of each frame, uint8 RGB (H0, W0, 3)."""
-
-
-@runtime_checkable
-class TrunkDetector(Protocol):
-    """A detector that can go on from the maps of its trunk, where another network has made them.
-
-    `square` is the side of the squares into which it fits frames, 0 where it does otherwise;
-    `trunk_hash` is that of the weights below its heads.
-    """
-
-    square: int
-    trunk_hash: str
-
-    def detect_from(
-        self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
-    ) -> list[Detections]:
-        """The boxes of frames of `size` (H0, W0) from the trunk's maps of the squares `images`."""
-
-
-class BoxSource(Protocol):
-    """Where an index takes its boxes from."""
-
-    attributes: Attributes
-
-    def window(self, frames: Sequence[np.ndarray], indices: np.ndarray, top: int) -> BoxWindow:
-        """The `top` best boxes of these frames (H0, W0, 3), whose numbers are `indices`."""
-
-
-class StoredBoxes:
-    """Boxes of a proposals file."""
-
-    def __init__(self, store: ProposalStore, video_id: str, size: tuple[int, int]) -> None:
-        """`size` is the video's (H0, W0).
-
-        Raises:
-            InputError: the file lacks the video, or has it at another size.
-        """
-        found = tuple(store.frame_size(video_id))
-        if found != tuple(size):
-            raise InputError(
-                f"{store.path}: the boxes of {video_id} are in pixels of {found[1]}x{found[0]}, "
-                f"the video is {size[1]}x{size[0]}; extract its proposals again"
-            )
-        self.store, self.video_id, self.attributes = store, video_id, store.attributes
-
-    def window(self, frames: Sequence[np.ndarray], indices: np.ndarray, top: int) -> BoxWindow:
-        return self.store.window(self.video_id, indices, top)
-
-
-class DetectedBoxes:
-    """Boxes that a detector finds while the index is built."""
-
-    def __init__(self, detector: Detector, batch: int) -> None:
-        self.detector, self.batch, self.attributes = detector, batch, detector.attributes
-
-    def window(self, frames: Sequence[np.ndarray], indices: np.ndarray, top: int) -> BoxWindow:
-        found = [
-            one
-            for start in range(0, len(frames), self.batch)
-            for one in self.detector.detect(frames[start : start + self.batch])
-        ]
-        return _best_boxes(found, top)
-
-
-class SharedBoxes(DetectedBoxes):
-    """Boxes that a detector finds on the maps of the segmenter's RGB stream, whose trunk is its
-    own: one pass a frame serves both."""
-
-    def window_from(
-        self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int], top: int
-    ) -> BoxWindow:
-        """The `top` best boxes of frames of `size` (H0, W0), from the maps of their squares."""
-        found = []
-        for start in range(0, len(images), self.batch):
-            part = slice(start, start + self.batch)
-            found += self.detector.detect_from(images[part], [one[part] for one in maps], size)
-        return _best_boxes(found, top)
-
-
-def detected_boxes(detector: Detector, segmenter: AAMN) -> DetectedBoxes:
-    """The detector as a source of boxes for indexes by this segmenter, in one pass of the trunk
-    that both have where they have the same."""
-    batch = DETECTED_AT_ONCE[segmenter.device.type]
-    if isinstance(detector, TrunkDetector) and detector.square:
-        same_square = (detector.square, detector.square) == segmenter.needs.network_size
-        if same_square and segmenter.trunk_hash == detector.trunk_hash:
-            return SharedBoxes(detector, batch)
-        log.info("the detector's trunk is not the segmenter's: each takes its own pass a frame")
-    return DetectedBoxes(detector, batch)
-
-
-def _best_boxes(found: Sequence[Detections], top: int) -> BoxWindow:
-    """The `top` best boxes of each frame, side by side."""
-    n = len(found)
-    window = BoxWindow(
-        np.zeros((n, top, 4), np.float32),
-        np.zeros((n, top), np.float32),
-        np.zeros((n, top), np.int64),
-        np.zeros((n, top), bool),
-    )
-    for place, one in enumerate(found):
-        kept = min(top, len(one.scores))
-        window.boxes[place, :kept] = one.boxes[:kept]
-        window.scores[place, :kept] = one.scores[:kept]
-        window.labels[place, :kept] = one.labels[:kept]
-        window.valid[place, :kept] = True
-    return window
 
 
 @dataclass

@@ -14,7 +14,8 @@ from aamn.checkpoint import Loaded
 from aamn.data.flow_store import FlowStore
 from aamn.full_video import segment_video
 from aamn.index import VideoIndex
-from aamn.indexing import IndexJob, StoredBoxes, build_index
+from aamn.index_boxes import StoredBoxes
+from aamn.indexing import IndexJob, build_index
 from aamn.models.aamn import AAMN
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Sample

@@ -11,7 +11,8 @@ from aamn.checkpoint import Loaded
 from aamn.config import FlowConfig
 from aamn.data.words import Vocabulary
 from aamn.index import VideoIndex
-from aamn.indexing import IndexJob, StoredBoxes, build_index
+from aamn.index_boxes import StoredBoxes
+from aamn.indexing import IndexJob, build_index
 from proposals.frames import FrameSource
 from proposals.store import Attributes, BoxWindow
 

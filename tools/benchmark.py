@@ -25,15 +25,8 @@ from aamn.config import Config, load_config
 from aamn.data.words import Vocabulary
 from aamn.full_video import segment_video
 from aamn.index import VideoIndex
-from aamn.indexing import (
-    FRAMES_AT_ONCE,
-    Costs,
-    DetectedBoxes,
-    IndexJob,
-    SharedBoxes,
-    build_index,
-    detected_boxes,
-)
+from aamn.index_boxes import DetectedBoxes, SharedBoxes, detected_boxes
+from aamn.indexing import FRAMES_AT_ONCE, Costs, IndexJob, build_index
 from aamn.models.aamn import AAMN
 from aamn.models.build import build_segmenter
 from aamn.structures import Query

@@ -20,8 +20,9 @@ from aamn.data.readers import open_source
 from aamn.data.source import Expression, FullTarget, VideoTextSource
 from aamn.full_video_rows import format_videos, frame_rows, summarise_videos
 from aamn.index import LINKINGS, Asker, VideoIndex, answers
+from aamn.index_boxes import StoredBoxes
 from aamn.index_file import IndexFile, index_path
-from aamn.indexing import IndexJob, StoredBoxes, build_index
+from aamn.indexing import IndexJob, build_index
 from aamn.structures import Row
 from aamn.tubes.video_linking import calibrate_absence, shares_at
 from aamn.whole_files import write_json

@@ -13,16 +13,9 @@ from tqdm import tqdm
 
 from aamn.checkpoint import Loaded, load_segmenter
 from aamn.data.flow_store import FlowStore
+from aamn.index_boxes import BoxSource, StoredBoxes, detected_boxes
 from aamn.index_file import IndexFile, index_path
-from aamn.indexing import (
-    PRECISIONS,
-    BoxSource,
-    IndexJob,
-    StoredBoxes,
-    build_index,
-    detected_boxes,
-    model_hash,
-)
+from aamn.indexing import PRECISIONS, IndexJob, build_index, model_hash
 from aamn.models.segmenter import Segmenter
 from proposals.decoding import Video
 from proposals.detector import load_detector

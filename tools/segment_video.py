@@ -17,13 +17,9 @@ from aamn.data.flow_store import FlowStore
 from aamn.data.readers import open_source
 from aamn.full_video import segment_video, windows_of
 from aamn.index import LINKINGS, VideoIndex, answers
+from aamn.index_boxes import StoredBoxes, detected_boxes
 from aamn.index_file import NO_END, WHOLE, IndexFile, Selection, index_path
-from aamn.indexing import (
-    IndexJob,
-    StoredBoxes,
-    build_index,
-    detected_boxes,
-)
+from aamn.indexing import IndexJob, build_index
 from aamn.results import Wanted, write_results
 from aamn.tubes.video_linking import LINK_WEIGHT
 from proposals.decoding import Video

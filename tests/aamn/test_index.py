@@ -19,8 +19,9 @@ from tiny_videos import SIZE, Frames, Store, built, job, loaded
 from aamn.config import FlowConfig
 from aamn.full_video import segment_video
 from aamn.index import VideoIndex
+from aamn.index_boxes import DetectedBoxes
 from aamn.index_file import NO_END, IndexFile, Selection, index_path
-from aamn.indexing import Costs, DetectedBoxes, IndexJob, build_index, model_hash
+from aamn.indexing import Costs, IndexJob, build_index, model_hash
 from aamn.tubes.linking import link_scores
 from proposals.errors import InputError
 from proposals.store import BoxWindow

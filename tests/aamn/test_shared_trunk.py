@@ -16,15 +16,9 @@ from aamn.checkpoint import Loaded, save_checkpoint
 from aamn.config import FlowConfig
 from aamn.data.words import Vocabulary
 from aamn.index import VideoIndex
+from aamn.index_boxes import DetectedBoxes, SharedBoxes, StoredBoxes, detected_boxes
 from aamn.index_file import IndexFile
-from aamn.indexing import (
-    DetectedBoxes,
-    IndexJob,
-    SharedBoxes,
-    StoredBoxes,
-    build_index,
-    detected_boxes,
-)
+from aamn.indexing import IndexJob, build_index
 from aamn.models.build import start_backbones
 from proposals.decoding import Video
 from proposals.detector import DetectorConfig, TorchDetector, build_detector, save_detector
