@@ -310,6 +310,7 @@ def main() -> None:
     print(f"{args.frames} frames of {args.width}x{args.height}; {device}, {threads} threads")
     rows = [("indexing", indexing)]
     rows += [(f"  {part}", value) for part, value in sorted(costs.seconds.items())]
+    rows += [("  rest", indexing - sum(costs.seconds.values()))]
     rows += [("forward passes and flow alone", pure), ("first sentence", first)]
     rows += [("each further sentence", further), ("clip by clip, one sentence", again)]
     print(f"{'part':<32}{'ms':>10}{'/ forward passes':>18}{'/ further sentence':>20}")
