@@ -9,14 +9,15 @@ from torchvision.ops import roi_align
 PIXELS_AT_ONCE = 1 << 25  # bounds the memory of one step of `paste_masks`
 
 
-def _tent(start: Tensor, stop: Tensor, cells: int, pixels: int) -> Tensor:
-    """Weights (N, pixels, cells) of linear interpolation along one axis: the value of a pixel's
-    centre between the centres of `cells` equal cells of [start, stop], zero beyond them."""
-    centres = torch.arange(pixels, device=start.device, dtype=start.dtype) + 0.5
+def _tent(start: Tensor, stop: Tensor, cells: int, first: Tensor, pixels: int) -> Tensor:
+    """Weights (N, pixels, cells) of linear interpolation along one axis: the value of the centres
+    of the pixels first (N,), first + 1, ... between the centres of `cells` equal cells of [start,
+    stop], zero beyond them."""
+    centres = first[:, None] + (torch.arange(pixels, device=start.device, dtype=start.dtype) + 0.5)
     size = (stop - start).clamp(min=1e-6)[:, None]
-    places = (centres[None] - start[:, None]) / size * cells - 0.5
+    places = (centres - start[:, None]) / size * cells - 0.5
     grid = torch.arange(cells, device=start.device, dtype=start.dtype)
-    return (1 - (places[..., None] - grid).abs()).clamp(min=0)
+    return (places[..., None] - grid).abs_().neg_().add_(1).clamp_(min=0)
 
 
 def paste_masks(grids: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -32,8 +33,9 @@ def paste_masks(grids: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         (N, H0, W0) float probabilities.
     """
-    rows = _tent(boxes[:, 1], boxes[:, 3], grids.shape[1], size[0])  # (N, H0, g)
-    columns = _tent(boxes[:, 0], boxes[:, 2], grids.shape[2], size[1])  # (N, W0, g)
+    first = boxes.new_zeros(len(boxes))
+    rows = _tent(boxes[:, 1], boxes[:, 3], grids.shape[1], first, size[0])  # (N, H0, g)
+    columns = _tent(boxes[:, 0], boxes[:, 2], grids.shape[2], first, size[1])  # (N, W0, g)
     return torch.bmm(torch.bmm(rows, grids), columns.transpose(1, 2))
 
 
@@ -60,15 +62,20 @@ def paste_binary_masks(
 def _paste_inside_boxes(
     grids: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
 ) -> Tensor:
-    rows = _tent(boxes[:, 1], boxes[:, 3], grids.shape[1], size[0])
-    columns = _tent(boxes[:, 0], boxes[:, 2], grids.shape[2], size[1])
     cells = grids.new_tensor([grids.shape[2], grids.shape[1]])
     reach = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6) / (2 * cells) + 1  # a cell's tail
-    first = (boxes[:, :2] - reach).floor().clamp(min=0).long().tolist()
-    last = (boxes[:, 2:] + reach).ceil().clamp(min=0).long().tolist()
+    ends = boxes.new_tensor([size[1], size[0]])
+    first = (boxes[:, :2] - reach).floor().clamp(min=0).minimum(ends)  # (N, 2), x and y
+    last = (boxes[:, 2:] + reach).ceil().clamp(min=0).minimum(ends).maximum(first)
     masks = torch.zeros((len(grids), *size), dtype=torch.bool)
-    for n, ((x1, y1), (x2, y2)) in enumerate(zip(first, last, strict=True)):
-        inside = rows[n, y1:y2] @ grids[n] @ columns[n, x1:x2].T
+    if not len(grids):
+        return masks
+    width, height = (last - first).amax(0).long().tolist()
+    rows = _tent(boxes[:, 1], boxes[:, 3], grids.shape[1], first[:, 1], height)
+    columns = _tent(boxes[:, 0], boxes[:, 2], grids.shape[2], first[:, 0], width)
+    corners = torch.cat([first, last], 1).long().tolist()
+    for n, (x1, y1, x2, y2) in enumerate(corners):
+        inside = rows[n, : y2 - y1] @ grids[n] @ columns[n, : x2 - x1].T
         masks[n, y1:y2, x1:x2] = inside >= threshold
     return masks
 
