@@ -13,7 +13,7 @@ from aamn.data.flow_store import FlowStore
 from aamn.data.source import VideoTextSource
 from aamn.index import Asker, VideoIndex, of_clip
 from aamn.index_boxes import StoredBoxes
-from aamn.index_file import IndexFile, Selection, index_path
+from aamn.index_file import WHOLE, IndexFile, Selection, index_path
 from aamn.indexing import IndexJob, build_index
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query
@@ -21,10 +21,9 @@ from proposals.store import ProposalStore
 
 
 @dataclass(frozen=True)
-class KeyFrameIndexes:
-    """The indexes of a data set's videos with one clip around each annotated frame; those that
-    `folder` lacks are made when they are asked for, with stored boxes and, where there is none,
-    flow that is computed then."""
+class StoredIndexes:
+    """The indexes of a data set's videos; those that `folder` lacks are made when they are asked
+    for, with stored boxes and, where there is none, flow that is computed then."""
 
     folder: Path
     loaded: Loaded
@@ -39,8 +38,7 @@ class KeyFrameIndexes:
             InputError: as `build_index`, with an index of another origin replaced.
         """
         path, loaded = index_path(self.folder, video_id), self.loaded
-        frames = {key.frame for key in self.source.key_frames if key.video_id == video_id}
-        selection = Selection(key_frames=tuple(sorted(frames)))
+        selection = self.selection(video_id)
         with self.source.frames(video_id) as video:
             boxes = StoredBoxes(self.store, video_id, video.size)
             job = IndexJob(
@@ -48,6 +46,18 @@ class KeyFrameIndexes:
             )
             build_index(job, path, replace=True)
         return IndexFile.read(path)
+
+    def selection(self, video_id: str) -> Selection:
+        """The clips that are wanted of a video."""
+        return WHOLE
+
+
+class KeyFrameIndexes(StoredIndexes):
+    """The same with one clip around each annotated frame."""
+
+    def selection(self, video_id: str) -> Selection:
+        frames = {key.frame for key in self.source.key_frames if key.video_id == video_id}
+        return Selection(key_frames=tuple(sorted(frames)))
 
 
 class IndexedSegmenter(Segmenter):

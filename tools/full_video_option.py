@@ -20,9 +20,7 @@ from aamn.data.readers import open_source
 from aamn.data.source import Expression, FullTarget, VideoTextSource
 from aamn.full_video_rows import format_videos, frame_rows, summarise_videos
 from aamn.index import LINKINGS, Asker, VideoIndex, answers
-from aamn.index_boxes import StoredBoxes
-from aamn.index_file import IndexFile, index_path
-from aamn.indexing import IndexJob, build_index
+from aamn.indexed_segmenter import StoredIndexes
 from aamn.structures import Row
 from aamn.tubes.video_linking import calibrate_absence, shares_at
 from aamn.whole_files import write_json
@@ -49,33 +47,14 @@ class Scores:
         return bool(self.present and self.absent)
 
 
-@dataclass(frozen=True)
-class Indexes:
-    """The indexes of a split's videos; those that `folder` lacks are made when asked for."""
-
-    loaded: Loaded
-    data: DataConfig
-    source: VideoTextSource
-    folder: Path
-    asker: Asker
-
-    def of(self, videos: Sequence[str], title: str) -> Iterator[VideoIndex]:
-        """The videos' indexes one after another, each closed when the next one comes."""
-        store = ProposalStore.read(self.data.proposals)
-        flow = None
-        if self.loaded.segmenter.needs.flow and self.data.flow:
-            flow = FlowStore.read(self.data.flow)
-        for video_id in tqdm(videos, desc=title, unit="video"):
-            path = index_path(self.folder, video_id)
-            with self.source.frames(video_id) as frames:
-                boxes = StoredBoxes(store, video_id, frames.size)
-                job = IndexJob(
-                    self.loaded.segmenter, video_id, frames, boxes, flow, self.loaded.config.flow
-                )
-                build_index(job, path, replace=True)
-            index = VideoIndex(IndexFile.read(path), self.asker)
-            yield index
-            index.close()
+def _opened(
+    indexes: StoredIndexes, asker: Asker, videos: Sequence[str], title: str
+) -> Iterator[VideoIndex]:
+    """The videos' indexes one after another, each closed when the next one comes."""
+    for video_id in tqdm(videos, desc=title, unit="video"):
+        index = VideoIndex(indexes.of(video_id), asker)
+        yield index
+        index.close()
 
 
 def evaluate_videos(args: argparse.Namespace) -> None:
@@ -101,10 +80,12 @@ def write_videos(
     `folder`; `calibrate`: the split to find the threshold of absence on."""
     source = open_source(data, split)
     loaded = extend_words(loaded, source.texts())
-    indexes = Indexes(loaded, data, source, folder, Asker(loaded))
+    store = ProposalStore.read(data.proposals)
+    flow = FlowStore.read(data.flow) if loaded.segmenter.needs.flow and data.flow else None
+    indexes, asker = StoredIndexes(folder, loaded, source, store, flow), Asker(loaded)
     found: Found = {system_name(linking): defaultdict(list) for linking in LINKINGS}
     scores = Scores()
-    for index in indexes.of(source.video_ids, "full videos"):
+    for index in _opened(indexes, asker, source.video_ids, "full videos"):
         _add_rows(found, source, index)
         _add_scores(scores, source, index, source.video_ids)
     if not any(found.values()):
@@ -120,7 +101,7 @@ def write_videos(
     }
     if calibrate:
         other = replace(indexes, source=open_source(data, calibrate))
-        content["absence"] = _absence(other, calibrate, scores, split)
+        content["absence"] = _absence(other, asker, calibrate, scores, split)
     write_json(out, content)
 
 
@@ -167,12 +148,14 @@ def strangers(own: Sequence[Expression], foreign: Sequence[Expression]) -> set[s
     return {e.text for e in foreign if e.text not in texts and not (e.actor and e.actor in actors)}
 
 
-def _absence(indexes: Indexes, calibrated_on: str, scores: Scores, split: str) -> dict:
+def _absence(
+    indexes: StoredIndexes, asker: Asker, calibrated_on: str, scores: Scores, split: str
+) -> dict:
     """The threshold that separates best on another split, and its shares on the evaluated one."""
     videos = indexes.source.video_ids
     step = -(-len(videos) // CALIBRATION_VIDEOS)
     known, videos = Scores(), videos[::step]
-    for index in indexes.of(videos, f"calibrating on {calibrated_on}"):
+    for index in _opened(indexes, asker, videos, f"calibrating on {calibrated_on}"):
         _add_scores(known, indexes.source, index, videos)
     if not (known.complete and scores.complete):
         log.warning("no threshold of absence: too few videos with sentences of their own")
