@@ -62,9 +62,8 @@ class System:
         index = bisect_right(ends, place)
         return self.dataset[index], place - (ends[index] - counts[index])
 
-    def answer(self, place: int) -> MaskTrack:
-        """What the segmenter says to a row's sentence."""
-        sample, own = self.sample_of(place)
+    def answer(self, sample: Sample, own: int) -> MaskTrack:
+        """What the segmenter says to the sentence at a place of one of its samples."""
         return self.segmenter.segment(sample.clip, sample.proposals, [sample.queries[own]])[0]
 
 

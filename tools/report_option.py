@@ -54,7 +54,7 @@ def write_page(folder: Path, runs: Sequence[Run], shuffled: System | None, count
 def _case(run: Run, place: int) -> Case:
     """The answer at a place of the report's rows."""
     sample, own = run.system.sample_of(place)
-    track = run.system.answer(place)
+    track = run.system.answer(sample, own)
     needs = run.system.segmenter.needs
     frames = run.system.dataset.source.frames(track.video_id).read(track.frame_indices.tolist())
     boxes = sample.proposals and sample.proposals.boxes[needs.key].numpy()
@@ -65,7 +65,10 @@ def _case(run: Run, place: int) -> Case:
 def _contrasts(run: Run, shuffled: System, places: Sequence[int]) -> list[Contrast]:
     """The answers beside those with random word weights, which are the same every time."""
     torch.manual_seed(0)
-    return [Contrast(_case(run, place), shuffled.answer(place), shuffled.key) for place in places]
+    return [
+        Contrast(_case(run, place), shuffled.answer(*shuffled.sample_of(place)), shuffled.key)
+        for place in places
+    ]
 
 
 def _scene(runs: Sequence[Run], places: Sequence[int]) -> Scene:
@@ -83,7 +86,8 @@ def _scene(runs: Sequence[Run], places: Sequence[int]) -> Scene:
         sample, own = runs[0].system.sample_of(place)
         truth[cell] = sample.targets[own].mask.numpy()
         for run in runs:
-            mask = run.system.answer(place).masks[run.system.key]
+            asked_of = (sample, own) if run is runs[0] else run.system.sample_of(place)
+            mask = run.system.answer(*asked_of).masks[run.system.key]
             answers[run.evaluation.report.system][cell] = mask.numpy()
     shape = (len(numbers), len(sentences))
     asked = np.zeros(shape, bool)
