@@ -29,8 +29,8 @@ class IndexFolder:
     """The indexes of a folder, ready to be searched; every clip's tubes are in memory, as numbers.
 
     vectors (N, D) float32 of the N tubes of all videos, video by video; clips (N, 2) int64, the
-    first frame and the end of the frames that a tube's clip answers for; starts (V,) int64, where
-    each video's tubes begin. Videos without any tube cannot be found.
+    first frame and the end of the frames that a tube's clip answers for; bounds (V + 1,) int64,
+    between which each video's tubes lie. Videos without any tube cannot be found.
     """
 
     def __init__(self, folder: Path | str, asker: Asker) -> None:
@@ -56,7 +56,7 @@ class IndexFolder:
             raise InputError(f"{folder}: not one of its {len(paths)} videos has a tube")
         self.parts = list(self.files[0].header.parts)
         self.vectors, self.clips = np.concatenate(vectors), np.concatenate(clips)
-        self.starts = np.cumsum([0, *counts[:-1]])
+        self.bounds = np.cumsum([0, *counts])
 
     def __len__(self) -> int:
         """Videos that can be found."""
@@ -72,7 +72,7 @@ class IndexFolder:
         sides = np.concatenate([sentences.sides[name].numpy() for name in self.parts], 1)  # (Q, D)
         bias = sum(float(sentences.biases[name]) for name in self.parts)
         scores = self.vectors @ sides.T + bias  # (N, Q)
-        best = np.maximum.reduceat(scores, self.starts, axis=0)  # (V, Q)
+        best = np.maximum.reduceat(scores, self.bounds[:-1], axis=0)  # (V, Q)
         order = np.argsort(-best, axis=0, kind="stable")[:top]
         return [
             [self._hit(int(video), scores[:, query]) for video in order[:, query]]
@@ -81,7 +81,7 @@ class IndexFolder:
 
     def _hit(self, video: int, scores: np.ndarray) -> Hit:
         """One video by all tubes' scores (N,) for the sentence."""
-        start, end = [*self.starts, len(scores)][video : video + 2]
+        start, end = self.bounds[video : video + 2]
         tube = start + int(scores[start:end].argmax())
         first, stop = self.clips[tube].tolist()
         file = self.files[video]
