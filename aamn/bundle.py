@@ -20,11 +20,11 @@ from aamn.checkpoint import Loaded, load_segmenter, read_checkpoint, write_atomi
 from aamn.data.flow_store import FlowStore
 from aamn.index import Asker, VideoIndex
 from aamn.index_boxes import DetectedBoxes, Detector, detected_boxes
-from aamn.index_file import Selection, index_path
+from aamn.index_file import IndexFile, Selection, index_path
 from aamn.indexing import IndexJob, build_index
 from aamn.search import IndexFolder
 from aamn.whole_files import write_json, written_aside
-from proposals.detector import load_detector
+from proposals.detector import best_device, load_detector
 from proposals.errors import InputError
 from proposals.frames import open_frames
 
@@ -54,6 +54,10 @@ class VideoSegmenter:
     def _boxes(self) -> DetectedBoxes:
         return detected_boxes(self.detector, self.loaded.segmenter)
 
+    @cached_property
+    def _asker(self) -> Asker:
+        return Asker(self.loaded)
+
     def index(
         self,
         video: Path | str,
@@ -79,20 +83,20 @@ class VideoSegmenter:
         video_id = path.name if path.is_dir() else path.stem
         owner = None if out is not None else tempfile.TemporaryDirectory(prefix="aamn-index-")
         target = index_path(out if owner is None else owner.name, video_id)
-        segmenter = self.loaded.segmenter
         with open_frames(path) as source:
             job = IndexJob(
-                segmenter,
+                self.loaded.segmenter,
                 video_id,
                 source,
                 self._boxes,
                 flow,
                 self.loaded.config.flow,
                 Selection(frames),
-                precision=precision,
+                precision,
+                self._asker.model,
             )
             build_index(job, target)
-        return VideoIndex.read(target, self.loaded, owner)
+        return VideoIndex(IndexFile.read(target), self._asker, owner)
 
     def open_indexes(self, folder: Path | str) -> IndexFolder:
         """The indexes of a folder, so that sentences find videos among them.
@@ -100,7 +104,7 @@ class VideoSegmenter:
         Raises:
             InputError: no index there, a damaged one, or one of another segmenter.
         """
-        return IndexFolder(folder, Asker(self.loaded))
+        return IndexFolder(folder, self._asker)
 
 
 def write_bundle(
@@ -166,7 +170,7 @@ def load_bundle(path: Path | str, device: torch.device | str | None = None) -> V
     Raises:
         InputError: as `read_bundle`, or a part that cannot be read.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or best_device()
     bundle = read_bundle(path)
     return VideoSegmenter(
         load_segmenter(bundle.segmenter, device),

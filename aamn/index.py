@@ -31,14 +31,14 @@ LINKINGS = ("video", "clip")
 
 
 class Asker:
-    """The sentence's side of a segmenter: words in, one vector a module out."""
+    """The sentence's side of a segmenter: words in, one vector a module out; `model` is the hash
+    that the indexes it can be asked of have."""
 
     def __init__(self, loaded: Loaded) -> None:
         """Raises:
         InputError: the checkpoint is of a system that cannot index videos.
         """
-        self.model = model_hash(loaded.segmenter)
-        self._loaded = loaded
+        self.model, self.loaded = model_hash(loaded.segmenter), loaded
         self._known: set[str] = set()
 
     def queries(self, texts: Sequence[str]) -> list[Query]:
@@ -49,13 +49,13 @@ class Asker:
         """
         new = [text for text in texts if text not in self._known]
         self._known.update(new)
-        self._loaded = extend_words(self._loaded, new)
-        return [self._loaded.vocabulary.encode(text) for text in texts]
+        self.loaded = extend_words(self.loaded, new)
+        return [self.loaded.vocabulary.encode(text) for text in texts]
 
     @torch.inference_mode()
     def encode(self, queries: Sequence[Query]) -> EncodedSentences:
         """The sentences' vectors, on the CPU."""
-        found = self._loaded.segmenter.encode_sentences(queries)
+        found = self.loaded.segmenter.encode_sentences(queries)
         return EncodedSentences(
             *(
                 {name: value.detach().float().cpu() for name, value in part.items()}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from aamn.checkpoint import Loaded
 from aamn.data.flow_store import FlowStore
 from aamn.data.source import VideoTextSource
 from aamn.index import Asker, VideoIndex, of_clip
@@ -26,7 +25,7 @@ class StoredIndexes:
     for, with stored boxes and, where there is none, flow that is computed then."""
 
     folder: Path
-    loaded: Loaded
+    asker: Asker
     source: VideoTextSource
     store: ProposalStore
     flow: FlowStore | None = None
@@ -37,12 +36,18 @@ class StoredIndexes:
         Raises:
             InputError: as `build_index`, with an index of another origin replaced.
         """
-        path, loaded = index_path(self.folder, video_id), self.loaded
-        selection = self.selection(video_id)
+        path, loaded = index_path(self.folder, video_id), self.asker.loaded
         with self.source.frames(video_id) as video:
             boxes = StoredBoxes(self.store, video_id, video.size)
             job = IndexJob(
-                loaded.segmenter, video_id, video, boxes, self.flow, loaded.config.flow, selection
+                loaded.segmenter,
+                video_id,
+                video,
+                boxes,
+                self.flow,
+                loaded.config.flow,
+                self.selection(video_id),
+                model=self.asker.model,
             )
             build_index(job, path, replace=True)
         return IndexFile.read(path)
@@ -65,13 +70,10 @@ class IndexedSegmenter(Segmenter):
     name and place."""
 
     def __init__(self, indexes: KeyFrameIndexes) -> None:
-        """Raises:
-        InputError: the checkpoint is of a system that cannot index videos.
-        """
         super().__init__()
-        size = indexes.loaded.segmenter.needs.network_size
+        size = indexes.asker.loaded.segmenter.needs.network_size
         self.needs = Needs((0,), size, flow=False, proposals=0, predicts="key")
-        self.indexes, self.asker = indexes, Asker(indexes.loaded)
+        self.indexes = indexes
         self.last: VideoIndex | None = None  # key frames come video by video
 
     @property
@@ -92,5 +94,5 @@ class IndexedSegmenter(Segmenter):
         if self.last is None or self.last.video_id != video_id:
             if self.last is not None:
                 self.last.close()
-            self.last = VideoIndex(self.indexes.of(video_id), self.asker)
+            self.last = VideoIndex(self.indexes.of(video_id), self.indexes.asker)
         return self.last

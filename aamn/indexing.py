@@ -13,7 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from aamn.tubes.aggregation import gather_members
 from aamn.tubes.linking import LinkedTubes, link_scores
 from proposals.errors import InputError
 from proposals.frames import FrameSource, resize_frame
-from proposals.store import Attributes, BoxWindow
+from proposals.store import BoxWindow
 
 log = logging.getLogger("aamn")
 
@@ -72,16 +72,6 @@ class Costs:
                 torch.cuda.synchronize()
             nested = sum(self.seconds.values()) - inner
             self.seconds[part] += time.perf_counter() - begin - nested
-
-
-def origin_of(
-    segmenter: Segmenter, boxes: Attributes, flow: FlowStore | None, flow_config: FlowConfig
-) -> Origin:
-    """What an index by this segmenter, of these boxes and this flow, is made from."""
-    made_by: dict[str, Any] = {}
-    if segmenter.needs.flow:
-        made_by = dict(flow.attributes) if flow is not None else asdict(flow_config)
-    return Origin(model_hash(segmenter), json.loads(boxes.to_json()), made_by)
 
 
 def model_hash(segmenter: Segmenter) -> str:
@@ -113,7 +103,8 @@ class IndexJob:
     `flow` None computes flow at the network's size, as `flow_config` says. `selection` says which
     clips are wanted: only their frames go through the networks, save with key frames, where all do.
     `precision` bfloat16 halves the convolutions' time where the machine has instructions for it;
-    tubes are linked and scored in float32 all the same.
+    tubes are linked and scored in float32 all the same. `model` is the segmenter's `model_hash`
+    where it has been taken already.
     """
 
     segmenter: AAMN
@@ -124,11 +115,16 @@ class IndexJob:
     flow_config: FlowConfig
     selection: Selection = WHOLE
     precision: str = "float32"
+    model: str = ""
 
     @property
     def origin(self) -> Origin:
-        made = origin_of(self.segmenter, self.boxes.attributes, self.flow, self.flow_config)
-        return replace(made, precision=self.precision)
+        """What the index is made from."""
+        flow: dict[str, Any] = {}
+        if self.segmenter.needs.flow:
+            flow = asdict(self.flow_config) if self.flow is None else dict(self.flow.attributes)
+        boxes = json.loads(self.boxes.attributes.to_json())
+        return Origin(self.model or model_hash(self.segmenter), boxes, flow, self.precision)
 
 
 def build_index(

@@ -229,6 +229,11 @@ def rank_boxes(
     return boxes[best], scores[best], labels[best]
 
 
+def best_device() -> str:
+    """The name of the GPU where there is one, else of the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def build_detector(config: DetectorConfig) -> TrainableDetector:
     """The network that the configuration names, with its weights.
 

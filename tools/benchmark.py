@@ -30,7 +30,7 @@ from aamn.indexing import FRAMES_AT_ONCE, Costs, IndexJob, build_index
 from aamn.models.aamn import AAMN
 from aamn.models.build import build_segmenter
 from aamn.structures import Query
-from proposals.detector import DetectorConfig, TorchDetector, build_detector
+from proposals.detector import DetectorConfig, TorchDetector, best_device, build_detector
 from proposals.errors import InputError
 from proposals.frames import FrameSource
 from proposals.store import Attributes, BoxWindow
@@ -205,7 +205,7 @@ def _job(args: argparse.Namespace) -> tuple[Loaded, IndexJob]:
     torch.manual_seed(0)
     vocabulary = Vocabulary(WORDS)
     segmenter = build_segmenter(config, len(vocabulary)).eval()
-    segmenter.to("cuda" if torch.cuda.is_available() else "cpu")
+    segmenter.to(best_device())
     size = (args.height, args.width)
     boxes = _detected(args.detector, segmenter) if args.detector else DriftingBoxes(size)
     job = IndexJob(segmenter, "noise", Noise(args.frames, size), boxes, None, config.flow)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from aamn.bundle import read_bundle
+from aamn.checkpoint import Loaded, load_segmenter
+from proposals.detector import best_device
 from proposals.errors import InputError
 
 
@@ -51,3 +53,13 @@ def take_bundle(args: argparse.Namespace) -> None:
     args.checkpoint = checkpoint_of(args)
     if args.bundle and not args.detector and not args.proposals:
         args.detector = str(read_bundle(args.bundle).detector)
+
+
+def open_segmenter(args: argparse.Namespace) -> Loaded:
+    """The segmenter of --checkpoint, changed as --config and --set say, on a GPU where there is
+    one.
+
+    Raises:
+        InputError: as `load_segmenter`.
+    """
+    return load_segmenter(args.checkpoint, best_device(), args.config, args.overrides)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from bundle_option import open_segmenter
 from command_line import make_parser, run
 
 from aamn.attention_pictures import (
@@ -18,9 +18,9 @@ from aamn.attention_pictures import (
     word_names,
     word_sheet,
 )
-from aamn.checkpoint import extend_words, load_segmenter
+from aamn.checkpoint import extend_words
 from aamn.data.clips import load_clip
-from aamn.data.flow_store import FlowStore
+from aamn.data.flow_store import stored_flow
 from aamn.models.baselines.acga import ACGA
 from aamn.models.baselines.cstm import CSTM
 from aamn.models.segmenter import Segmenter
@@ -123,13 +123,11 @@ def main() -> None:
     parser.add_argument("--flow", metavar="HDF5", help="flow that was extracted; else on the fly")
     parser.add_argument("--video-id", help="the video's id in the flow file; default: its name")
     args = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
-    loaded = extend_words(loaded, [args.query])
+    loaded = extend_words(open_segmenter(args), [args.query])
     query, system = loaded.vocabulary.encode(args.query), loaded.segmenter
     path, out = Path(args.video), Path(args.out or "runs/attention")
     video_id = args.video_id or (path.name if path.is_dir() else path.stem)
-    flow = FlowStore.read(args.flow) if system.needs.flow and args.flow else None
+    flow = stored_flow(args.flow, system.needs)
     with open_frames(path) as frames:
         key = _key_frame(args, len(frames))
         pixel = _checked(args.pixel, frames.size)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
-import torch
 from command_line import make_parser, run
 from full_video_option import evaluate_videos
 from report_option import write_page
@@ -20,13 +19,15 @@ from aamn.checkpoint import Loaded, extend_words, load_segmenter
 from aamn.coco import ScoredMask, scored_masks
 from aamn.config import DataConfig
 from aamn.data.clips import SampleDataset
-from aamn.data.flow_store import FlowStore
+from aamn.data.flow_store import stored_flow
 from aamn.data.readers import open_source
 from aamn.evaluation import evaluate, format_table, write_metrics
+from aamn.index import Asker
 from aamn.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
 from aamn.models.segmenter import Segmenter
 from aamn.report import Evaluation
 from aamn.structures import MaskTrack, Sample
+from proposals.detector import best_device
 from proposals.errors import InputError
 from proposals.store import ProposalStore
 
@@ -84,7 +85,7 @@ def open_samples(loaded: Loaded, data: DataConfig, split: str) -> SampleDataset:
         needs,
         extend_words(loaded, source.texts()).vocabulary,
         ProposalStore.read(data.proposals) if needs.proposals else None,
-        FlowStore.read(data.flow) if needs.flow and data.flow else None,
+        stored_flow(data.flow, needs),
         flow_config=loaded.config.flow,
     )
 
@@ -98,8 +99,7 @@ def open_system(
 ) -> System:
     """A checkpoint on a split of its data set; `places` are other values of data.root,
     data.proposals and data.flow, where not empty."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_segmenter(checkpoint, device, config_file, overrides)
+    loaded = load_segmenter(checkpoint, best_device(), config_file, overrides)
     data = replace(loaded.config.data, **{k: v for k, v in (places or {}).items() if v})
     split = split or data.test_split
     return System(loaded, data, split, open_samples(loaded, data, split))
@@ -112,7 +112,8 @@ def through_indexes(system: System, folder: Path) -> System:
         InputError: the system cannot index videos.
     """
     samples = system.dataset
-    indexes = KeyFrameIndexes(folder, system.loaded, samples.source, samples.store, samples.flow)
+    asker = Asker(system.loaded)
+    indexes = KeyFrameIndexes(folder, asker, samples.source, samples.store, samples.flow)
     segmenter = IndexedSegmenter(indexes)
     return replace(
         system,

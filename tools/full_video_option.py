@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
+from bundle_option import open_segmenter
 from tqdm import tqdm
 
-from aamn.checkpoint import Loaded, extend_words, load_segmenter
+from aamn.checkpoint import Loaded, extend_words
 from aamn.config import DataConfig
-from aamn.data.flow_store import FlowStore
+from aamn.data.flow_store import stored_flow
 from aamn.data.readers import open_source
 from aamn.data.source import Expression, FullTarget, VideoTextSource
 from aamn.full_video_rows import format_videos, frame_rows, summarise_videos
@@ -60,8 +60,7 @@ def _opened(
 def evaluate_videos(args: argparse.Namespace) -> None:
     """Prints and writes the metrics of whole videos; with --calibrate also the threshold of
     absence, found on another split, and what it does on this one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
+    loaded = open_segmenter(args)
     options = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
     data = replace(loaded.config.data, **{k: v for k, v in options.items() if v})
     split = args.split or data.test_split
@@ -81,8 +80,8 @@ def write_videos(
     source = open_source(data, split)
     loaded = extend_words(loaded, source.texts())
     store = ProposalStore.read(data.proposals)
-    flow = FlowStore.read(data.flow) if loaded.segmenter.needs.flow and data.flow else None
-    indexes, asker = StoredIndexes(folder, loaded, source, store, flow), Asker(loaded)
+    asker, flow = Asker(loaded), stored_flow(data.flow, loaded.segmenter.needs)
+    indexes = StoredIndexes(folder, asker, source, store, flow)
     found: Found = {system_name(linking): defaultdict(list) for linking in LINKINGS}
     scores = Scores()
     for index in _opened(indexes, asker, source.video_ids, "full videos"):

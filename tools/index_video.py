@@ -2,61 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from pathlib import Path
 
-import torch
-from bundle_option import take_bundle
+from bundle_option import open_segmenter, take_bundle
 from command_line import make_parser, run
+from input_options import Indexer, Inputs
 from tqdm import tqdm
 
-from aamn.checkpoint import Loaded, load_segmenter
-from aamn.data.flow_store import FlowStore
-from aamn.index_boxes import BoxSource, StoredBoxes, detected_boxes
+from aamn.index import Asker
 from aamn.index_file import IndexFile, index_path
-from aamn.indexing import PRECISIONS, IndexJob, build_index, model_hash
-from aamn.models.segmenter import Segmenter
+from aamn.indexing import PRECISIONS
 from proposals.decoding import Video
-from proposals.detector import load_detector
 from proposals.errors import InputError
 from proposals.extract import find_videos
-from proposals.frames import FrameSource, open_frames
-from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
 
 
-class _Boxes:
-    """Where the boxes of all videos come from."""
-
-    def __init__(self, args: argparse.Namespace, segmenter: Segmenter) -> None:
-        if bool(args.proposals) == bool(args.detector):
-            raise InputError("wanted one of --proposals HDF5 and --detector PT: the boxes")
-        self.store = ProposalStore.read(args.proposals) if args.proposals else None
-        if not self.store:
-            detector = load_detector(args.detector, segmenter.device)
-            self.detected = detected_boxes(detector, segmenter)
-
-    def of(self, video_id: str, frames: FrameSource) -> BoxSource:
-        return StoredBoxes(self.store, video_id, frames.size) if self.store else self.detected
-
-
-def _index(
-    loaded: Loaded, video: Video, boxes: _Boxes, flow: FlowStore | None, path: Path, precision: str
-) -> None:
+def _index(indexer: Indexer, video: Video, path: Path, precision: str) -> None:
     """Indexes one video and says how large the index is."""
-    with open_frames(video.path) as frames:
-        job = IndexJob(
-            loaded.segmenter,
-            video.video_id,
-            frames,
-            boxes.of(video.video_id, frames),
-            flow,
-            loaded.config.flow,
-            precision=precision,
-        )
-        new = build_index(job, path)
+    new = indexer.index(video, path, precision=precision)
     header = IndexFile.read(path).header
     tqdm.write(
         f"{path}: {header.frames} frames, {path.stat().st_size / header.frames / 1024:.1f} KiB "
@@ -90,16 +56,16 @@ def main() -> int:
     if not args.out:
         raise InputError("--out: name the folder for the indexes")
     take_bundle(args)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
-    log.info("segmenter %s (hash of its video side)", model_hash(loaded.segmenter))
-    boxes = _Boxes(args, loaded.segmenter)
-    flow = FlowStore.read(args.flow) if args.flow and loaded.segmenter.needs.flow else None
+    if args.proposals and args.detector:
+        raise InputError("wanted one of --proposals HDF5 and --detector PT: the boxes")
+    loaded = open_segmenter(args)
+    indexer = Indexer(Inputs(args, loaded.segmenter), Asker(loaded))
+    log.info("segmenter %s (hash of its video side)", indexer.asker.model)
+    indexer.open()
     videos, failures = find_videos(args.videos), {}
     for video in tqdm(videos, desc="indexing", unit="video"):
         try:
-            path = index_path(args.out, video.video_id)
-            _index(loaded, video, boxes, flow, path, args.precision)
+            _index(indexer, video, index_path(args.out, video.video_id), args.precision)
         except InputError as error:
             if len(videos) == 1:
                 raise

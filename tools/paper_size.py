@@ -15,6 +15,7 @@ from aamn.config import Config, load_config
 from aamn.models.build import build_segmenter
 from aamn.structures import Clip, Geometry, Needs, Proposals, Query, Sample, Target
 from aamn.training import build_optimiser
+from proposals.detector import best_device
 
 log = logging.getLogger("aamn")
 
@@ -57,7 +58,7 @@ def random_clip(needs: Needs, sentences: int = 3) -> Sample:
 def time_steps(config: Config, steps: Sequence[str]) -> dict[str, float]:
     """Seconds of one training step (forward, backward, update of the weights) and of one inference
     step (every frame's masks for three sentences), on the GPU where there is one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     segmenter = build_segmenter(config, WORDS).to(device)
     sample, seconds = random_clip(segmenter.needs), {}
     for name in steps:

@@ -39,6 +39,7 @@ from aamn.tables import (
     with_overrides,
 )
 from aamn.whole_files import write_text
+from proposals.detector import best_device
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
@@ -84,8 +85,7 @@ def _read_videos(folder: Path, reading: str) -> dict[str, float]:
     """The metrics of a finished run on whole videos, by "linking/protocol"."""
     metrics = folder / "metrics_full_video.json"
     if not metrics.is_file():
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        loaded = load_segmenter(folder / "last.pt", device)
+        loaded = load_segmenter(folder / "last.pt", best_device())
         data = loaded.config.data
         write_videos(loaded, data, data.test_split, metrics, folder / "index")
     linking, protocol = reading.split("/")

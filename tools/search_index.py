@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from bundle_option import checkpoint_of
+from bundle_option import checkpoint_of, open_segmenter
 from command_line import make_parser, run
 
-from aamn.checkpoint import extend_words, load_segmenter
+from aamn.checkpoint import extend_words
 from aamn.index import Asker
 from aamn.search import Hit, IndexFolder
 from aamn.whole_files import write_json
@@ -41,8 +40,8 @@ def main() -> None:
     args = parser.parse_args()
     if not args.query or args.top < 1:
         raise InputError('wanted at least one --query "SENTENCE", and --top above 0')
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_segmenter(checkpoint_of(args), device, args.config, args.overrides)
+    args.checkpoint = checkpoint_of(args)
+    loaded = open_segmenter(args)
     folder = IndexFolder(args.folder, Asker(extend_words(loaded, args.query)))
     found = dict(zip(args.query, folder.search(args.query, args.top), strict=True))
     for text, hits in found.items():

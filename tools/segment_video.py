@@ -5,33 +5,28 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import torch
-from bundle_option import take_bundle, take_threshold, threshold
+from bundle_option import open_segmenter, take_bundle, take_threshold, threshold
 from command_line import make_parser, run
+from input_options import Indexer, Inputs
 from tqdm import tqdm
 
-from aamn.checkpoint import Loaded, extend_words, load_segmenter
-from aamn.data.flow_store import FlowStore
+from aamn.checkpoint import Loaded, extend_words
 from aamn.data.readers import open_source
 from aamn.full_video import segment_video, windows_of
-from aamn.index import LINKINGS, VideoIndex, answers
-from aamn.index_boxes import StoredBoxes, detected_boxes
+from aamn.index import LINKINGS, Asker, VideoIndex, answers
 from aamn.index_file import NO_END, WHOLE, IndexFile, Selection, index_path
-from aamn.indexing import IndexJob, build_index
 from aamn.results import Wanted, write_results
 from aamn.tubes.video_linking import LINK_WEIGHT
 from proposals.decoding import Video
-from proposals.detector import load_detector
 from proposals.errors import InputError
 from proposals.extract import extract
 from proposals.frames import FrameSource, open_frames
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
-
-NO_BOXES = "wanted --proposals HDF5 or --detector PT: the boxes to choose among"
 
 
 @dataclass(frozen=True)
@@ -75,14 +70,12 @@ def _jobs(args: argparse.Namespace, loaded: Loaded) -> list[Job]:
     ]
 
 
-def _proposals(args: argparse.Namespace, video: Video, out: Path, device: str) -> ProposalStore:
+def _proposals(inputs: Inputs, video: Video, out: Path) -> ProposalStore:
     """The given proposals file, or one that the given detector writes into the result folder."""
-    if args.proposals:
-        return ProposalStore.read(args.proposals)
-    if not args.detector:
-        raise InputError(NO_BOXES)
+    if inputs.store:
+        return inputs.store
     path = out / "proposals.h5"
-    report = extract(load_detector(args.detector, device), [video], path)
+    report = extract(inputs.detector, [video], path)
     if report.failures:
         raise InputError(report.failures[video.video_id])
     return ProposalStore.read(path)
@@ -106,13 +99,11 @@ def _selection(args: argparse.Namespace, loaded: Loaded) -> Selection:
     return WHOLE if frames == range(NO_END) else Selection(frames)
 
 
-def _index(
-    args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: str
-) -> VideoIndex:
+def _index(args: argparse.Namespace, indexer: Indexer, video: Video, out: Path) -> VideoIndex:
     """The given index, or one of the wanted frames that is built in the result folder."""
-    selection = _selection(args, loaded)
+    selection = _selection(args, indexer.asker.loaded)
     if args.index:
-        index = VideoIndex.read(args.index, loaded)
+        index = VideoIndex(IndexFile.read(args.index), indexer.asker)
         held = index.header.selection
         if not held.covers(selection):
             raise InputError(
@@ -120,21 +111,9 @@ def _index(
                 "and --stride, or index the whole video"
             )
         return index
-    video, path = job.video, index_path(out / "index", job.video.video_id)
-    with open_frames(video.path) as frames:
-        if args.proposals:
-            store = ProposalStore.read(args.proposals)
-            boxes = StoredBoxes(store, video.video_id, frames.size)
-        elif args.detector:
-            boxes = detected_boxes(load_detector(args.detector, device), loaded.segmenter)
-        else:
-            raise InputError(NO_BOXES)
-        flow = FlowStore.read(args.flow) if loaded.segmenter.needs.flow and args.flow else None
-        job = IndexJob(
-            loaded.segmenter, video.video_id, frames, boxes, flow, loaded.config.flow, selection
-        )
-        build_index(job, path, replace=True)
-    return VideoIndex.read(path, loaded)
+    path = index_path(out / "index", video.video_id)
+    indexer.index(video, path, selection, replace=True)
+    return VideoIndex(IndexFile.read(path), indexer.asker)
 
 
 def _wanted(args: argparse.Namespace, count: int) -> Wanted:
@@ -149,7 +128,7 @@ def _wanted(args: argparse.Namespace, count: int) -> Wanted:
     return Wanted(range(args.start, stop, args.stride), args.palette)
 
 
-def _segment(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: str) -> None:
+def _segment(args: argparse.Namespace, loaded: Loaded, inputs: Inputs, job: Job, out: Path) -> None:
     """Any system, clip by clip."""
     queries = [loaded.vocabulary.encode(text) for text in job.texts]
     video, needs = job.video, loaded.segmenter.needs
@@ -157,16 +136,15 @@ def _segment(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, devi
     wanted = _wanted(args, len(frames))
     store = None
     if needs.proposals:
-        store = _proposals(args, video, out, device)
+        store = _proposals(inputs, video, out)
         _refuse_other_size(video.video_id, frames, store)
-    flow = FlowStore.read(args.flow) if needs.flow and args.flow else None
     found = segment_video(
         loaded.segmenter,
         video.video_id,
         frames,
         queries,
         store,
-        flow,
+        inputs.flow,
         loaded.config.flow,
         wanted.frames,
     )
@@ -176,12 +154,12 @@ def _segment(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, devi
         print(folder)
 
 
-def _ask(args: argparse.Namespace, loaded: Loaded, job: Job, out: Path, device: str) -> None:
+def _ask(args: argparse.Namespace, indexer: Indexer, job: Job, out: Path) -> None:
     """AAMN, through the video's index."""
     for text in job.texts:
-        loaded.vocabulary.encode(text)  # a mistake is found before the work
+        indexer.asker.loaded.vocabulary.encode(text)  # a mistake is found before the work
     frames = open_frames(job.video.path)
-    index = _index(args, loaded, job, out, device)
+    index = _index(args, indexer, job.video, out)
     if tuple(frames.size) != index.size:
         raise InputError(
             f"{frames.path} has frames of {frames.size[1]}x{frames.size[0]}, the index "
@@ -262,19 +240,22 @@ def main() -> int:
     args = parser.parse_args()
     take_threshold(args)
     take_bundle(args)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_segmenter(args.checkpoint, device, args.config, args.overrides)
+    loaded = open_segmenter(args)
     jobs = _jobs(args, loaded)
     loaded = extend_words(loaded, [text for job in jobs for text in job.texts])
-    segment = _ask if loaded.config.system == "aamn" else _segment
+    inputs = Inputs(args, loaded.segmenter)
+    if loaded.config.system == "aamn":
+        segment = partial(_ask, args, Indexer(inputs, Asker(loaded)))
+    else:
+        segment = partial(_segment, args, loaded, inputs)
     if len(jobs) == 1:
-        segment(args, loaded, jobs[0], Path(args.out or f"runs/{jobs[0].video.video_id}"), device)
+        segment(jobs[0], Path(args.out or f"runs/{jobs[0].video.video_id}"))
         return 0
     failures = {}
     for job in jobs:
         try:
             out = Path(args.out or "runs/videos") / job.video.video_id
-            segment(args, loaded, job, out, device)
+            segment(job, out)
         except InputError as error:
             failures[job.video.video_id] = error
     for video_id, error in failures.items():

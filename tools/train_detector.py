@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import torch
 import yaml
 from command_line import make_parser, run
 
@@ -14,6 +13,7 @@ from proposals.detector import (
     DetectorConfig,
     TorchDetector,
     TrainableDetector,
+    best_device,
     build_detector,
     config_to_dict,
     load_network,
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.out:
         raise InputError("--out: name the folder for the detector")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = best_device()
     train = read_manifest(options.manifest)
     validation = read_manifest(options.validation) if options.validation else None
     config = load_config(DetectorConfig, options.config, options.overrides)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from aamn.checkpoint import load_segmenter
 from aamn.config import Config, load_config
 from aamn.data.clips import SampleDataset
-from aamn.data.flow_store import FlowStore
+from aamn.data.flow_store import stored_flow
 from aamn.data.readers import open_source
 from aamn.data.words import Vocabulary, load_vectors
 from aamn.evaluation import evaluate
@@ -44,7 +44,7 @@ def _dataset(
         needs,
         vocabulary,
         ProposalStore.read(config.data.proposals) if needs.proposals else None,
-        FlowStore.read(config.data.flow) if needs.flow and config.data.flow else None,
+        stored_flow(config.data.flow, needs),
         config.augment if learning else None,
         config.seed,
         config.flow,

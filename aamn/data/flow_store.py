@@ -34,6 +34,7 @@ from tqdm import tqdm
 
 from aamn.config import FlowConfig
 from aamn.data.flow import build_estimator, grid_size, iterate_flow
+from aamn.structures import Needs
 from proposals.errors import InputError
 from proposals.frames import FrameSource, open_frames, resize_frame
 
@@ -113,6 +114,15 @@ class FlowStore:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None, "_process": -1}
+
+
+def stored_flow(path: str | Path | None, needs: Needs) -> FlowStore | None:
+    """The flow file, where one is named and flow is wanted.
+
+    Raises:
+        InputError: as `FlowStore.read`.
+    """
+    return FlowStore.read(path) if path and needs.flow else None
 
 
 def extract_flow(

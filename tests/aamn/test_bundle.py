@@ -72,6 +72,15 @@ def test_some_frames_of_a_video_are_indexed_and_the_folder_is_searched(bundle, v
     assert hit.score == pytest.approx(track.total.max(), abs=1e-6)
 
 
+def test_weights_are_hashed_once_however_many_videos(bundle, video, tmp_path, monkeypatch):
+    counted, taken = aamn.index.model_hash, []
+    for module in (aamn.index, aamn.indexing):
+        monkeypatch.setattr(module, "model_hash", lambda s: taken.append(s) or counted(s))
+    segmenter = aamn.load(bundle, "cpu")
+    hashes = {segmenter.index(video, tmp_path / n).header.origin.model for n in ("a", "b")}
+    assert hashes == {counted(segmenter.loaded.segmenter)} and len(taken) == 1
+
+
 def test_a_bundle_holds_no_training_state(bundle):
     content = read_checkpoint(bundle / "segmenter.pt")
     assert content["optimiser"] == {} and content["iteration"] == 7

@@ -11,6 +11,7 @@ from aamn.config import FlowConfig
 from aamn.data.clips import SampleDataset
 from aamn.data.source import Expression, KeyFrame
 from aamn.evaluation import evaluate
+from aamn.index import Asker
 from aamn.index_file import IndexFile
 from aamn.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
 from aamn.metrics import summarise
@@ -50,7 +51,7 @@ def samples(model, source, needs):
 @pytest.mark.parametrize("radius", [0, 1, 3])
 def test_annotated_frames_get_the_answers_of_the_direct_path(count, radius, tmp_path):
     model, source = loaded(f"aamn.radius={radius}"), Source(count)
-    asked = IndexedSegmenter(KeyFrameIndexes(tmp_path, model, source, Store()))
+    asked = IndexedSegmenter(KeyFrameIndexes(tmp_path, Asker(model), source, Store()))
     answers = {"direct": [], "indexed": []}
     reports = [
         evaluate(
@@ -78,7 +79,7 @@ def test_annotated_frames_get_the_answers_of_the_direct_path(count, radius, tmp_
 
 def test_indexes_around_key_frames_are_made_once_and_anew_for_another_model(tmp_path):
     model, source = loaded(), Source(9)
-    indexes = KeyFrameIndexes(tmp_path, model, source, Store())
+    indexes = KeyFrameIndexes(tmp_path, Asker(model), source, Store())
     seen = []
     model.segmenter.streams["rgb"].register_forward_hook(
         lambda _, inputs, __: seen.append(len(inputs[0]))
@@ -89,8 +90,8 @@ def test_indexes_around_key_frames_are_made_once_and_anew_for_another_model(tmp_
     for sample in list(samples(model, source, asked.needs)):
         asked.segment(sample.clip, None, sample.queries)
     assert sum(seen) == 18, "the second video once, the first not again"
-    other = replace(indexes, loaded=loaded(seed=1))
+    other = replace(indexes, asker=Asker(loaded(seed=1)))
     assert other.of("v").header.origin.model != header.origin.model
     assert IndexFile.read(tmp_path / "v.h5").header.origin.model != header.origin.model
     with pytest.raises(InputError, match="only the system aamn"):
-        IndexedSegmenter(replace(indexes, loaded=loaded("system=most_confident")))
+        Asker(loaded("system=most_confident"))
