@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from aamn.whole_files import rename_durably
 from proposals.errors import InputError
 
 FORMAT, VERSION = "aamn-index", 2
@@ -188,15 +189,13 @@ def written_index(path: Path, header: Header) -> Iterator[IndexWriter]:
         InputError: another process writes it, or the disk is full or read-only.
     """
     aside = path.with_name(path.name + ".tmp")
-    with _owned(aside) as lock:
+    with _owned(aside):
         try:
             with h5py.File(aside, "w", locking=False) as file:
                 writer = IndexWriter(file)
                 yield writer
                 _describe(file, header)
-            os.fsync(lock)
-            os.replace(aside, path)
-            _sync_folder(path.parent)
+            rename_durably(aside, path)
         except OSError as error:
             reason = "no space left on the device" if error.errno == errno.ENOSPC else str(error)
             raise InputError(
@@ -207,8 +206,8 @@ def written_index(path: Path, header: Header) -> Iterator[IndexWriter]:
 
 
 @contextmanager
-def _owned(aside: Path) -> Iterator[int]:
-    """The open file `aside`, which no other process writes while it is open."""
+def _owned(aside: Path) -> Iterator[None]:
+    """Makes the file `aside`, which no other process writes in the meantime."""
     while True:
         try:
             aside.parent.mkdir(parents=True, exist_ok=True)
@@ -221,19 +220,10 @@ def _owned(aside: Path) -> Iterator[int]:
             except OSError:
                 raise InputError(f"another process is writing {aside}; wait for it") from None
             if aside.exists() and os.path.samestat(aside.stat(), os.fstat(descriptor)):
-                yield descriptor
+                yield
                 return
         finally:  # else it was renamed or removed between opening and locking
             os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a renaming durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _describe(file: h5py.File, header: Header) -> None:

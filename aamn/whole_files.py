@@ -23,6 +23,22 @@ def written_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def rename_durably(aside: Path, path: Path) -> None:
+    """Gives a finished file its name once its content, and then the name, is on the disk.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with aside.open("rb+") as written:
+        os.fsync(written.fileno())
+    os.replace(aside, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text."""
     with written_aside(path) as aside:

@@ -35,6 +35,7 @@ from tqdm import tqdm
 from aamn.config import FlowConfig
 from aamn.data.flow import build_estimator, grid_size, iterate_flow
 from aamn.structures import Needs
+from aamn.whole_files import rename_durably
 from proposals.errors import InputError
 from proposals.frames import FrameSource, open_frames, resize_frame
 
@@ -202,9 +203,7 @@ def _written_aside(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(aside, "w") as file:
             yield file
-        with aside.open("rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(aside, path)
+        rename_durably(aside, path)
     except OSError as error:
         raise CannotWrite(
             f"cannot write {path} ({error}); make room and run the same command again"
