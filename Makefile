@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
+HELD_OUT := 0.1# of the training videos, for the threshold of absence
 DATA := $(RUN)/corpus
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
@@ -47,7 +48,7 @@ $(DATA)/synthetic.json: configs/synthetic_demo.yaml | $(VENV)/installed
 	touch $@
 
 $(RUN)/%.json: $(DATA)/synthetic.json | $(VENV)/installed
-	$(BIN)/python tools/make_manifest.py --data $(DATA) --split $* --out $@
+	$(BIN)/python tools/make_manifest.py --data $(DATA) --split $* --held-out $(HELD_OUT) --out $@
 
 $(RUN)/detector/detector.pt: configs/detector_demo.yaml $(RUN)/train.json $(RUN)/test.json
 	$(BIN)/python tools/train_detector.py --config $< --manifest $(RUN)/train.json \
@@ -64,7 +65,7 @@ $(RUN)/flow.h5: $(DATA)/synthetic.json
 
 $(RUN)/aamn/finished: configs/aamn_demo.yaml $(RUN)/proposals.h5 $(RUN)/flow.h5
 	$(BIN)/python tools/train_net.py --config $< --data $(DATA) --proposals $(RUN)/proposals.h5 \
-	    --flow $(RUN)/flow.h5 --out $(RUN)/aamn \
+	    --flow $(RUN)/flow.h5 --out $(RUN)/aamn --set data.held_out=$(HELD_OUT) \
 	    --set aamn.backbone.weights=$(RUN)/detector/detector.pt \
 	    --set aamn.backbone.flow_weights=$(RUN)/detector/detector.pt
 	touch $@
@@ -79,8 +80,8 @@ $(RUN)/videos/done: $(RUN)/aamn/finished
 	touch $@
 
 $(RUN)/full_video.json: $(RUN)/aamn/finished
-	$(BIN)/python tools/eval_net.py --checkpoint $(RUN)/aamn/last.pt --full-video --calibrate train \
-	    --out $@ | tee $(RUN)/full_video.txt
+	$(BIN)/python tools/eval_net.py --checkpoint $(RUN)/aamn/last.pt --full-video \
+	    --calibrate held_out --out $@ | tee $(RUN)/full_video.txt
 
 $(RUN)/bundle/bundle.json: $(RUN)/full_video.json
 	$(BIN)/python tools/make_bundle.py --checkpoint $(RUN)/aamn/last.pt \

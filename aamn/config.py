@@ -32,7 +32,8 @@ class DataConfig:
     flow: str = ""  # the HDF5 file that tools/extract_flow.py wrote; "" computes flow on the fly
     train_split: str = "train"
     test_split: str = "test"
-    validation_split: str = "test"  # what train.evaluate_every looks at; A2D has no third split
+    held_out: float = 0.0  # share of the training videos kept apart, as the split held_out
+    validation_split: str = ""  # of train.evaluate_every; "": held_out if there is one, else test
     workers: int = 2  # decoding processes beside the training process
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from aamn.data.a2d import SPLITS, A2DSentences, read_annotation, read_videoset
 from aamn.data.a2d_labels import ACTORS
+from aamn.data.held_out import HELD_OUT, is_held_out
 from proposals.errors import InputError
 
 
@@ -22,12 +23,22 @@ def main() -> None:
         "python tools/make_manifest.py --data datasets/a2d --split train --out runs/train.json",
     )
     parser.add_argument("--data", required=True, metavar="ROOT", help="root of the data set")
-    parser.add_argument("--split", default="train", choices=tuple(SPLITS))
+    parser.add_argument("--split", default="train", choices=(*SPLITS, HELD_OUT))
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of the training videos, as data.held_out: train without them, or the split held_out",
+    )
     options = parser.parse_args()
     if not options.out:
         raise InputError("--out: name the JSON file to write")
     out = Path(options.out)
-    manifest = make_manifest(Path(options.data), options.split, out.resolve().parent)
+    if not 0 <= options.held_out < 1:
+        raise InputError(f"--held-out: wanted a share from 0 to below 1, got {options.held_out}")
+    root, folder = Path(options.data), out.resolve().parent
+    manifest = make_manifest(root, options.split, folder, options.held_out)
     if not manifest["annotations"]:
         raise InputError(f"{options.data}: the {options.split} split has no annotated frame")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -37,17 +48,23 @@ def main() -> None:
     print(f"{out}: {len(manifest['images'])} frames, {len(manifest['annotations'])} boxes")
 
 
-def make_manifest(root: Path, split: str, folder: Path) -> dict[str, Any]:
-    """The split's annotated frames, their videos named relative to `folder`.
+def make_manifest(root: Path, split: str, folder: Path, held_out: float = 0.0) -> dict[str, Any]:
+    """The split's annotated frames, their videos named relative to `folder`; `held_out` is the
+    share of the training videos that only the split HELD_OUT has.
 
     Raises:
         InputError: a file of the data set is missing or cannot be read.
     """
-    source = A2DSentences(root, split)
+    whole = "train" if split == HELD_OUT else split
+    source = A2DSentences(root, whole)
     rows = read_videoset(root / "Release" / "videoset.csv").values()
+    rows = [row for row in rows if row.split == SPLITS[whole]]
+    if whole == "train":
+        wanted = split == HELD_OUT
+        rows = [row for row in rows if is_held_out(row.video_id, held_out) == wanted]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for video in tqdm([row for row in rows if row.split == SPLITS[split]], unit="video"):
+    for video in tqdm(rows, unit="video"):
         path = source.video_path(video.video_id).resolve()
         for file in sorted(source.annotation_path(video.video_id, 0).parent.glob("*.h5")):
             frame = read_annotation(file)

@@ -15,7 +15,7 @@ from aamn.checkpoint import load_segmenter
 from aamn.config import Config, load_config
 from aamn.data.clips import SampleDataset
 from aamn.data.flow_store import stored_flow
-from aamn.data.readers import open_source
+from aamn.data.readers import open_source, validation_split
 from aamn.data.words import Vocabulary, load_vectors
 from aamn.evaluation import evaluate
 from aamn.metrics import summarise
@@ -57,7 +57,7 @@ def _validation(
     """Mean IoU on the validation split, where the configuration asks for it."""
     if not config.train.evaluate_every:
         return None
-    split = config.data.validation_split
+    split = validation_split(config.data)
     samples = DataLoader(_dataset(config, split, needs, vocabulary, False), batch_size=None)
 
     def mean_iou(segmenter: Segmenter) -> float:

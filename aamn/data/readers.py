@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from aamn.config import DataConfig
 from aamn.data.a2d import A2DSentences
 from aamn.data.folder import YourVideos
+from aamn.data.held_out import HELD_OUT, TrainingPart
 from aamn.data.jhmdb import JHMDBSentences
 from aamn.data.refvos import ReferringVideos
 from aamn.data.source import VideoTextSource
@@ -25,7 +27,8 @@ SPLITS = {"a2d": ("train", "test"), "jhmdb": ("test",)}  # of data sets that fix
 
 
 def open_source(data: DataConfig, split: str) -> VideoTextSource:
-    """One split of the configured data set.
+    """One split of the configured data set; with `data.held_out`, the training split without the
+    videos held out, and these as the split HELD_OUT.
 
     Raises:
         InputError: an unknown kind, no root, or whatever the reader finds wrong with it.
@@ -34,10 +37,23 @@ def open_source(data: DataConfig, split: str) -> VideoTextSource:
         raise InputError(f"data.kind: wanted one of {sorted(READERS)}, got {data.kind!r}")
     if not data.root:
         raise InputError("data.root names no folder; set it in the recipe or with --set data.root=")
-    return READERS[data.kind](data.root, split)
+    if not 0 <= data.held_out < 1:
+        raise InputError(f"data.held_out: wanted a share from 0 to below 1, got {data.held_out}")
+    if split == HELD_OUT and not data.held_out:
+        raise InputError("no video is held out: set data.held_out, such as to 0.1, in training")
+    reader = READERS[data.kind]
+    if not data.held_out or split not in (HELD_OUT, data.train_split):
+        return reader(data.root, split)
+    source = reader(data.root, data.train_split)
+    return TrainingPart(source, data.held_out, split == HELD_OUT)
+
+
+def validation_split(data: DataConfig) -> str:
+    """The split that settings are chosen on."""
+    return data.validation_split or (HELD_OUT if data.held_out else data.test_split)
 
 
 def open_all(data: DataConfig) -> list[VideoTextSource]:
     """Every split of the data set: its own ones where it fixes their names, else the configured."""
     names = SPLITS.get(data.kind) or dict.fromkeys([data.train_split, data.test_split])
-    return [open_source(data, name) for name in names]
+    return [open_source(replace(data, held_out=0.0), name) for name in names]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from aamn.data.held_out import is_held_out
 from proposals.detector import DetectorConfig, FineTuneConfig, build_detector, save_detector
 from proposals.store import ProposalStore, shard_path
 
@@ -107,6 +108,27 @@ def test_a_manifest_of_a2d(corpus, tmp_path, capsys):
     assert [a["bbox"] for a in content["annotations"]] == [[5, 6, 30, 34], [6, 6, 29, 34]]
     assert [a["category_id"] for a in content["annotations"]] == [1, 2]
     assert [c["name"] for c in content["categories"]][:3] == ["adult", "baby", "ball"]
+
+
+def test_a_manifest_leaves_out_the_videos_held_out(corpus, tmp_path, capsys):
+    def videos(*options):
+        code, _, error = call(
+            *("make_manifest", "--data", corpus, "--out", tmp_path / "m.json", *options),
+            capsys=capsys,
+        )
+        if code:
+            return error
+        images = json.loads((tmp_path / "m.json").read_text())["images"]
+        return {Path(image["file_name"]).stem for image in images}
+
+    (only,) = videos()
+    share = next(s / 1000 for s in range(1000) if is_held_out(only, s / 1000))
+    held, kept = ("--held-out", share), ("--held-out", share - 0.001)
+    assert videos(*held, "--split", "held_out") == videos(*kept) == {only}
+    assert "the train split has no annotated frame" in videos(*held)
+    assert "the held_out split has no annotated frame" in videos(*kept, "--split", "held_out")
+    assert videos(*held, "--split", "test") == {"c"}
+    assert "wanted a share from 0 to below 1, got 1.0" in videos("--held-out", 1)
 
 
 def test_training_measures_and_is_not_repeated(corpus, tmp_path, capsys):

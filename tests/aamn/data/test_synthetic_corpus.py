@@ -204,4 +204,4 @@ def test_the_folder_notes_its_configuration_and_shows_a_preview(corpus):
 
 def test_the_demo_recipe_loads():
     config = load_config(SyntheticConfig, PROJECT / "configs" / "synthetic_demo.yaml")
-    assert (config.train_videos, config.test_videos) == (320, 40)
+    assert (config.train_videos, config.test_videos) == (352, 40)
