@@ -59,7 +59,9 @@ class Indexer:
 
     def open(self) -> None:
         """Opens what all videos share, so that a mistake in it is found before the first one."""
-        _ = (self.inputs.store or self._detected, self.inputs.flow)
+        _ = self.inputs.flow
+        if self.inputs.store is None:
+            _ = self._detected
 
     def index(
         self,
@@ -90,5 +92,6 @@ class Indexer:
             return build_index(job, path, replace=replace)
 
     def _boxes(self, video_id: str, frames: FrameSource) -> BoxSource:
-        store = self.inputs.store
-        return StoredBoxes(store, video_id, frames.size) if store else self._detected
+        if self.inputs.store is None:
+            return self._detected
+        return StoredBoxes(self.inputs.store, video_id, frames.size)

@@ -72,7 +72,7 @@ def _jobs(args: argparse.Namespace, loaded: Loaded) -> list[Job]:
 
 def _proposals(inputs: Inputs, video: Video, out: Path) -> ProposalStore:
     """The given proposals file, or one that the given detector writes into the result folder."""
-    if inputs.store:
+    if inputs.store is not None:
         return inputs.store
     path = out / "proposals.h5"
     report = extract(inputs.detector, [video], path)
