@@ -21,7 +21,7 @@ from aamn.data.flow_store import FlowStore
 from aamn.index import Asker, VideoIndex
 from aamn.index_boxes import DetectedBoxes, Detector, detected_boxes
 from aamn.index_file import IndexFile, Selection, index_path
-from aamn.indexing import IndexJob, build_index
+from aamn.indexing import build_index
 from aamn.search import IndexFolder
 from aamn.whole_files import write_json, written_aside
 from proposals.detector import best_device, load_detector
@@ -84,17 +84,7 @@ class VideoSegmenter:
         owner = None if out is not None else tempfile.TemporaryDirectory(prefix="aamn-index-")
         target = index_path(out if owner is None else owner.name, video_id)
         with open_frames(path) as source:
-            job = IndexJob(
-                self.loaded.segmenter,
-                video_id,
-                source,
-                self._boxes,
-                flow,
-                self.loaded.config.flow,
-                Selection(frames),
-                precision,
-                self._asker.model,
-            )
+            job = self._asker.job(video_id, source, self._boxes, flow, Selection(frames), precision)
             build_index(job, target)
         return VideoIndex(IndexFile.read(target), self._asker, owner)
 

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from aamn.checkpoint import Loaded, extend_words
+from aamn.data.flow_store import FlowStore
 from aamn.full_video import Answer
-from aamn.index_file import Header, IndexFile
-from aamn.indexing import model_hash
+from aamn.index_boxes import BoxSource
+from aamn.index_file import WHOLE, Header, IndexFile, Selection
+from aamn.indexing import IndexJob, model_hash
 from aamn.masks import paste_binary_masks
 from aamn.models.aamn import EncodedSentences
 from aamn.structures import MaskTrack, Query, TubeScores
@@ -26,6 +28,7 @@ from aamn.tubes.video_linking import (
     clip_winners,
 )
 from proposals.errors import InputError
+from proposals.frames import FrameSource
 
 LINKINGS = ("video", "clip")
 
@@ -40,6 +43,21 @@ class Asker:
         """
         self.model, self.loaded = model_hash(loaded.segmenter), loaded
         self._known: set[str] = set()
+
+    def job(
+        self,
+        video_id: str,
+        frames: FrameSource,
+        boxes: BoxSource,
+        flow: FlowStore | None = None,
+        selection: Selection = WHOLE,
+        precision: str = "float32",
+    ) -> IndexJob:
+        """A video to index, so that it can be asked here; see `IndexJob`."""
+        segmenter, flow_config = self.loaded.segmenter, self.loaded.config.flow
+        return IndexJob(
+            segmenter, video_id, frames, boxes, flow, flow_config, selection, precision, self.model
+        )
 
     def queries(self, texts: Sequence[str]) -> list[Query]:
         """The sentences as word numbers.

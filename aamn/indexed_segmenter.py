@@ -13,7 +13,7 @@ from aamn.data.source import VideoTextSource
 from aamn.index import Asker, VideoIndex, of_clip
 from aamn.index_boxes import StoredBoxes
 from aamn.index_file import WHOLE, IndexFile, Selection, index_path
-from aamn.indexing import IndexJob, build_index
+from aamn.indexing import build_index
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query
 from proposals.store import ProposalStore
@@ -36,19 +36,10 @@ class StoredIndexes:
         Raises:
             InputError: as `build_index`, with an index of another origin replaced.
         """
-        path, loaded = index_path(self.folder, video_id), self.asker.loaded
+        path = index_path(self.folder, video_id)
         with self.source.frames(video_id) as video:
             boxes = StoredBoxes(self.store, video_id, video.size)
-            job = IndexJob(
-                loaded.segmenter,
-                video_id,
-                video,
-                boxes,
-                self.flow,
-                loaded.config.flow,
-                self.selection(video_id),
-                model=self.asker.model,
-            )
+            job = self.asker.job(video_id, video, boxes, self.flow, self.selection(video_id))
             build_index(job, path, replace=True)
         return IndexFile.read(path)
 

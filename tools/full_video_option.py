@@ -47,12 +47,10 @@ class Scores:
         return bool(self.present and self.absent)
 
 
-def _opened(
-    indexes: StoredIndexes, asker: Asker, videos: Sequence[str], title: str
-) -> Iterator[VideoIndex]:
+def _opened(indexes: StoredIndexes, videos: Sequence[str], title: str) -> Iterator[VideoIndex]:
     """The videos' indexes one after another, each closed when the next one comes."""
     for video_id in tqdm(videos, desc=title, unit="video"):
-        index = VideoIndex(indexes.of(video_id), asker)
+        index = VideoIndex(indexes.of(video_id), indexes.asker)
         yield index
         index.close()
 
@@ -80,11 +78,11 @@ def write_videos(
     source = open_source(data, split)
     loaded = extend_words(loaded, source.texts())
     store = ProposalStore.read(data.proposals)
-    asker, flow = Asker(loaded), stored_flow(data.flow, loaded.segmenter.needs)
-    indexes = StoredIndexes(folder, asker, source, store, flow)
+    flow = stored_flow(data.flow, loaded.segmenter.needs)
+    indexes = StoredIndexes(folder, Asker(loaded), source, store, flow)
     found: Found = {system_name(linking): defaultdict(list) for linking in LINKINGS}
     scores = Scores()
-    for index in _opened(indexes, asker, source.video_ids, "full videos"):
+    for index in _opened(indexes, source.video_ids, "full videos"):
         _add_rows(found, source, index)
         _add_scores(scores, source, index, source.video_ids)
     if not any(found.values()):
@@ -100,7 +98,7 @@ def write_videos(
     }
     if calibrate:
         other = replace(indexes, source=open_source(data, calibrate))
-        content["absence"] = _absence(other, asker, calibrate, scores, split)
+        content["absence"] = _absence(other, calibrate, scores, split)
     write_json(out, content)
 
 
@@ -147,14 +145,12 @@ def strangers(own: Sequence[Expression], foreign: Sequence[Expression]) -> set[s
     return {e.text for e in foreign if e.text not in texts and not (e.actor and e.actor in actors)}
 
 
-def _absence(
-    indexes: StoredIndexes, asker: Asker, calibrated_on: str, scores: Scores, split: str
-) -> dict:
+def _absence(indexes: StoredIndexes, calibrated_on: str, scores: Scores, split: str) -> dict:
     """The threshold that separates best on another split, and its shares on the evaluated one."""
     videos = indexes.source.video_ids
     step = -(-len(videos) // CALIBRATION_VIDEOS)
     known, videos = Scores(), videos[::step]
-    for index in _opened(indexes, asker, videos, f"calibrating on {calibrated_on}"):
+    for index in _opened(indexes, videos, f"calibrating on {calibrated_on}"):
         _add_scores(known, indexes.source, index, videos)
     if not (known.complete and scores.complete):
         log.warning("no threshold of absence: too few videos with sentences of their own")

@@ -10,7 +10,7 @@ from aamn.data.flow_store import FlowStore, stored_flow
 from aamn.index import Asker
 from aamn.index_boxes import BoxSource, DetectedBoxes, StoredBoxes, detected_boxes
 from aamn.index_file import WHOLE, Selection
-from aamn.indexing import IndexJob, build_index
+from aamn.indexing import build_index
 from aamn.models.segmenter import Segmenter
 from proposals.decoding import Video
 from proposals.detector import TorchDetector, load_detector
@@ -76,19 +76,9 @@ class Indexer:
         Raises:
             InputError: as `build_index`, or the video cannot be opened.
         """
-        loaded = self.asker.loaded
         with open_frames(video.path) as frames:
-            job = IndexJob(
-                loaded.segmenter,
-                video.video_id,
-                frames,
-                self._boxes(video.video_id, frames),
-                self.inputs.flow,
-                loaded.config.flow,
-                selection,
-                precision,
-                self.asker.model,
-            )
+            boxes, flow = self._boxes(video.video_id, frames), self.inputs.flow
+            job = self.asker.job(video.video_id, frames, boxes, flow, selection, precision)
             return build_index(job, path, replace=replace)
 
     def _boxes(self, video_id: str, frames: FrameSource) -> BoxSource:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from aamn.data.a2d import SPLITS, A2DSentences, read_annotation, read_videoset
 from aamn.data.a2d_labels import ACTORS
-from aamn.data.held_out import HELD_OUT, is_held_out
+from aamn.data.held_out import HELD_OUT, check_share, is_held_out
 from proposals.errors import InputError
 
 
@@ -35,8 +35,7 @@ def main() -> None:
     if not options.out:
         raise InputError("--out: name the JSON file to write")
     out = Path(options.out)
-    if not 0 <= options.held_out < 1:
-        raise InputError(f"--held-out: wanted a share from 0 to below 1, got {options.held_out}")
+    check_share(options.held_out, "--held-out")
     root, folder = Path(options.data), out.resolve().parent
     manifest = make_manifest(root, options.split, folder, options.held_out)
     if not manifest["annotations"]:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from aamn.data.source import Expression, FullTarget, KeyFrame, VideoTextSource
+from aamn.data.source import (
+    Expression,
+    FullTarget,
+    KeyFrame,
+    SentencesByVideo,
+    VideoTextSource,
+)
 from aamn.structures import Target
 from proposals.errors import InputError
 from proposals.frames import FrameSource
@@ -20,19 +26,23 @@ def is_held_out(video_id: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-class TrainingPart:
+def check_share(share: float, name: str) -> None:
+    """Raises InputError, with the option's name, unless the share leaves videos to learn from."""
+    if not 0 <= share < 1:
+        raise InputError(f"{name}: wanted a share from 0 to below 1, got {share}")
+
+
+class TrainingPart(SentencesByVideo):
     """The held-out videos of a training split, or all others."""
 
     def __init__(self, source: VideoTextSource, share: float, held_out: bool) -> None:
         self._source = source
         self._held_out = held_out
-        self.video_ids = [v for v in source.video_ids if is_held_out(v, share) == held_out]
-        kept = set(self.video_ids)
-        self.key_frames: list[KeyFrame] = [k for k in source.key_frames if k.video_id in kept]
-
-    def texts(self) -> list[str]:
-        """All sentences of these videos."""
-        return [expression.text for v in self.video_ids for expression in self.sentences(v)]
+        kept = [v for v in source.video_ids if is_held_out(v, share) == held_out]
+        self._sentences = {video_id: source.sentences(video_id) for video_id in kept}
+        self.key_frames: list[KeyFrame] = [
+            key for key in source.key_frames if key.video_id in self._sentences
+        ]
 
     def sentences(self, video_id: str) -> tuple[Expression, ...]:
         """All sentences of one of these videos.
@@ -41,7 +51,7 @@ class TrainingPart:
             InputError: it is none of these.
         """
         found = self._source.sentences(video_id)
-        if video_id not in self.video_ids:
+        if video_id not in self._sentences:
             side = "is not" if self._held_out else "is"
             raise InputError(f"the training video {video_id} {side} held out (data.held_out)")
         return found

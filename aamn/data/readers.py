@@ -8,7 +8,7 @@ from dataclasses import replace
 from aamn.config import DataConfig
 from aamn.data.a2d import A2DSentences
 from aamn.data.folder import YourVideos
-from aamn.data.held_out import HELD_OUT, TrainingPart
+from aamn.data.held_out import HELD_OUT, TrainingPart, check_share
 from aamn.data.jhmdb import JHMDBSentences
 from aamn.data.refvos import ReferringVideos
 from aamn.data.source import VideoTextSource
@@ -37,8 +37,7 @@ def open_source(data: DataConfig, split: str) -> VideoTextSource:
         raise InputError(f"data.kind: wanted one of {sorted(READERS)}, got {data.kind!r}")
     if not data.root:
         raise InputError("data.root names no folder; set it in the recipe or with --set data.root=")
-    if not 0 <= data.held_out < 1:
-        raise InputError(f"data.held_out: wanted a share from 0 to below 1, got {data.held_out}")
+    check_share(data.held_out, "data.held_out")
     if split == HELD_OUT and not data.held_out:
         raise InputError("no video is held out: set data.held_out, such as to 0.1, in training")
     reader = READERS[data.kind]
