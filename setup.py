@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "test": ["pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
+    "test": ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
 }
 
 setup(

@@ -1,11 +1,22 @@
-"""Tiny models gain nothing from several threads, and the tests run side by side."""
+"""Tiny models gain nothing from several threads, and the tests run side by side; properties are
+tried on the same examples each time, however busy the machine is."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
+import hypothesis
 import torch
 
 torch.set_num_threads(1)
 cv2.setNumThreads(1)
+hypothesis.settings.register_profile(
+    "aamn",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=30,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("aamn")
