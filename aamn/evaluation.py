@@ -22,7 +22,7 @@ def key_frame_rows(sample: Sample, tracks: Sequence[MaskTrack], key: int) -> lis
     for target, track in zip(sample.targets, tracks, strict=True):
         intersection, union = overlap(track.masks[key].cpu(), target.mask)
         box_iou = float("nan")
-        if track.scores is not None or track.tube < 0:
+        if track.scores is not None or track.score == float("-inf"):  # boxes, or nobody
             box_iou = float(pairwise_iou(track.boxes[key][None], target.box[None])[0, 0])
         rows.append(
             Row(

@@ -19,6 +19,7 @@ from aamn.structures import (
     Sample,
     Target,
     TubeScores,
+    empty_track,
 )
 
 SIZE = (4, 6)
@@ -82,6 +83,14 @@ def test_every_sentence_wants_its_answer():
     both = sample(boxes=((0, 0, 1, 1), (2, 2, 6, 4)), kinds=("", ""))
     with pytest.raises(ValueError):
         key_frame_rows(both, [track([(0, 0, 1, 1)])], 0)
+
+
+def test_only_a_system_that_chooses_boxes_has_a_box_iou():
+    (row,) = key_frame_rows(sample(), [track([(0, 0, 4, 2)], chosen=False)], 0)
+    assert math.isnan(row.box_iou) and row.iou == 1.0
+    nobody = empty_track("v", "s0", torch.arange(3), SIZE)
+    (row,) = key_frame_rows(sample(), [nobody], 1)
+    assert (row.box_iou, row.intersection, row.union) == (0.0, 0, 8)
 
 
 class Fixed(Segmenter):
