@@ -4,6 +4,9 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from aamn.tubes.video_linking import (
     best_paths,
@@ -17,8 +20,8 @@ from aamn.tubes.video_linking import (
 NO = float("-inf")
 
 
-def all_paths(scores, links, weights, link_weight):
-    """The best path of one sentence by trying every one; clips without tube hold -1."""
+def naive_paths(scores, links, weights, link_weight):
+    """One sentence's paths, each with its value; a clip without tube holds -1."""
     choices = [[k for k, s in enumerate(clip) if s > NO] or [-1] for clip in scores.tolist()]
 
     def value(path):
@@ -35,7 +38,52 @@ def all_paths(scores, links, weights, link_weight):
         backwards = max(float(links[clip, k, b]) for k in choices[clip - 1])
         return (onwards + backwards) / 2 - float(links[clip, a, b])
 
-    return max(itertools.product(*choices), key=value)
+    return {path: value(path) for path in itertools.product(*choices)}
+
+
+def naive_score(scores, path, weights):
+    """The weighted mean of one sentence's scores on a path."""
+    pairs = [
+        (float(weights[clip]), float(scores[clip, tube]))
+        for clip, tube in enumerate(path)
+        if tube >= 0
+    ]
+    return sum(w * s for w, s in pairs) / sum(w for w, _ in pairs) if pairs else NO
+
+
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3)),
+    link_weight=st.sampled_from([None, 0.0, 0.25, 3.0]),
+    data=st.data(),
+)
+def test_no_path_is_better_and_its_score_is_the_mean_on_it(shape, link_weight, data):
+    """Quarters add up exactly, so that ties are ties; what is not to be read holds nothing."""
+    q, c, k = shape
+    quarters = st.integers(-8, 8)
+    scores = torch.from_numpy(data.draw(arrays(int, shape, elements=quarters))).double() / 4
+    valid = torch.from_numpy(data.draw(arrays(bool, (c, k))))
+    links = torch.from_numpy(data.draw(arrays(int, (c, k, k), elements=quarters))).double() / 4
+    weights = torch.from_numpy(data.draw(arrays(int, c, elements=st.integers(1, 4)))).double() / 4
+    scores[:, ~valid] = NO
+    links[0] = torch.nan
+    links[1:][~(valid[:-1, :, None] & valid[1:, None])] = torch.nan
+    options = () if link_weight is None else (link_weight,)  # one half unless told otherwise
+    found = best_paths(scores, links, weights, *options)
+    assert found.tubes.shape == (q, c)
+    for sentence in range(q):
+        values = naive_paths(scores[sentence], links, weights, 0.5 if not options else link_weight)
+        path = tuple(found.tubes[sentence].tolist())
+        assert values[path] == max(values.values())
+        score = naive_score(scores[sentence], path, weights)
+        assert found.scores[sentence].item() == pytest.approx(score)
+    own = clip_winners(scores, weights)
+    for sentence in range(q):
+        path, clips = own.tubes[sentence].tolist(), scores[sentence].tolist()
+        chosen = [NO if t < 0 else clip[t] for clip, t in zip(clips, path, strict=True)]
+        assert chosen == [max(clip) for clip in clips]
+        assert own.scores[sentence].item() == pytest.approx(
+            naive_score(scores[sentence], path, weights)
+        )
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -50,8 +98,19 @@ def test_paths_are_the_best_of_all(seed, link_weight):
         scores[:, seed // 2] = NO  # a clip without any tube, the first one too
     found = best_paths(scores, links, weights, link_weight)
     for sentence in range(3):
-        wanted = all_paths(scores[sentence], links, weights, link_weight)
-        assert tuple(found.tubes[sentence].tolist()) == wanted
+        values = naive_paths(scores[sentence], links, weights, link_weight)
+        assert tuple(found.tubes[sentence].tolist()) == max(values, key=values.get)
+
+
+def test_what_a_link_costs_by_hand():
+    """Tube 0 goes on as 1 (0.9), tube 1 as 0 (0.7); tube 2 ends, and its links count for nobody."""
+    links = torch.tensor([[9.0] * 3] * 3)
+    onwards = torch.tensor([[0.3, 0.9, 7.0], [0.7, 0.4, 7.0], [8.0, 8.0, 8.0]])
+    valid = torch.tensor([[True, True, False]] * 2)
+    costs = link_costs(torch.stack([links, onwards]), valid)
+    wanted = [[(0.9 + 0.7) / 2 - 0.3, 0.0, 0.0], [0.0, (0.7 + 0.9) / 2 - 0.4, 0.0], [0.0] * 3]
+    torch.testing.assert_close(costs[1], torch.tensor(wanted))
+    assert not costs[0].any()
 
 
 def test_without_links_every_clip_chooses_for_itself():
@@ -119,11 +178,47 @@ def test_the_threshold_separates_best(present, absent, threshold, accuracy):
     assert found.balanced_accuracy == pytest.approx(accuracy)
 
 
+def naive_accuracy(threshold, present, absent):
+    kept = sum(score >= threshold for score in present) / len(present)
+    refused = sum(score < threshold for score in absent) / len(absent)
+    return (kept + refused) / 2
+
+
+SCORES = st.lists(st.sampled_from([NO, -3.0, -0.5, 0.0, 0.1, 0.25, 2.0]), min_size=1, max_size=6)
+
+
+@given(present=SCORES, absent=SCORES)
+def test_no_threshold_separates_better(present, absent):
+    found = calibrate_absence(present, absent)
+    values = sorted({score for score in present + absent if score > NO})
+    assert found.balanced_accuracy == pytest.approx(
+        naive_accuracy(found.threshold, present, absent)
+    )
+    everywhere = [-9.0, *(v + e for v in values for e in (-1e-3, 1e-3))]
+    best = max(naive_accuracy(cut, present, absent) for cut in everywhere)
+    assert found.balanced_accuracy >= best - 1e-9
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(values)]
+    ends = [values[0] - 1e-6, values[-1] + 1e-6] if values else [0.0]
+    assert any(found.threshold == pytest.approx(cut, abs=1e-9) for cut in middles + ends)
+
+
+def test_scores_of_nobody_alone_give_no_threshold():
+    found = calibrate_absence([NO, NO], [NO])
+    assert (found.threshold, found.balanced_accuracy) == (0.0, 0.5)
+
+
 def test_shares_count_who_is_kept_and_who_is_refused():
     shares = shares_at(0.5, [0.5, 0.4, 0.9, 0.6], [0.1, 0.5, NO])
     assert (shares.kept, shares.refused) == (0.75, pytest.approx(2 / 3))
 
 
-def test_a_threshold_needs_both_sides():
+def test_shares_tell_near_equal_scores_apart():
+    below = 0.1 - 1e-12
+    shares = shares_at(0.1, [below, 0.1, 0.1], [below, below, 0.1])
+    assert (shares.kept, shares.refused) == (2 / 3, 2 / 3)
+
+
+@pytest.mark.parametrize(("present", "absent"), [([0.1], []), ([], [0.1])])
+def test_a_threshold_needs_both_sides(present, absent):
     with pytest.raises(ValueError, match="both"):
-        calibrate_absence([0.1], [])
+        calibrate_absence(present, absent)
