@@ -3,6 +3,8 @@
 import pytest
 
 from aamn.metrics import (
+    MEAN_PRECISION_THRESHOLDS,
+    PRECISION_THRESHOLDS,
     mean_precision,
     overall_iou,
     precision_at,
@@ -37,6 +39,48 @@ def test_mean_precision_is_the_mean_over_ten_thresholds():
     assert mean_precision([0.72, 1.0]) == pytest.approx(0.75)
 
 
+def test_the_thresholds_are_the_papers():
+    assert PRECISION_THRESHOLDS == (0.5, 0.6, 0.7, 0.8, 0.9)
+    ten = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    assert ten == MEAN_PRECISION_THRESHOLDS
+
+
+@pytest.mark.parametrize("threshold", MEAN_PRECISION_THRESHOLDS)
+def test_an_iou_of_a_threshold_lies_above_those_before_it_alone(threshold):
+    place = MEAN_PRECISION_THRESHOLDS.index(threshold)
+    assert precision_at([threshold], threshold) == 0
+    assert mean_precision([threshold]) == pytest.approx(place / 10)
+    assert mean_precision([threshold + 1e-6]) == pytest.approx((place + 1) / 10)
+
+
+def test_a_summary_names_its_metrics_as_the_papers_do():
+    precisions = [f"P@{x}" for x in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    assert list(summarise(ROWS)) == [
+        *precisions,
+        "mAP 0.5:0.95",
+        "Overall IoU",
+        "Mean IoU",
+        *(f"V{name}" for name in precisions),
+        *(f"Loc {name}" for name in precisions),
+        "chance",
+    ]
+
+
+def test_each_threshold_has_its_own_cell():
+    ious = (95, 85, 75, 65, 55, 45, 5, 5, 5, 5)
+    boxes = (0.55, 0.65, 0.75, 0.75, 0.85, 0.95, 0.1, 0.1, 0.1, 0.1)
+    rows = [
+        row(iou, 100, text=str(n), box=box)
+        for n, (iou, box) in enumerate(zip(ious, boxes, strict=True))
+    ]
+    # The words of the last one name another object too, and one of another video.
+    rows += [row(85, 100, text="9", instance=1), row(85, 100, text="9", video="w")]
+    found = summarise(rows)
+    for x, count, best in zip(PRECISION_THRESHOLDS, (7, 6, 5, 4, 1), (6, 5, 4, 2, 1), strict=True):
+        assert found[f"P@{x}"] == found[f"VP@{x}"] == pytest.approx(count / 12)
+        assert found[f"Loc P@{x}"] == pytest.approx(best / 12)
+
+
 def test_summary_by_hand():
     got = summarise(ROWS)
     assert got["Overall IoU"] == pytest.approx(9 / 102)
@@ -67,6 +111,16 @@ def test_kinds_are_summarised_apart():
 def test_boxes_and_chance_are_left_out_where_unknown():
     got = summarise([row(1, 2, box=float("nan"), look_alikes=0)])
     assert "Loc P@0.5" not in got and "chance" not in got
+    # One row of which they are not known is enough.
+    some = summarise([row(1, 2), row(1, 2, box=float("nan")), row(1, 2, look_alikes=0)])
+    assert "Loc P@0.5" not in some and "chance" not in some and some["P@0.5"] == 0
+
+
+def test_a_sentence_without_a_kind_counts_among_all_alone():
+    got = summarise_kinds([*ROWS, row(1, 1, text="t")])
+    assert list(got) == ["all", "location", "motion"]
+    assert got["all"]["Mean IoU"] == pytest.approx((0.8 + 0.5 + 0 + 1 + 1) / 5)
+    assert got["motion"]["Mean IoU"] == pytest.approx(0.65)
 
 
 def test_nothing_to_summarise_is_an_error():
