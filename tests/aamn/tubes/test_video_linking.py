@@ -79,7 +79,7 @@ def test_no_path_is_better_and_its_score_is_the_mean_on_it(shape, link_weight, d
     own = clip_winners(scores, weights)
     for sentence in range(q):
         path, clips = own.tubes[sentence].tolist(), scores[sentence].tolist()
-        chosen = [NO if t < 0 else clip[t] for clip, t in zip(clips, path, strict=True)]
+        chosen = [NO if t == -1 else clip[t] for clip, t in zip(clips, path, strict=True)]
         assert chosen == [max(clip) for clip in clips]
         assert own.scores[sentence].item() == pytest.approx(
             naive_score(scores[sentence], path, weights)
@@ -120,6 +120,11 @@ def test_without_links_every_clip_chooses_for_itself():
     own = clip_winners(scores, weights)
     assert torch.equal(free.tubes, own.tubes)
     assert torch.allclose(own.scores, scores.amax(-1).mean(-1))
+
+
+def test_a_clip_without_tubes_has_no_winner():
+    found = clip_winners(torch.tensor([[[0.5, 1.0], [NO, NO]]]), torch.ones(2))
+    assert (found.tubes.tolist(), found.scores.tolist()) == ([[1, -1]], [1.0])
 
 
 def test_a_strong_link_keeps_the_identity_through_a_doubtful_clip():
@@ -168,6 +173,7 @@ def test_a_path_counts_its_clips_by_their_frames():
         ([0.9, 0.3], [0.1, 0.5], 0.2, 0.75),
         ([0.5], [0.5], 0.5, 0.5),
         ([1.0], [NO], 1.0, 1.0),
+        ([NO], [0.5, 0.2], 0.5, 0.5),  # just above: all absent ones are refused
     ],
 )
 def test_the_threshold_separates_best(present, absent, threshold, accuracy):
