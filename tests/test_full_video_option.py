@@ -234,6 +234,16 @@ def test_calibration_draws_videos_evenly(monkeypatch, tmp_path, most, videos):
     assert (absence["calibrated_on"]["videos"] if absence else 1) == len(videos)
 
 
+def test_sixty_videos_are_enough_to_calibrate_on(monkeypatch, tmp_path):
+    test = Source({"a": (1,), "b": (2,)}, truth=("a",))
+    for count, drawn in ((60, 60), (61, 31)):
+        other = Source({f"v{n}": (1 + n,) for n in range(count)})
+        Program(monkeypatch, {"test": test, "held_out": other})
+        write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "held_out")
+        found = json.loads((tmp_path / "out.json").read_text())["absence"]["calibrated_on"]
+        assert found["videos"] == found["present"] == drawn
+
+
 @pytest.mark.parametrize("alone", ["test", "held_out"])
 def test_without_strangers_there_is_no_threshold(monkeypatch, tmp_path, caplog, alone):
     sources = {

@@ -124,6 +124,14 @@ def test_a_probability_at_the_threshold_belongs_to_the_mask(threshold, columns, 
     assert masks[0, 2].nonzero().flatten().tolist() == columns
 
 
+@pytest.mark.parametrize(("probability", "inside"), [(0.51, True), (0.49, False)])
+def test_a_mask_holds_what_is_likelier_than_not(probability, inside):
+    masks = paste_binary_masks(
+        torch.full((1, 3, 3), probability), torch.tensor([[0.0, 0, 9, 9]]), (9, 9)
+    )
+    assert bool(masks[0, 4, 4]) is inside
+
+
 class AsOnGpu(torch.Tensor):
     """A tensor of the CPU that takes the way of those on a GPU."""
 
@@ -214,6 +222,8 @@ def test_a_pixel_lies_in_the_box_that_holds_its_centre():
     masks = filled_boxes(torch.tensor([[1.5, 0.6, 3.5, 2.4], [-4.0, 1.51, 9.0, 9.0]]), (4, 5))
     assert masks[0].nonzero().tolist() == [[1, 1], [1, 2]]
     assert masks[1].sum(1).tolist() == [0, 0, 5, 5]
+    on_centres = filled_boxes(torch.tensor([[0.5, 1.5, 2.5, 3.5]]), (5, 5))  # half-open
+    assert on_centres[0].nonzero().tolist() == [[1, 0], [1, 1], [2, 0], [2, 1]]
 
 
 def test_the_tight_box_holds_all_parts_of_a_mask():
