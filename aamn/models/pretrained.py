@@ -34,7 +34,8 @@ def load_weights(
 ) -> None:
     """Copies `weights` into every entry of `module`; what the file holds beyond that is left.
 
-    `ignored` names entries that need not be in the file; BatchNorm's batch counters never need to.
+    `ignored` names entries that keep their values, whatever the file holds; BatchNorm's batch
+    counters need not be in the file.
 
     Raises:
         InputError: an entry that the file lacks or has in another shape; names file and entry.
@@ -52,4 +53,5 @@ def load_weights(
                 f"{path}: {name} has shape {tuple(weights[name].shape)}, "
                 f"wanted {tuple(tensor.shape)}"
             )
-    module.load_state_dict({name: weights.get(name, own[name]) for name in own})
+    taken = {name: weights[name] for name in own if name in weights and name not in ignored}
+    module.load_state_dict(own | taken)

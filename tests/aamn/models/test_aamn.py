@@ -5,7 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_models import random_query, random_sample, tiny_config, tiny_segmenter
+from torch import nn
+from torchvision.ops import roi_align
 
+from aamn.masks import paste_masks
+from aamn.models.aamn import FrameFeatures
 from aamn.models.build import build_segmenter
 from aamn.structures import Proposals
 from proposals.errors import InputError
@@ -44,6 +48,32 @@ def test_score_is_an_inner_product_of_a_tube_and_a_sentence(overrides):
         )
         torch.testing.assert_close(inner, track.scores.total, atol=1e-5, rtol=0)
         assert track.tube == int(inner.argmax())
+
+
+def test_each_module_meets_its_own_words():
+    """Scores and word weights of a track, from the modules' features and sentence vectors as the
+    paper writes them; the same weights go with a kept sentence."""
+    segmenter = tiny_segmenter()
+    sample = random_sample(segmenter, seed=1)
+    seen = []
+    segmenter.parts["actor"].register_forward_hook(lambda m, args, out: seen.append(args[0]))
+    with torch.no_grad():
+        tracks = segmenter.segment(sample.clip, sample.proposals, sample.queries)
+        kept = segmenter.embed_queries(sample.queries)
+        said = segmenter.language([query.words for query in sample.queries])
+        actor, action = segmenter.parts["actor"], segmenter.parts["action"]
+        features = {"actor": actor.represent(seen[0]), "action": action.represent(seen[0]).features}
+        for i, (query, track) in enumerate(zip(sample.queries, tracks, strict=True)):
+            for name, found in (("actor", track.scores.actor), ("action", track.scores.action)):
+                words = said.vectors[name][i].expand(4, -1)
+                wanted = segmenter.parts[name].matching(features[name][0], words)
+                torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+            weights = [said.attention[name][i, : len(query.tokens)] for name in features]
+            shown = [track.scores.actor_attention, track.scores.action_attention]
+            assert all(torch.equal(a, b) for a, b in zip(shown, weights, strict=True))
+            shown = [kept[i].actor_attention, kept[i].action_attention]
+            torch.testing.assert_close(shown, weights)
+    assert not torch.allclose(*weights), "the modules' word weights could be swapped"
 
 
 def test_scores_are_not_rounded_where_the_rest_computes_in_half():
@@ -118,6 +148,157 @@ def test_batch_is_one_by_one():
             )
 
 
+def test_regions_are_in_network_pixels_the_whole_frame_first(monkeypatch):
+    """36 x 60 lies in 29 x 48 of the square's 48 pixels, 50 x 40 in 48 x 38."""
+    segmenter = tiny_segmenter()
+    one, two = random_sample(segmenter, seed=1), random_sample(segmenter, seed=2, size=(50, 40))
+    seen = []
+    stream = segmenter.streams["flow"]
+    monkeypatch.setattr(
+        stream, "features", lambda maps, rows: seen.append(rows) or torch.zeros(len(rows), 12)
+    )
+    segmenter.encode([one.clip, two.clip], [one.proposals, two.proposals])
+    wanted = []
+    clips = ((one, (48, 29), (60, 36)), (two, (38, 48), (40, 50)))
+    for number, (sample, inside, original) in enumerate(clips):
+        x, y = (n / n0 for n, n0 in zip(inside, original, strict=True))
+        for frame in range(3):
+            image = 3 * number + frame
+            wanted.append([image, 0, 0, *inside])
+            for x1, y1, x2, y2 in sample.proposals.boxes[frame].tolist():
+                wanted.append([image, x1 * x, y1 * y, x2 * x, y2 * y])
+    torch.testing.assert_close(seen[0], torch.tensor(wanted))
+
+
+@pytest.mark.parametrize("features", ["rgb+flow", "flow", "flow+rgb"])
+@pytest.mark.parametrize("detailed", [False, True])
+def test_the_mask_head_sees_the_box_in_its_own_frame(features, detailed):
+    """Two boxes of frames counted over two clips of different sizes: the streams' maps of that
+    frame there, in their order, and the first stream's finer map at twice the resolution."""
+    segmenter = tiny_segmenter(
+        f"aamn.mask_head.features={features}", f"aamn.mask_head.detail_stride={4 * detailed}"
+    )
+    one, two = random_sample(segmenter, seed=1), random_sample(segmenter, seed=2, size=(50, 40))
+    seen = []
+    segmenter.mask_head.register_forward_hook(lambda m, args, out: seen.append(args))
+    boxes = torch.tensor([[6.0, 9, 30, 27], [10, 5, 35, 45]])
+    with torch.no_grad():
+        clips = segmenter.encode([one.clip, two.clip], [one.proposals, two.proposals])
+        segmenter.mask_logits(clips, torch.tensor([2, 3]), boxes)
+    x, y = 38 / 40, 48 / 50
+    regions = [[2, 6 * 0.8, 9 * 29 / 36, 30 * 0.8, 27 * 29 / 36]]
+    regions = torch.tensor([*regions, [3, 10 * x, 5 * y, 35 * x, 45 * y]])
+    names = features.split("+")
+    coarse = [
+        roi_align(clips.maps[name][-1], regions, 14, 1 / 8, 0, aligned=True) for name in names
+    ]
+    torch.testing.assert_close(seen[0][0], torch.cat(coarse, 1))
+    fine = [roi_align(clips.maps[names[0]][0], regions, 28, 1 / 4, 0, aligned=True)]
+    torch.testing.assert_close(list(seen[0][1:]), fine * detailed)
+
+
+def test_a_track_is_its_tubes_boxes_and_masks_frame_by_frame():
+    segmenter = tiny_segmenter()
+    sample = random_sample(segmenter, seed=3, lengths=(1,) * 12)
+    sample = replace(sample, clip=replace(sample.clip, frame_indices=torch.tensor([4, 5, 5])))
+    tracks = segmenter.segment(sample.clip, sample.proposals, sample.queries)
+    assert len({track.tube for track in tracks}) > 1
+    with torch.no_grad():
+        clips = segmenter.encode([sample.clip], [sample.proposals])
+        for query, track in zip(sample.queries, tracks, strict=True):
+            assert track.text == query.text and track.video_id == "v"
+            assert track.frame_indices.tolist() == [4, 5, 5]
+            assert track.score == track.scores.total.max() == track.scores.total[track.tube]
+            assert torch.equal(track.boxes, clips.tubes.boxes[0, track.tube])
+            for frame in range(3):
+                box = clips.tubes.boxes[0, track.tube, frame][None]
+                logits = segmenter.mask_logits(clips, torch.tensor([frame]), box)
+                pasted = paste_masks(logits.sigmoid(), box, (36, 60))[0]
+                sure = (pasted - 0.5).abs() > 1e-4
+                assert sure.float().mean() > 0.9
+                assert torch.equal(track.masks[frame][sure], pasted[sure] > 0.5)
+
+
+FAR = [40.0, 20, 50, 30]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "last_but_one", "last", "flow", "wanted"),
+    [
+        # The box comes back to where it was, beside one that goes on.
+        (("linking=chain", "link_balance=0"), [8.0, 0, 18, 10], [9.0, 0, 19, 10], 0, 1),
+        (("linking=anchor", "link_balance=0"), [8.0, 0, 18, 10], [9.0, 0, 19, 10], 0, 0),
+        # IoU 1 against 0.5; RGB is 3 apart from the first, flow `flow` apart from the second.
+        (("link_balance=0.4",), None, [0.0, 0, 10, 5], 3, 0),  # 1 + 0.1 : 0.5 + 0.4
+        (("link_balance=1",), None, [0.0, 0, 10, 5], 3, 1),  # 1 + 0.25 : 0.5 + 1
+        (("link_features=flow",), None, [0.0, 0, 10, 5], 3, 0),  # 1 + 1 : 0.5 + 0.25
+        (("link_features=rgb+flow",), None, [0.0, 0, 10, 5], 3, 0),  # 1 + 0.25 : 0.5 + 0.25
+        (("link_features=rgb+flow",), None, [0.0, 0, 10, 5], 0.25, 1),  # 1 + 0.25 : 0.5 + 0.8
+    ],
+)
+def test_tubes_are_linked_as_configured(overrides, last_but_one, last, flow, wanted, monkeypatch):
+    """The first tube's choice in the last of five frames."""
+    here = [0.0, 0, 10, 10]
+    segmenter = tiny_segmenter(
+        "aamn.radius=2", "aamn.proposals=2", *(f"aamn.{override}" for override in overrides)
+    )
+    sample = random_sample(segmenter)
+    frames = [[here, FAR]] * 3 + [[last_but_one or here, FAR], [here, last]]
+    regions = {name: torch.zeros(5, 3, 12) for name in ("rgb", "flow")}
+    regions["rgb"][4, 1, 0], regions["flow"][4, 2, 0] = 3 * (last_but_one is None), flow
+    monkeypatch.setattr(
+        segmenter, "describe_regions", lambda maps, batch: FrameFeatures(maps, regions)
+    )
+    proposals = replace(sample.proposals, boxes=torch.tensor(frames))
+    found = segmenter.encode([sample.clip], [proposals])
+    assert found.tubes.members[0, 0].tolist() == [0, 0, 0, 0, wanted]
+
+
+def test_features_of_frames_are_picked_and_joined_in_their_order():
+    def of(first, count):
+        values = torch.arange(float(first), first + count)
+        maps = {"rgb": (values, 10 * values), "flow": (100 * values,)}
+        return FrameFeatures(maps, {"rgb": -values})
+
+    joined = of(3, 2).after(of(0, 3))
+    picked = joined.at(torch.tensor([4, 0, 2]))
+    for found, wanted in ((joined, [0, 1, 2, 3, 4]), (picked, [4, 0, 2])):
+        assert [one.tolist() for one in found.maps["rgb"]] == [wanted, [10 * n for n in wanted]]
+        assert [one.tolist() for one in found.maps["flow"]] == [[100 * n for n in wanted]]
+        assert found.regions["rgb"].tolist() == [-n for n in wanted]
+
+
+def test_what_the_loader_is_asked_for():
+    needs = tiny_segmenter("aamn.radius=2").needs
+    assert (needs.offsets, needs.key, needs.network_size) == ((-2, -1, 0, 1, 2), 2, (48, 48))
+    assert (needs.flow, needs.proposals, needs.predicts) == (True, 4, "clip")
+    alone = ("aamn.streams=rgb", "aamn.mask_head.features=rgb", "aamn.proposals=7")
+    needs = tiny_segmenter(*alone).needs
+    assert (needs.flow, needs.proposals) == (False, 7)
+
+
+def test_dropout_lies_behind_fc6_and_fc7_and_only_in_training():
+    plain, dropping = tiny_segmenter(), tiny_segmenter("aamn.backbone.dropout=0.3")
+    dropping.load_state_dict(plain.state_dict())
+    found = {n: m.p for n, m in dropping.named_modules() if isinstance(m, nn.Dropout)}
+    names = [f"streams.{s}.head.3" for s in ("rgb", "flow")] + ["tube_layers.rgb.0"]
+    assert found == dict.fromkeys([*names, "tube_layers.flow.0"], 0.3)
+    sample = random_sample(plain)
+    with torch.no_grad():
+        vectors = [
+            one.train(training).encode([sample.clip], [sample.proposals]).embedding(0).vectors
+            for one, training in ((plain, True), (dropping, False), (dropping, True))
+        ]
+    assert torch.equal(vectors[0], vectors[1]) and not torch.allclose(vectors[0], vectors[2])
+
+
+def test_a_stream_that_only_masks_look_at_describes_no_regions():
+    segmenter = tiny_segmenter("aamn.action.features=rgb", "aamn.action.fusion=none")
+    assert segmenter.streams["flow"].head is None and list(segmenter.tube_layers) == ["rgb"]
+    assert segmenter.streams["rgb"].head is not None
+    assert tiny_segmenter("aamn.link_features=flow").streams["flow"].head is not None
+
+
 def test_permuting_proposals_permutes_scores():
     segmenter = tiny_segmenter()
     sample = random_sample(segmenter, seed=4)
@@ -170,6 +351,10 @@ def test_a_clip_without_any_proposal_has_empty_masks():
     nothing = replace(p, boxes=torch.zeros_like(p.boxes), valid=torch.zeros_like(p.valid))
     tracks = segmenter.segment(sample.clip, nothing, sample.queries)
     assert all(track.tube == -1 and not track.masks.any() for track in tracks)
+    assert [track.text for track in tracks] == [query.text for query in sample.queries]
+    for track in tracks:
+        assert track.masks.shape == (3, 36, 60) and track.score == float("-inf")
+        assert track.frame_indices.tolist() == sample.clip.frame_indices.tolist()
     losses = segmenter([replace(sample, proposals=nothing)])
     assert losses["total"].item() == 0 and losses["count/unmatched"] == len(sample.queries)
     losses["total"].backward()
@@ -236,6 +421,17 @@ def test_most_confident_ignores_the_sentence():
     baseline.load_state_dict(aamn.state_dict())
     sample = random_sample(aamn, seed=1, lengths=(1, 2, 3, 4, 5, 6))
     assert {t.tube for t in baseline.segment(sample.clip, sample.proposals, sample.queries)} == {0}
+    valid = sample.proposals.valid.clone()
+    valid[1, 0] = False  # of the key frame
+    later = replace(sample.proposals, valid=valid)
+    assert {t.tube for t in baseline.segment(sample.clip, later, sample.queries)} == {1}
+
+
+def test_without_proposals_there_is_nothing_to_choose():
+    segmenter = tiny_segmenter()
+    sample = random_sample(segmenter)
+    with pytest.raises(ValueError, match="proposals"):
+        segmenter.segment(sample.clip, None, sample.queries)
 
 
 @pytest.mark.parametrize(
@@ -243,6 +439,10 @@ def test_most_confident_ignores_the_sentence():
     [
         (("aamn.streams=rgb",), "mask_head.features"),
         (("aamn.streams=depth",), "aamn.streams"),
+        (("aamn.streams=flow",), "link_features is 'rgb'"),
+        (("aamn.matching=both",), "aamn.matching: .* got 'both'"),
+        (("aamn.action.features=rgb",), "action.features and action.fusion"),
+        (("aamn.action.features=flow", "aamn.action.fusion=none"), "action.context: 'none'"),
         (
             ("aamn.link_features=flow", "aamn.streams=rgb", "aamn.mask_head.features=rgb"),
             "link_features",

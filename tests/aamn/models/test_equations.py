@@ -1,6 +1,8 @@
 """Equations (1)-(12) of the paper, recomputed with numpy loops from the modules' own weights, small
 and at the paper's sizes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from aamn.config import ActionConfig, ActorConfig, LanguageConfig
 from aamn.losses import matching_loss, sample_mismatches, segmentation_loss
 from aamn.masks import crop_masks
+from aamn.models.aamn import FrameFeatures
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule
 from aamn.models.language import Language
@@ -201,6 +204,48 @@ def test_tubes_at_the_papers_sizes_1_2():
         np.testing.assert_allclose(f64(own[0, tube]), expected, atol=1e-5)
 
 
+OF_FLOW = (
+    "aamn.streams=flow", "aamn.link_features=flow", "aamn.mask_head.features=flow",
+)  # fmt: skip
+OF_RGB = ("aamn.streams=rgb", "aamn.mask_head.features=rgb")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "appearance", "motion"),
+    [((), "rgb", "flow"), (OF_RGB, "rgb", "rgb"), (OF_FLOW, "flow", "flow")],
+    ids=["both", "rgb", "flow"],
+)
+@pytest.mark.parametrize("aggregation", ["key_plus_context", "average"])
+def test_a_tube_and_the_whole_clip_are_of_all_frames_2(
+    overrides, appearance, motion, aggregation, monkeypatch
+):
+    """v_k, f_k and v_0 of T = 3 frames from given region features, the whole frame's first; where
+    a stream is absent, the other one's features take its place (Table IV)."""
+    segmenter = tiny_segmenter(*overrides, f"aamn.aggregation={aggregation}")
+    sample = random_sample(segmenter)
+    g = torch.Generator().manual_seed(3)
+    regions = {name: torch.randn(3, 5, 12, generator=g) for name in segmenter.streams}
+    monkeypatch.setattr(
+        segmenter, "describe_regions", lambda maps, batch: FrameFeatures(maps, regions)
+    )
+    seen = []
+    segmenter.parts["action"].register_forward_hook(lambda m, args, out: seen.append(args[0]))
+    found = segmenter.encode([sample.clip], [sample.proposals])
+    members = found.tubes.members[0].tolist()
+
+    def described(name, places):
+        first, key, last = (f64(regions[name][n, place]) for n, place in enumerate(places))
+        own = (first + key + last) / 3 if aggregation == "average" else key + (first + last) / 2
+        return np.maximum(linear(segmenter.tube_layers[name][1], own), 0)
+
+    np.testing.assert_allclose(f64(seen[0].whole[0]), described(appearance, (0, 0, 0)), atol=1e-5)
+    for k, (first, key, last) in enumerate(members):
+        assert key == k
+        for name, source in (("rgb", appearance), ("flow", motion)):
+            wanted = described(source, (1 + first, 1 + key, 1 + last))
+            np.testing.assert_allclose(f64(seen[0].streams[name][0, k]), wanted, atol=1e-5)
+
+
 def overlap(a, b):
     """IoU of two boxes."""
     w, h = (max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
@@ -261,6 +306,37 @@ def test_joint_loss_10_of_a_whole_clip(balance):
     assert losses["total"].item() == pytest.approx(matching + balance * mask, abs=5e-5)
 
 
+def test_losses_of_two_clips_10_11_12():
+    """By plain loops over two clips of different sizes: a sentence whose actor no proposal holds
+    takes no part, two sentences about one actor share a mask, and are no mismatch of each other."""
+    segmenter = tiny_segmenter("aamn.margin=0.3", "aamn.match_iou=0.9")
+    one = random_sample(segmenter, seed=1, video="a", lengths=(2, 3))
+    two = random_sample(segmenter, seed=2, video="b", lengths=(1, 2, 4), size=(50, 40))
+    twice, lost = two.targets[1], replace(two.targets[2], box=torch.tensor([0.0, 0, 40, 50]))
+    two = replace(two, targets=(twice, twice, lost))
+    with torch.no_grad():
+        losses = segmenter([one, two])
+        clips = segmenter.encode([one.clip, two.clip], [one.proposals, two.proposals])
+        scores = segmenter.scores(clips, segmenter.encode_sentences(one.queries + two.queries))
+        masks = []
+        for sample, tubes in ((one, (0, 1)), (two, (1,))):
+            alone = segmenter.encode([sample.clip], [sample.proposals])
+            boxes = sample.proposals.boxes[1, list(tubes)]
+            logits = segmenter.mask_logits(alone, torch.ones(len(boxes), dtype=torch.long), boxes)
+            drawn = torch.stack(
+                [sample.targets[tube if sample is one else 0].mask for tube in tubes]
+            )
+            masks.append((f64(logits), f64(crop_masks(drawn, boxes, 28))))
+    s = f64(scores["actor"]) + f64(scores["action"])
+    mismatches = [(1, 2, 3), (0, 2, 3), (0, 1), (0, 1)]
+    matching = hinge(s[:4], (0, 0, 1, 1), (0, 1, 1, 1), mismatches, 0.3)
+    mask = cross_entropy(*(np.concatenate(part) for part in zip(*masks, strict=True)))
+    assert losses["matching"].item() == pytest.approx(matching, abs=1e-5)
+    assert losses["mask"].item() == pytest.approx(mask, abs=1e-5)
+    assert losses["total"].item() == pytest.approx(matching + 5 * mask, abs=5e-5)
+    assert (losses["count/sentences"], losses["count/unmatched"]) == (5, 1)
+
+
 def test_mean_readout_averages_the_states():
     torch.manual_seed(0)
     module = ActionModule(ActionConfig(context="mean", context_hidden=9), 14, 6, 10)
@@ -303,3 +379,69 @@ def test_matching_as_the_paper_writes_it_is_the_inner_product():
     direct = matching(visual, textual.expand(5, -1))
     inner = matching.tubes(visual) @ matching.queries(textual) + matching.bias
     torch.testing.assert_close(direct, inner)
+
+
+def test_a_fresh_score_is_the_cosine():
+    """What the margin is measured against; the paper does not say."""
+    torch.manual_seed(0)
+    matching = Matching(7, 6, 10)
+    visual, textual = torch.randn(7), torch.randn(6)
+    a, b = linear(matching.visual, f64(visual)), linear(matching.textual, f64(textual))
+    expected = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    assert matching(visual, textual).item() == pytest.approx(expected, abs=1e-6)
+    inner = matching.tubes(visual) @ matching.queries(textual) + matching.bias
+    assert inner.item() == pytest.approx(expected, abs=1e-6)
+
+
+JOINT = ("aamn.matching=joint",)
+NO_FUSION = ("aamn.action.fusion=none",)
+
+
+@pytest.mark.parametrize(
+    ("part", "overrides", "looks_at"),
+    [
+        ("actor", (), "own rgb, location"),
+        ("actor", ("aamn.actor.location=false",), "own rgb"),
+        ("actor", ("aamn.actor.features=rgb+flow",), "own rgb, own flow, location"),
+        ("actor", ("aamn.actor.features=flow",), "own flow, location"),
+        ("action", (), "own rgb, other rgb, own flow, whole"),
+        ("action", ("aamn.action.context=mean",), "own rgb, other rgb, own flow, whole"),
+        ("action", ("aamn.action.context=none",), "own rgb, own flow"),
+        ("action", ("aamn.action.fusion=concat",), "own rgb, other rgb, own flow, whole"),
+        ("action", ("aamn.action.features=rgb", *NO_FUSION), "own rgb, other rgb, whole"),
+        (
+            "action",
+            ("aamn.action.features=flow", "aamn.action.context=none", *NO_FUSION),
+            "own flow",
+        ),
+        ("joint", JOINT, "own rgb, own flow"),
+    ],
+)
+def test_a_modules_features_are_those_that_its_row_of_table_4_names(part, overrides, looks_at):
+    """A change in anything else leaves the tube's side of the score as it is."""
+    module = tiny_segmenter(*overrides).parts[part]
+    tubes = make_tubes(8)
+    before = module(tubes).vectors[0, 1]
+
+    def moved(values, place):
+        values = values.clone()
+        values[place] += 1.0
+        return values
+
+    def stream(name, tube):
+        return replace(tubes, streams=tubes.streams | {name: moved(tubes.streams[name], (0, tube))})
+
+    changes = {
+        "own rgb": stream("rgb", 1),
+        "other rgb": stream("rgb", 2),
+        "own flow": stream("flow", 1),
+        "other flow": stream("flow", 2),
+        "whole": replace(tubes, whole=moved(tubes.whole, 0)),
+        "location": replace(tubes, location=moved(tubes.location, (0, 1))),
+    }
+    changed = [
+        name
+        for name, other in changes.items()
+        if not torch.allclose(module(other).vectors[0, 1], before, atol=1e-6)
+    ]
+    assert ", ".join(changed) == looks_at

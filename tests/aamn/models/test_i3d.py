@@ -142,6 +142,37 @@ def test_sizes_of_the_papers_encoder():
         assert sum(p.numel() for p in layers[-1].parameters()) == 1_799_168
 
 
+def test_layers_as_the_papers_figure_3_has_them():
+    """Inflated Inception-v1: what each pool looks at, how it steps, and the channels of each map
+    (Szegedy et al., CVPR 2015, Table 1); the first two pools leave time alone."""
+    with torch.device("meta"):
+        layers = dict(build_i3d(3).named_children())
+    pools = {n: (m.kernel, m.stride) for n, m in layers.items() if isinstance(m, SamePool)}
+    assert pools == {
+        "maxpool3d_2a_3x3": ((1, 3, 3), (1, 2, 2)),
+        "maxpool3d_3a_3x3": ((1, 3, 3), (1, 2, 2)),
+        "maxpool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
+        "maxpool3d_5a_2x2": ((2, 2, 2), (2, 2, 2)),
+    }
+    blocks = {n: m for n, m in layers.items() if isinstance(m, Inception)}
+    assert {n: m.out_channels for n, m in blocks.items()} == {
+        "mixed_3b": 256, "mixed_3c": 480, "mixed_4b": 512, "mixed_4c": 512, "mixed_4d": 512,
+        "mixed_4e": 528, "mixed_4f": 832, "mixed_5b": 832, "mixed_5c": 1024,
+    }  # fmt: skip
+    for block in blocks.values():
+        assert (block.b3a.kernel, block.b3a.stride) == ((3, 3, 3), (1, 1, 1))
+        kernels = [getattr(block, b).conv3d.kernel_size for b in ("b0", "b1a", "b1b", "b2b")]
+        assert kernels == [(1, 1, 1), (1, 1, 1), (3, 3, 3), (3, 3, 3)]
+    assert layers["conv3d_2c_3x3"].conv3d.kernel_size == (3, 3, 3)
+
+
+@pytest.mark.parametrize("until", ["conv3d_1a_7x7", "mixed_4e", "mixed_5c"])
+def test_a_network_ends_with_the_layer_that_is_named(until):
+    with torch.device("meta"):
+        names = [name for name, _ in build_i3d(3, until).named_children()]
+    assert names[-1] == until and tuple(names) == LAYERS[: len(names)]
+
+
 def test_parameters_of_the_whole_network():
     """12.29 million without the classifier, as both ports have it."""
     with torch.device("meta"):

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from tiny_models import random_sample, tiny_segmenter
+from torch import nn
+from torch.nn import functional
 
-from aamn.config import BackboneConfig
-from aamn.models.mask_head import DetailedMaskHead
+from aamn.config import BackboneConfig, MaskHeadConfig
+from aamn.models.mask_head import DetailedMaskHead, MaskHead
 from aamn.models.visual import BACKBONES
 from proposals.errors import InputError
 
@@ -41,6 +43,59 @@ def test_the_papers_head_is_the_default_and_unchanged():
     assert not [name for name in names if "detail" in name]
 
 
+def convolved(layer, maps):
+    return functional.conv2d(maps, layer.weight, layer.bias, padding=layer.kernel_size[0] // 2)
+
+
+def enlarged(layer, maps):
+    """A deconvolution of 2 x 2 at stride 2: each cell becomes four, one for each place."""
+    n, _, h, w = maps.shape
+    out = torch.einsum("nchw,coyx->nohywx", maps, layer.weight)
+    return out.reshape(n, -1, 2 * h, 2 * w) + layer.bias[:, None, None]
+
+
+@pytest.mark.parametrize("convolutions", [0, 3])
+def test_the_papers_head_is_the_naive_computation(convolutions):
+    """1x1 to fuse, 3x3 convolutions, each with a ReLU, then one deconvolution to logits."""
+    torch.manual_seed(0)
+    head = MaskHead(MaskHeadConfig(channels=5, convolutions=convolutions), 3)
+    layers = [m for m in head.modules() if isinstance(m, nn.Conv2d)]
+    assert [layer.kernel_size[0] for layer in layers] == [1] + [3] * convolutions
+    assert not any(layer.bias.any() for layer in layers), "biases begin at zero"
+    for layer in layers:
+        nn.init.normal_(layer.bias)
+    grids = torch.randn(2, 3, 4, 4)
+    x = grids
+    for layer in layers:
+        x = convolved(layer, x).clamp(min=0)
+    torch.testing.assert_close(head(grids), enlarged(head.logits, x)[:, 0])
+
+
+def test_the_heads_layers_begin_so_that_signals_keep_their_strength():
+    """He et al.'s initialisation: a variance of 2 / (inputs of a cell)."""
+    torch.manual_seed(0)
+    head = MaskHead(MaskHeadConfig(channels=64, convolutions=2), 128)
+    for layer in (m for m in head.modules() if isinstance(m, nn.Conv2d)):
+        inputs = layer.in_channels * layer.kernel_size[0] ** 2
+        assert layer.weight.var().item() == pytest.approx(2 / inputs, rel=0.1)
+
+
+def test_the_detailed_head_is_the_naive_computation():
+    torch.manual_seed(0)
+    head = DetailedMaskHead(MaskHeadConfig(channels=5, convolutions=1, detail_channels=4), 3, 2)
+    grids, details = torch.randn(2, 3, 4, 4), torch.randn(2, 2, 8, 8)
+    x = grids
+    for layer in (head.body[0], head.body[2]):
+        x = convolved(layer, x).clamp(min=0)
+    x = torch.cat([enlarged(head.enlarge, x), convolved(head.detail, details)], 1).clamp(min=0)
+    for layer in (m for m in head.fine if isinstance(m, nn.Conv2d)):
+        assert layer.kernel_size == (3, 3)
+        x = convolved(layer, x).clamp(min=0)
+    found = head(grids, details)
+    assert found.shape == (2, 16, 16)
+    torch.testing.assert_close(found, enlarged(head.logits, x)[:, 0], atol=1e-5, rtol=1e-4)
+
+
 def test_detail_reaches_the_mask_from_the_earlier_map():
     """A change in the earlier map alone moves the mask, where its box is and nowhere else."""
     segmenter = tiny_segmenter(DETAILED)
@@ -58,8 +113,7 @@ def test_detail_reaches_the_mask_from_the_earlier_map():
 def test_it_learns_an_outline_finer_than_the_grid():
     """Stripes of one cell of the fine grid: only the detail can tell them apart."""
     torch.manual_seed(0)
-    config = tiny_segmenter(DETAILED).config.mask_head
-    head = DetailedMaskHead(config, 3, 2)
+    head = DetailedMaskHead(MaskHeadConfig(channels=7, convolutions=1, detail_channels=16), 3, 2)
     details = torch.rand(4, 2, 28, 28)
     wanted = (details[:, 0] > 0.5).float().repeat_interleave(2, 1).repeat_interleave(2, 2)
     optimiser = torch.optim.Adam(head.parameters(), 0.01)

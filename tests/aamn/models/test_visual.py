@@ -3,8 +3,10 @@
 import pytest
 import torch
 import torchvision
-from tiny_models import tiny_config, tiny_segmenter
+from tiny_models import random_sample, tiny_config, tiny_segmenter
 from torch import nn
+from torch.nn import functional
+from torchvision.models.vgg import cfgs, make_layers
 from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper
 
@@ -22,49 +24,162 @@ def stream(name, fc=8):
     return Stream(BackboneConfig(name=name, fc=fc))
 
 
-@pytest.mark.parametrize(("name", "channels"), [("vgg16", 512), ("resnet50", 1024)])
-def test_maps_have_stride_16(name, channels):
-    built = stream(name)
-    (maps,) = built(torch.rand(1, 3, 64, 96))
-    assert maps.shape == (1, channels, 4, 6)
+@pytest.fixture(scope="module")
+def vgg():
+    return stream("vgg16", fc=16)
 
 
-def test_vgg_stream_is_torchvisions_vgg():
-    built, vgg = stream("vgg16"), torchvision.models.vgg16(weights=None).eval()
-    images = torch.rand(1, 3, 32, 48)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    normalised = (images - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-    layers = [m for m in built.backbone.stages.modules() if isinstance(m, nn.Conv2d)]
-    theirs = [m for m in vgg.features if isinstance(m, nn.Conv2d)]
-    for layer, other in zip(layers, theirs, strict=True):
-        layer.load_state_dict(other.state_dict())
-    torch.testing.assert_close(built(images)[0], vgg.features[:30](normalised))
+@pytest.fixture(scope="module")
+def resnet():
+    return stream("resnet50")
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_vgg_starts_from_a_classifiers_file_with_its_fully_connected_layers(tmp_path, wrapped):
-    built = stream("vgg16", fc=16)
-    source = torchvision.models.vgg16(weights=None).features.state_dict()
-    weights = {f"features.{key}": value for key, value in source.items()}
-    weights["classifier.0.weight"] = torch.randn(16, 512 * 49)
-    weights["classifier.3.weight"] = torch.randn(16, 16)
-    weights["classifier.0.bias"] = weights["classifier.3.bias"] = torch.randn(16)
-    path = tmp_path / "vgg.pt"
-    torch.save({"state_dict": weights} if wrapped else weights, path)
-    load_backbone(built, "vgg16", str(path))
-    first = next(m for m in built.backbone.modules() if isinstance(m, nn.Conv2d))
-    assert torch.equal(first.weight, weights["features.0.weight"])
-    assert torch.equal(built.head[1].weight, weights["classifier.0.weight"])
-    assert torch.equal(built.head[4].weight, weights["classifier.3.weight"])
+def normalised(images):
+    """As ImageNet's weights want it, channel by channel."""
+    channels = zip(images.unbind(1), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)
+    return torch.stack([(values - mean) / std for values, mean, std in channels], 1)
 
 
-def test_resnet_starts_from_a_detectors_file(tmp_path):
-    built = stream("resnet50")
-    weights = torchvision.models.resnet50(weights=None).state_dict()
-    torch.save({f"backbone.body.{key}": value for key, value in weights.items()}, tmp_path / "d.pt")
-    load_backbone(built, "resnet50", str(tmp_path / "d.pt"))
-    assert torch.equal(built.backbone.stages[3][5].conv3.weight, weights["layer3.5.conv3.weight"])
-    assert torch.equal(built.backbone.stages[0][0].weight, weights["conv1.weight"])
+def test_vgg_starts_from_a_classifiers_file_and_is_torchvisions_then(tmp_path, vgg):
+    features = make_layers(cfgs["D"])  # torchvision's VGG-16
+    weights = {f"features.{key}": value for key, value in features.state_dict().items()}
+    for name, shape in (("0", (16, 512 * 49)), ("3", (16, 16))):
+        weights[f"classifier.{name}.weight"] = torch.randn(shape) / shape[1] ** 0.5
+        weights[f"classifier.{name}.bias"] = torch.randn(16)
+    torch.save(weights, tmp_path / "vgg.pt")
+    load_backbone(vgg, "vgg16", str(tmp_path / "vgg.pt"))
+    images, region = torch.rand(1, 3, 64, 96), torch.tensor([[0.0, 20, 8, 70, 60]])
+    with torch.no_grad():
+        (maps,) = vgg.eval()(images)
+        torch.testing.assert_close(maps, features[:30](normalised(images)))
+        assert maps.shape == (1, 512, 4, 6)
+        x = roi_align(maps, region, 7, 1 / 16, 0, aligned=True).flatten(1)
+        for name in ("0", "3"):
+            layer = (weights[f"classifier.{name}.{part}"] for part in ("weight", "bias"))
+            x = functional.linear(x, *layer).relu()
+        torch.testing.assert_close(vgg.features((maps,), region), x)
+
+
+def test_resnet_starts_from_a_detectors_file_and_is_torchvisions_then(tmp_path, resnet):
+    theirs = torchvision.models.resnet50(weights=None).eval()
+    for layer in theirs.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(std=0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(layer.weight, 0.5, 1.0)
+            nn.init.normal_(layer.bias, std=0.1)
+    weights = {f"backbone.body.{key}": value for key, value in theirs.state_dict().items()}
+    torch.save(weights, tmp_path / "d.pt")
+    load_backbone(resnet, "resnet50", str(tmp_path / "d.pt"))
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        (maps,) = resnet(images)
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(normalised(images)))))
+        wanted = theirs.layer3(theirs.layer2(theirs.layer1(x)))
+    assert maps.shape == (1, 1024, 4, 6)
+    torch.testing.assert_close(maps, wanted, rtol=1e-3, atol=1e-4)
+
+
+class Asked(Exception):
+    """Instead of a download."""
+
+
+@pytest.mark.parametrize("name", ["VGG16", "ResNet50", "ResNet101"])
+def test_imagenet_weights_are_torchvisions_of_that_network(name, monkeypatch):
+    def ask(self, *args, **kwargs):
+        raise Asked(f"{type(self).__name__} {self.name}")
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", ask)
+    with pytest.raises(Asked, match=f"^{name}_Weights IMAGENET1K_V1$"):
+        load_backbone(Stream(SMALL), name.lower(), "imagenet")
+
+
+def test_imagenet_weights_that_cannot_be_had_are_one_clear_line(monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise OSError("no route")
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", fail)
+    with pytest.raises(InputError, match=r"backbone\.weights: .* vgg16 .*no route"):
+        load_backbone(Stream(SMALL), "vgg16", "imagenet")
+    with pytest.raises(InputError, match=r"backbone\.weights: .* 'small'"):
+        load_backbone(Stream(SMALL), "small", "imagenet")
+
+
+def small_weights(prefix, fc=12, **kept):
+    """A file's tensors of `SMALL`, and a box head of that width."""
+    weights = {f"{prefix}{k}": v for k, v in SmallBackbone((8, 16), (2, 2)).state_dict().items()}
+    for name, shape in (("fc6", (fc, 16 * 49)), ("fc7", (fc, fc))):
+        weights[f"box_head.{name}.weight"] = torch.randn(shape)
+        weights[f"box_head.{name}.bias"] = torch.randn(fc)
+    return weights | kept
+
+
+def test_every_tensor_of_a_small_network_is_the_files_but_not_its_normalisation(tmp_path):
+    """Of two networks in a file, the one whose names begin with less."""
+    weights = small_weights("rcnn.backbone.")
+    weights |= {f"twin.{key}": value + 1 for key, value in small_weights("rcnn.backbone.").items()}
+    weights["rcnn.backbone.mean"] = torch.full((3, 1, 1), 9.0)
+    torch.save(dict(reversed(weights.items())), tmp_path / "d.pt")
+    built = Stream(SMALL)
+    load_backbone(built, "small", str(tmp_path / "d.pt"))
+    own = built.backbone.state_dict()
+    assert own["mean"].unique().tolist() == [0.5]
+    for key in own.keys() - {"mean", "std"}:
+        assert torch.equal(own[key], weights[f"rcnn.backbone.{key}"])
+
+
+@pytest.mark.parametrize(("fc", "fits"), [(12, True), (11, False)])
+def test_fully_connected_layers_are_the_files_where_both_fit(tmp_path, caplog, fc, fits):
+    weights = small_weights("", fc)
+    weights["box_head.fc7.weight"] = torch.randn(fc, fc)
+    torch.save(weights, tmp_path / "d.pt")
+    built = Stream(SMALL)
+    before = {key: value.clone() for key, value in built.head.state_dict().items()}
+    with caplog.at_level("INFO", "aamn"):
+        load_backbone(built, "small", str(tmp_path / "d.pt"))
+    places = {"1": "fc6", "4": "fc7"}
+    for key, value in built.head.state_dict().items():
+        place, part = key.split(".")
+        wanted = weights[f"box_head.{places[place]}.{part}"] if fits else before[key]
+        assert torch.equal(value, wanted)
+    assert (str(tmp_path / "d.pt") in caplog.text) == fits
+
+
+def test_one_fully_connected_layer_alone_is_not_taken(tmp_path):
+    weights = small_weights("")
+    weights["box_head.fc7.weight"] = torch.randn(11, 12)
+    torch.save(weights, tmp_path / "d.pt")
+    built = Stream(SMALL)
+    before = built.head[1].weight.clone()
+    load_backbone(built, "small", str(tmp_path / "d.pt"))
+    assert torch.equal(built.head[1].weight, before)
+
+
+def test_a_stream_of_maps_alone_starts_without_fully_connected_layers(tmp_path):
+    weights = small_weights("")
+    torch.save(weights, tmp_path / "d.pt")
+    built = Stream(SMALL, described=False)
+    load_backbone(built, "small", str(tmp_path / "d.pt"))
+    assert built.head is None
+    assert torch.equal(built.backbone.stages[0][0].weight, weights["stages.0.0.weight"])
+
+
+def test_each_stream_starts_from_the_file_that_names_it(tmp_path):
+    """And one without a file stays random."""
+    files = {}
+    for name in ("rgb", "flow"):
+        weights = small_weights("")
+        files[name] = weights["stages.1.0.weight"]
+        torch.save(weights, tmp_path / f"{name}.pt")
+    keys = {"rgb": "aamn.backbone.weights", "flow": "aamn.backbone.flow_weights"}
+    for named in ({"rgb"}, {"flow"}, {"rgb", "flow"}):
+        overrides = ["aamn.backbone.strides=[2,2]"]
+        overrides += [f"{keys[name]}={tmp_path / name}.pt" for name in named]
+        segmenter = tiny_segmenter(*overrides)
+        start_backbones(segmenter, tiny_config(*overrides))
+        for name, built in segmenter.streams.items():
+            started = torch.equal(built.backbone.stages[1][0].weight, files[name])
+            assert started == (name in named)
 
 
 def test_both_streams_of_a_model_start_from_its_detector(tmp_path):
@@ -140,6 +255,57 @@ def test_frozen_stages_do_not_learn():
     )
     learning = {name for name, p in built.backbone.named_parameters() if p.requires_grad}
     assert learning and all(name.startswith("stages.1.") for name in learning)
+
+
+def test_frozen_stages_of_each_stream_learn_nothing_and_the_rest_does():
+    segmenter = tiny_segmenter(
+        "aamn.backbone.frozen_stages=1", "aamn.backbone.flow_frozen_stages=2"
+    ).train()
+    segmenter([random_sample(segmenter)])["total"].backward()
+    learned = {
+        name.split(".backbone.")[0] + "." + name.split(".")[4]
+        for name, parameter in segmenter.streams.named_parameters(prefix="streams")
+        if ".backbone." in name and parameter.grad is not None
+    }
+    assert learned == {"streams.rgb.1"}
+
+
+@pytest.mark.parametrize(("detail", "stage", "channels"), [(2, 1, 16), (4, 2, 24)])
+def test_the_detail_is_the_last_map_of_its_stride_before_the_pooled_one(detail, stage, channels):
+    """Strides 2, 2, 4, 4; regions lie at the same place in both maps."""
+    torch.manual_seed(0)
+    config = BackboneConfig(
+        name="small", widths=(8, 16, 24, 32), strides=(2, 1, 2, 1), roi_samples=2
+    )
+    built = Stream(config, described=False, detail_stride=detail)
+    assert built.detail_channels == channels
+    images, region = torch.rand(2, 3, 32, 32), torch.tensor([[1.0, 4, 6, 20, 30]])
+    with torch.no_grad():
+        maps = built(images)
+        every = built.backbone.maps(images, range(4))
+        (found,) = built.details(maps, region, 6)
+        coarse = built.grids(maps, region, 3)
+    wanted = roi_align(every[stage], region, 6, 1 / detail, 2, aligned=True)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(coarse, roi_align(every[3], region, 3, 1 / 4, 2, aligned=True))
+
+
+def test_no_other_stride_can_be_the_detail():
+    config = BackboneConfig(name="small", widths=(8, 8, 8), strides=(2, 2, 2))
+    with pytest.raises(InputError, match=r"detail_stride: 0 or one of \[2, 4\], got 8"):
+        Stream(config, detail_stride=8)
+
+
+def test_the_trunks_hash_is_of_the_rgb_backbone_alone():
+    segmenter, rgb = tiny_segmenter(), ("aamn.streams=flow", "aamn.link_features=flow")
+    before = segmenter.trunk_hash
+    with torch.no_grad():
+        segmenter.streams["flow"].backbone.stages[0][0].weight.add_(1)
+        segmenter.streams["rgb"].head[1].weight.add_(1)
+        assert segmenter.trunk_hash == before == segmenter.streams["rgb"].trunk_hash
+        segmenter.streams["rgb"].backbone.stages[0][0].weight[0, 0, 0, 0] += 1e-3
+    assert segmenter.trunk_hash != before
+    assert tiny_segmenter(*rgb, "aamn.mask_head.features=flow").trunk_hash == ""
 
 
 PYRAMID = BackboneConfig(name="resnet50_fpn_gn", flow_name="small", fc=6, roi_samples=2)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from aamn.models.baselines.acga import ACGA
 from aamn.models.baselines.coordinates import coordinates, with_coordinates
@@ -16,6 +17,7 @@ from aamn.models.baselines.decoder import (
 from aamn.models.baselines.guidance import CellAttention, MeanWords, PlainCells, WordAttention
 from aamn.models.baselines.text_encoder import ConvText, LSTMText
 from aamn.models.baselines.video_encoder import FlowInput, RGBInput, VideoEncoder
+from aamn.models.i3d import build_i3d
 from proposals.errors import InputError
 
 TOLERANCE = {"rtol": 0, "atol": 1e-11}
@@ -89,6 +91,45 @@ def test_video_encoder_is_the_naive_mean_and_norm(exact, tiny):
     wanted = mean / np.sqrt((mean**2).sum(0, keepdims=True))
     got = encoder(encoder.frozen(video))[0].detach().numpy()
     np.testing.assert_allclose(got, wanted, **TOLERANCE)
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_the_trunk_sees_what_kinetics_weights_want(exact, tiny, stream):
+    """Brightness in [-1, 1]; flow of 20 pixels and more as 1."""
+    encoder = exact(VideoEncoder(tiny.i3d(), stream))
+    plain = nn.Sequential(*encoder.trunk.layers, *encoder.tail)
+    if stream == "rgb":
+        video = torch.rand(1, 3, 4, 32, 32, dtype=torch.float64)
+        seen = 2 * video - 1
+    else:
+        video = 30 * double(1, 2, 4, 32, 32)
+        seen = video.clip(-20, 20) / 20
+        assert (seen.abs() == 1).any() and (seen.abs() < 1).any()
+    with torch.no_grad():
+        mean = plain(seen).mean(2)
+        torch.testing.assert_close(
+            encoder(encoder.frozen(video)), mean / mean.norm(dim=1, keepdim=True)
+        )
+
+
+def test_each_streams_layers_are_its_files(tiny, embedding, tmp_path):
+    """Frozen ones and those that go on learning; a stream without a file keeps its own."""
+    files = {}
+    for stream, channels in (("rgb", 3), ("flow", 2)):
+        files[stream] = build_i3d(channels, "mixed_4f", tiny.i3d().width).state_dict()
+        torch.save(files[stream], tmp_path / f"{stream}.pt")
+    for named in (["rgb", "flow"], ["flow"]):
+        weights = {f"{stream}_weights": str(tmp_path / f"{stream}.pt") for stream in named}
+        system = ACGA(tiny.acga(streams="rgb+flow", i3d=tiny.i3d(**weights)), embedding)
+        system.load_pretrained()
+        for stream, network in system.networks.items():
+            own = network.video.trunk.layers.state_dict() | network.video.tail.state_dict()
+            assert own.keys() == files[stream].keys()
+            learned = [key for key in own if key.endswith("conv3d.weight")]
+            started = {torch.equal(own[key], files[stream][key]) for key in learned}
+            assert started == {stream in named}
+            assert not any(p.requires_grad for p in network.video.trunk.parameters())
+            assert all(p.requires_grad for p in network.video.tail.parameters())
 
 
 def test_word_attention_is_the_naive_computation(naive, exact):

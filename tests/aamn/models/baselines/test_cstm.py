@@ -264,6 +264,38 @@ def test_pretrained_weights_of_both_encoders(tiny, embedding, tmp_path):
     assert all(torch.equal(state[key], value) for key, value in i3d.state_dict().items())
 
 
+def test_imagenet_weights_of_the_spatial_encoder(monkeypatch):
+    resnet = torchvision.models.resnet18()
+    asked = []
+
+    def state(self, *args, **kwargs):
+        asked.append(f"{type(self).__name__} {self.name}")
+        return resnet.state_dict()
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", state)
+    stages = spatial_stages(torchvision.models.resnet18())
+    load_spatial(stages, "resnet18", "imagenet")
+    assert asked == ["ResNet18_Weights IMAGENET1K_V1"]
+    for own, plain in zip(stages, spatial_stages(resnet), strict=True):
+        pairs = zip(own.parameters(), plain.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+    def fail(self, *args, **kwargs):
+        raise OSError("no route")
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", fail)
+    with pytest.raises(InputError, match=r"cstm\.spatial_weights: .* resnet18 .*no route"):
+        load_spatial(stages, "resnet18", "imagenet")
+
+
+def test_a_classifier_of_other_classes_does_not_matter(tmp_path):
+    resnet = torchvision.models.resnet18(num_classes=7)
+    torch.save(resnet.state_dict(), tmp_path / "resnet.pt")
+    stages = spatial_stages(torchvision.models.resnet18())
+    load_spatial(stages, "resnet18", str(tmp_path / "resnet.pt"))
+    assert torch.equal(stages[4][1].conv2.weight, resnet.layer4[1].conv2.weight)
+
+
 def test_weights_of_another_resnet_are_refused(tmp_path):
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pt")
     with pytest.raises(InputError, match=r"resnet18.pt: lacks .* wanted, layer1.0.bn3.bias first"):

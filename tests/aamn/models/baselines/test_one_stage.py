@@ -1,6 +1,7 @@
 """What the one-stage systems share: losses, targets, masks, the door."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 from aamn.models.baselines.acga import ACGA
 from aamn.models.baselines.cstm import CSTM
 from aamn.models.baselines.gavrilyuk import Gavrilyuk
-from aamn.models.baselines.one_stage import clip_needs, learned_parameters
+from aamn.models.baselines.one_stage import clip_needs, learned_parameters, stack_stream
 from aamn.models.baselines.responses import (
     ResponseLoss,
     content_probabilities,
@@ -136,6 +137,84 @@ def test_training_losses(system, make_sample):
     losses["total"].backward()
     learning = [p for p in system.parameters() if p.requires_grad]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learning)
+
+
+# The share of each target that is foreground: squares of 10 x 10 pixels of 30 x 40 become 8 x 8 of
+# 32 x 32, then 4 of 8 x 8 cells; of 2 x 2 cells, bilinearly, half of one. Or 16 x 16 of 64 x 64.
+SHARES = {"small": 1 / 8, "medium": 1 / 16, "large": 1 / 16}
+STAGES = {"stage5": 0.0, **{f"stage{n}": 1 / 16 for n in (4, 3, 2, 1)}, "full": 1 / 16}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "shares", "weights"),
+    [
+        ("acga", {}, SHARES, [1, 1, 1]),
+        ("gavrilyuk", {}, SHARES, [1, 1, 1]),
+        ("cstm", {}, STAGES, [0.1] * 5 + [1]),
+        ("cstm", {"coarse_weight": 0.25}, STAGES, [0.25] * 5 + [1]),
+    ],
+)
+def test_losses_of_undecided_responses_by_hand(
+    tiny, embedding, make_sample, monkeypatch, name, changes, shares, weights
+):
+    """Every pixel costs log 2, those of the foreground three times that."""
+    system = SYSTEMS[name](getattr(tiny, name)(foreground_weight=3.0, **changes), embedding)
+    sample, network = make_sample(system.needs), system.networks["rgb"]
+    respond = network.respond
+    monkeypatch.setattr(network, "respond", lambda *given: [0 * r for r in respond(*given)])
+    losses = {name: value.item() for name, value in system.eval()([sample]).items()}
+    wanted = {name: math.log(2) * (1 + 2 * share) for name, share in shares.items()}
+    wanted["total"] = sum(w * v for w, v in zip(weights, wanted.values(), strict=True))
+    assert losses == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("name", ["acga", "gavrilyuk"])
+def test_each_stream_learns_by_its_own_loss(tiny, embedding, make_sample, name):
+    both = SYSTEMS[name](getattr(tiny, name)(streams="rgb+flow"), embedding).eval()
+    sample, alone = make_sample(both.needs), []
+    for stream in ("rgb", "flow"):
+        system = SYSTEMS[name](getattr(tiny, name)(streams=stream), embedding).eval()
+        assert system.needs.flow == (stream == "flow") and list(system.networks) == [stream]
+        system.networks[stream].load_state_dict(both.networks[stream].state_dict())
+        alone.append(system([sample]))
+        frozen = system.frozen_features([sample.clip], stream)
+        torch.testing.assert_close(both.frozen_features([sample.clip], stream), frozen)
+    for part, value in both([sample]).items():
+        torch.testing.assert_close(value, alone[0][part] + alone[1][part])
+
+
+def test_a_stream_is_channels_before_time(make_sample):
+    needs = clip_needs(32, 16, 4, 1, flow=True)
+    clips = [make_sample(needs, seed=seed).clip for seed in (0, 1)]
+    for stream, channels in (("rgb", 3), ("flow", 2)):
+        stacked = stack_stream(clips, stream, torch.device("cpu"))
+        assert stacked.shape == (2, channels, 4, 32, 32)
+        assert torch.equal(stacked[1, 1, 2], getattr(clips[1], stream)[2, 1])
+
+
+def test_an_answer_by_hand(system, make_sample, monkeypatch):
+    """A square of the response, which the padding below the frame exceeds, in the frame's own
+    pixels; the score is its probability."""
+    system.needs = replace(system.needs, network_size=(32, 32))
+    sample = make_sample(system.needs, 1)  # 30 x 40 in 24 x 32
+    clip = replace(sample.clip, frame_indices=sample.clip.frame_indices + 40)
+    response = torch.full((32, 32), -9.0)
+    response[6:12, 8:16], response[24:] = 2.0, 50.0
+    monkeypatch.setattr(system, "encode", lambda stream, clips: None)
+    monkeypatch.setattr(system, "response", lambda encoded, query: response)
+    (track,) = system.segment(clip, None, sample.queries)
+    wanted = torch.zeros(30, 40, dtype=torch.bool)
+    wanted[7:15, 10:20] = True  # each pixel is the cell's that its centre lies in
+    assert torch.equal(track.masks[0], wanted)
+    assert track.boxes.tolist() == [[10, 7, 20, 15]]
+    assert track.frame_indices.tolist() == [40 + system.needs.key]
+    assert track.score == pytest.approx(1 / (1 + math.exp(-2)))
+
+
+def test_smaller_masks_take_the_pixel_under_the_middle():
+    values = torch.tensor([[0.1, 0.9, 0.1, 0.1], [0.1, 0.9, 0.1, 0.9]] * 2)
+    assert half_maximum_mask(values, (2, 2)).tolist() == [[True, True], [True, True]]
+    assert network_mask(values > 0.5, Geometry.fit((4, 4), (2, 2))).tolist() == [[1, 1], [1, 1]]
 
 
 def test_loss_of_a_batch_is_the_mean_over_its_sentences(system, make_sample):
