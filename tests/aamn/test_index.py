@@ -14,8 +14,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from tiny_models import WORDS
 from tiny_videos import SIZE, Frames, Store, built, job, loaded
 
+from aamn import checkpoint
 from aamn.config import FlowConfig
 from aamn.full_video import segment_video
 from aamn.index import VideoIndex
@@ -333,6 +335,60 @@ def test_an_index_of_some_frames_is_never_taken_for_the_whole(tmp_path):
         index.query(["w3"])[0].masks()
     with pytest.raises(InputError, match="wanted frame 3, it has 2 key frames alone"):
         index.query(["w3"])[0].masks([3])
+
+
+VECTORS = {"purple": (1, -2, 0.5, 3, -1, 2), "zebra": (-3, 1, 2, -0.5, 4, -2)}
+
+
+@pytest.fixture
+def with_vectors(tmp_path):
+    """A segmenter whose file of vectors has words that it was not trained with; and an index."""
+    path = tmp_path / "vectors.txt"
+    path.write_text("".join(f"{word} {' '.join(map(str, v))}\n" for word, v in VECTORS.items()))
+    model = loaded(f"words.vectors={path}")
+    built(model, 5, tmp_path / "v.h5").close()
+    return model
+
+
+def told(word, text, path):
+    """The scores for a sentence of a segmenter that has learned w5 as the vector of `word`."""
+    model = loaded()
+    with torch.no_grad():
+        model.segmenter.language.embedding.weight[2 + 5] = torch.tensor(VECTORS[word])
+    return VideoIndex.read(path, model).query([text.replace(word, "w5")])[0].total
+
+
+def test_a_word_of_the_file_of_vectors_alone_is_asked_by_its_vector(
+    with_vectors, tmp_path, monkeypatch
+):
+    read, words = checkpoint.load_vectors, []
+    monkeypatch.setattr(
+        checkpoint, "load_vectors", lambda path, new: words.append(list(new)) or read(path, new)
+    )
+    index = VideoIndex.read(tmp_path / "v.h5", with_vectors)
+    unknown = index.query(["w3 nonsense"])[0].total
+    for text, word in (("w3 purple", "purple"), ("zebra w3", "zebra"), ("w3 purple", "purple")):
+        track = index.query([text])[0]
+        wanted = told(word, text, tmp_path / "v.h5")
+        np.testing.assert_allclose(track.total, wanted, atol=1e-5)
+        shown = np.isfinite(wanted)
+        assert np.abs(track.total[shown] - unknown[shown]).min() > 1e-4
+        assert track.query.tokens == tuple(text.split())
+    assert words == [["nonsense"], ["purple"], ["zebra"]], "read once for a sentence"
+
+
+def test_two_readers_of_one_segmenter_learn_words_of_their_own(with_vectors, tmp_path):
+    path = tmp_path / "v.h5"
+    one, other = (VideoIndex.read(path, with_vectors) for _ in range(2))
+    for index, word in ((one, "purple"), (other, "zebra"), (other, "purple"), (one, "purple")):
+        found = index.query([f"w3 {word}"])[0].total
+        np.testing.assert_allclose(found, told(word, f"w3 {word}", path), atol=1e-5)
+    extended = one.asker.loaded.segmenter
+    assert with_vectors.segmenter.language.embedding.num_embeddings == WORDS
+    assert extended.language.embedding.num_embeddings == WORDS + 1
+    kept = dict(with_vectors.segmenter.named_parameters())
+    apart = {name for name, value in extended.named_parameters() if value is not kept[name]}
+    assert apart == {"language.embedding.weight"}, "all else is in memory once"
 
 
 KILLED = """
