@@ -5,6 +5,7 @@ They hold tensors and plain Python values only and load with weights_only=True. 
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Iterable, Sequence
@@ -114,7 +115,8 @@ def load_segmenter(
 
 def extend_words(loaded: Loaded, texts: Iterable[str]) -> Loaded:
     """Gives words that training has not seen their pretrained vectors, where the file that
-    `words.vectors` names is at hand and has them; the others stay unknown, and are logged.
+    `words.vectors` names is at hand and has them; the others stay unknown, and are logged. What
+    was given stays as it is; its segmenter and the new one share all but the words' vectors.
 
     Raises:
         InputError: the file's vectors are of another dimension than the segmenter's.
@@ -133,7 +135,7 @@ def extend_words(loaded: Loaded, texts: Iterable[str]) -> Loaded:
 def _with_words(
     loaded: Loaded, words: Sequence[str], vectors: torch.Tensor, known: Sequence[bool]
 ) -> Loaded:
-    embedding = next(m for m in loaded.segmenter.modules() if isinstance(m, nn.Embedding))
+    embedding = _embedding(loaded.segmenter)
     if vectors.shape[1] != embedding.embedding_dim:
         raise InputError(
             f"words.vectors: {loaded.config.words.vectors} has {vectors.shape[1]} numbers a word, "
@@ -141,6 +143,13 @@ def _with_words(
         )
     new = vectors[torch.tensor(known)].to(embedding.weight)
     vocabulary = loaded.vocabulary.extend(w for w, k in zip(words, known, strict=True) if k)
-    embedding.weight = nn.Parameter(torch.cat([embedding.weight.detach(), new]))
-    embedding.num_embeddings = len(vocabulary)
-    return replace(loaded, vocabulary=vocabulary)
+    tensors = (*loaded.segmenter.parameters(), *loaded.segmenter.buffers())
+    segmenter = copy.deepcopy(loaded.segmenter, {id(tensor): tensor for tensor in tensors})
+    own = _embedding(segmenter)
+    own.weight = nn.Parameter(torch.cat([embedding.weight.detach(), new]))
+    own.num_embeddings = len(vocabulary)
+    return replace(loaded, segmenter=segmenter, vocabulary=vocabulary)
+
+
+def _embedding(segmenter: Segmenter) -> nn.Embedding:
+    return next(m for m in segmenter.modules() if isinstance(m, nn.Embedding))

@@ -50,10 +50,21 @@ class Origin:
 @dataclass(frozen=True)
 class Selection:
     """Which clips of a video are indexed: all; those with one of `frames`, of which those up to
-    NO_END end with the video; or one around each of `key_frames` (rising) and no other."""
+    NO_END end with the video; or one around each of `key_frames` (rising) and no other.
+
+    Raises:
+        InputError: no frame at all, one before the first, or frames that do not rise.
+    """
 
     frames: range | None = None
     key_frames: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        frames, keys = self.frames, self.key_frames
+        if frames is not None and not (0 <= frames.start < frames.stop and frames.step > 0):
+            raise InputError(f"{frames}: wanted 0 <= start < end and a step above 0")
+        if keys is not None and (list(keys) != sorted({*keys}) or min(keys, default=-1) < 0):
+            raise InputError(f"key frames {keys}: wanted at least one, rising, from 0")
 
     def covers(self, other: Selection) -> bool:
         """Whether an index of this selection can stand in for one of the other."""

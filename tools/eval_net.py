@@ -21,6 +21,7 @@ from aamn.config import DataConfig
 from aamn.data.clips import SampleDataset
 from aamn.data.flow_store import stored_flow
 from aamn.data.readers import open_source
+from aamn.data.source import VideoTextSource
 from aamn.evaluation import evaluate, format_table, write_metrics
 from aamn.index import Asker
 from aamn.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
@@ -76,14 +77,13 @@ class Run:
     evaluation: Evaluation
 
 
-def open_samples(loaded: Loaded, data: DataConfig, split: str) -> SampleDataset:
-    """The split's samples as a segmenter needs them, with the words of its file of vectors."""
+def open_samples(loaded: Loaded, data: DataConfig, source: VideoTextSource) -> SampleDataset:
+    """A split's samples as a segmenter needs them."""
     needs = loaded.segmenter.needs
-    source = open_source(data, split)
     return SampleDataset(
         source,
         needs,
-        extend_words(loaded, source.texts()).vocabulary,
+        loaded.vocabulary,
         ProposalStore.read(data.proposals) if needs.proposals else None,
         stored_flow(data.flow, needs),
         flow_config=loaded.config.flow,
@@ -98,11 +98,14 @@ def open_system(
     places: Mapping[str, str | None] | None = None,
 ) -> System:
     """A checkpoint on a split of its data set; `places` are other values of data.root,
-    data.proposals and data.flow, where not empty."""
+    data.proposals and data.flow, where not empty. Words of the split that training has not seen
+    get the vectors of the segmenter's file."""
     loaded = load_segmenter(checkpoint, best_device(), config_file, overrides)
     data = replace(loaded.config.data, **{k: v for k, v in (places or {}).items() if v})
     split = split or data.test_split
-    return System(loaded, data, split, open_samples(loaded, data, split))
+    source = open_source(data, split)
+    loaded = extend_words(loaded, source.texts())
+    return System(loaded, data, split, open_samples(loaded, data, source))
 
 
 def through_indexes(system: System, folder: Path) -> System:

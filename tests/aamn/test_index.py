@@ -1,5 +1,6 @@
 """The index answers as the direct path does, computes every frame once, and is whole or absent."""
 
+import itertools
 import json
 import os
 import pickle
@@ -14,14 +15,17 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from tiny_models import WORDS
 from tiny_videos import SIZE, Frames, Store, built, job, loaded
 
+from aamn import checkpoint
 from aamn.config import FlowConfig
 from aamn.full_video import segment_video
-from aamn.index import VideoIndex
-from aamn.index_boxes import DetectedBoxes
+from aamn.index import LINKINGS, VideoIndex, answers
+from aamn.index_boxes import DetectedBoxes, StoredBoxes
 from aamn.index_file import NO_END, IndexFile, Selection, index_path
 from aamn.indexing import Costs, IndexJob, build_index, model_hash
+from aamn.masks import paste_masks
 from aamn.tubes.linking import link_scores
 from proposals.errors import InputError
 from proposals.store import BoxWindow
@@ -333,6 +337,255 @@ def test_an_index_of_some_frames_is_never_taken_for_the_whole(tmp_path):
         index.query(["w3"])[0].masks()
     with pytest.raises(InputError, match="wanted frame 3, it has 2 key frames alone"):
         index.query(["w3"])[0].masks([3])
+
+
+@pytest.fixture(scope="module")
+def gapped(tmp_path_factory):
+    """An index of clips 0-4, 5-9, 10-14, 15-19 without any tube, and 20-22, which begins at 18."""
+    model = loaded("aamn.radius=2")
+    return built(model, 23, tmp_path_factory.mktemp("index") / "v.h5")
+
+
+def naive_path(total, links, frames, weight):
+    """The best of all paths: scores by the clips' share of new frames, less `weight` times what the
+    links lie below the best one of either tube, on average."""
+
+    def gain(path):
+        got = sum(total[c, tube] * frames[c] / max(frames) for c, tube in enumerate(path))
+        for c in range(1, len(path)):
+            a, b = path[c - 1 : c + 1]
+            if min(a, b) >= 0:
+                rows, columns = np.isfinite(total[c - 1]), np.isfinite(total[c])
+                best = links[c][a, columns].max() + links[c][rows, b].max()
+                got -= weight * (best / 2 - links[c][a, b])
+        return got
+
+    total = np.where(np.isfinite(total).any(1, keepdims=True), total, 0)  # -1: no tube, no score
+    choices = [np.flatnonzero(np.isfinite(row)) if row.any() else [-1] for row in total]
+    return max(itertools.product(*choices), key=gain)
+
+
+@pytest.mark.parametrize(
+    ("options", "weight"),
+    [
+        ({}, 0.5),
+        ({"linking": "video"}, 0.5),
+        ({"link_weight": 0.0}, 0),
+        ({"link_weight": 5.0}, 5),
+        ({"linking": "clip"}, 0),
+        ({"linking": "clip", "link_weight": 5.0}, 0),
+    ],
+    ids=str,
+)
+def test_a_sentence_takes_the_best_of_all_paths_and_scores_the_mean_of_its_frames(
+    gapped, options, weight
+):
+    frames, links = np.array([5, 5, 5, 5, 3]), gapped.file.array("links")[:]
+    for track in gapped.query(TEXTS, **options):
+        wanted = naive_path(track.total, links, frames, weight)
+        assert track.tubes.tolist() == [-1 if c == 3 else t for c, t in enumerate(wanted)]
+        shown = [0, 1, 2, 4]
+        scores = track.total[shown, track.tubes[shown]]
+        assert track.score == pytest.approx((scores * frames[shown]).sum() / 18, abs=1e-5)
+
+
+def test_a_link_s_weight_decides_between_the_best_tubes_and_one_identity(gapped):
+    paths = {w: [t.tubes.tolist() for t in gapped.query(TEXTS, link_weight=w)] for w in (0, 50)}
+    assert paths[0] != paths[50]
+    links, costs = gapped.file.array("links")[:], {}
+    for weight, tubes in paths.items():
+        costs[weight] = sum(links[c][p[c - 1], p[c]] for p in tubes for c in (1, 2))
+    assert costs[50] > costs[0], "who is dear to leave is stayed with"
+
+
+def test_scores_are_inner_products_of_both_sides_vectors(gapped):
+    vectors = gapped.file.array("vectors")[:]
+    segmenter = gapped.asker.loaded.segmenter
+    for track in gapped.query(TEXTS):
+        with torch.inference_mode():
+            (side,) = segmenter.embed_queries([track.query])
+        for clip, tube in itertools.product(range(5), range(4)):
+            wanted = float(vectors[clip, tube] @ side.vector.numpy() + float(side.bias))
+            if not gapped.file.array("valid")[clip, tube]:
+                wanted = -np.inf
+                assert track.actor[clip, tube] == track.action[clip, tube] == wanted
+            else:
+                both = track.actor[clip, tube] + track.action[clip, tube]
+                assert both == pytest.approx(wanted, abs=1e-5)
+            assert track.total[clip, tube] == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("linking", ["video", "clip"])
+def test_boxes_and_masks_are_the_chosen_tubes_in_each_frame(gapped, linking):
+    boxes, masks = (gapped.file.array(name)[:] for name in ("boxes", "masks"))
+    firsts, pixels = (0, 5, 10, 15, 18), 0  # the clips' first frames
+    for track in gapped.query(TEXTS, linking=linking):
+        found_boxes, found_masks = track.boxes(), track.masks()
+        assert found_boxes.dtype == np.float32 and found_masks.shape == (23, *SIZE)
+        for frame in range(23):
+            clip = frame // 5
+            tube, place = track.tubes[clip], frame - firsts[clip]
+            if tube < 0:
+                assert not found_boxes[frame].any() and not found_masks[frame].any()
+                continue
+            box = torch.from_numpy(boxes[clip, place, tube])[None]
+            grid = torch.from_numpy(masks[clip, tube, place])[None] / 255
+            assert (found_boxes[frame] == box[0].numpy()).all()
+            wanted = (paste_masks(grid, box, SIZE)[0] >= 0.5).numpy()
+            assert (found_masks[frame] == wanted).all()
+            pixels += wanted.sum()
+    assert pixels > 1000 and (track.tubes >= 0).sum() == 4
+
+
+@pytest.mark.parametrize(
+    ("above", "present"), [(-1e-3, True), (0, True), (1e-3, False), (np.inf, False)]
+)
+def test_a_sentence_is_present_from_the_threshold_on(gapped, above, present):
+    (free,) = gapped.query(["w3 w4"])
+    (track,) = gapped.query(["w3 w4"], absent_threshold=free.score + above)
+    assert free.present and track.present is present and track.score == free.score
+    assert (track.tubes == free.tubes).all(), "what would have been is told all the same"
+    assert track.masks([0, 7]).any() == track.boxes([7]).any() == present
+
+
+@pytest.mark.parametrize("threshold", [None, -1e9])
+def test_in_a_video_without_tubes_every_sentence_is_about_nobody(threshold, tmp_path):
+    class Empty(Store):
+        def window(self, *given):
+            window = super().window(*given)
+            window.valid[:] = False
+            return window
+
+    model, path = loaded(), tmp_path / "v.h5"
+    nobody = replace(job(model, Frames(7)), boxes=StoredBoxes(Empty(), "v", SIZE))
+    build_index(nobody, path)
+    for linking in LINKINGS:
+        index = VideoIndex.read(path, model)
+        (track,) = index.query(["w3"], linking=linking, absent_threshold=threshold)
+        assert track.score == -np.inf and track.tubes.tolist() == [-1, -1, -1]
+        assert track.present is (threshold is None)
+        assert not track.masks().any() and not track.boxes().any()
+        clips = [part.tracks[0] for part in answers([track], index.frames)]
+        assert [(one.tube, one.score) for one in clips] == [(-1, -np.inf)] * 3
+
+
+@pytest.mark.parametrize(
+    ("frames", "spans"),
+    [
+        (range(23), [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 12, 13, 14],
+                     [15, 16, 17, 18, 19], [20, 21, 22]]),
+        (range(4, 6), [[4], [5]]),
+        (range(9, 22, 4), [[9], [13], [17], [21]]),
+        (range(0, 23, 11), [[0], [11], [22]]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("threshold", [None, 1e9])
+def test_answers_come_clip_by_clip_with_their_frames(gapped, frames, spans, threshold):
+    tracks = gapped.query(TEXTS, absent_threshold=threshold)
+    assert [list(span) for span in gapped.spans(frames)] == spans
+    found = list(answers(tracks, frames))
+    assert [(one.start, one.stop) for one in found] == [(s[0], s[-1] + 1) for s in spans]
+    for part, span in zip(found, spans, strict=True):
+        clip = span[0] // 5
+        for one, track in zip(part.tracks, tracks, strict=True):
+            assert (one.video_id, one.text) == ("v", track.text)
+            assert one.frame_indices.tolist() == span
+            assert (one.masks.numpy() == track.masks(span)).all()
+            assert (one.boxes.numpy() == track.boxes(span)).all()
+            tube = track.tubes[clip] if threshold is None else -1
+            assert one.tube == tube
+            assert one.score == (track.total[clip, tube] if tube >= 0 else -np.inf)
+            assert (one.scores.total.numpy() == track.total[clip]).all()
+
+
+@pytest.mark.parametrize("frame", [-1, 23, 1000])
+def test_a_frame_outside_the_video_is_named(gapped, frame):
+    (track,) = gapped.query(["w3"])
+    for part in (track.boxes, track.masks):
+        with pytest.raises(InputError, match=rf"v\.h5: wanted frame {frame}, it has 23"):
+            part([3, frame])
+    assert track.masks([]).shape == (0, *SIZE) and track.boxes([]).shape == (0, 4)
+
+
+def test_a_linking_and_a_sentence_that_are_none_are_refused(gapped):
+    with pytest.raises(InputError, match=r"video, clip.*'frame'"):
+        gapped.query(["w3"], linking="frame")
+    with pytest.raises(InputError, match="' - '"):
+        gapped.query(["w3", " - "])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts", "actor", "action"),
+    [
+        (("aamn.matching=joint",), ["joint"], True, False),
+        (("aamn.action.enabled=false",), ["actor"], True, False),
+        (("aamn.actor.enabled=false",), ["action"], False, True),
+    ],
+    ids=["joint", "actor", "action"],
+)
+def test_a_module_that_is_alone_gives_the_whole_score(overrides, parts, actor, action, tmp_path):
+    index = built(loaded(*overrides), 6, tmp_path / "v.h5")
+    (track,) = index.query(["w3 w4 w9"])
+    shown = np.isfinite(track.total)
+    assert list(index.header.parts) == parts and shown.any()
+    for part, whole in ((track.actor, actor), (track.action, action)):
+        assert (part[shown] == (track.total[shown] if whole else 0)).all()
+    for attention in (track.actor_attention, track.action_attention):
+        assert attention.shape == (3,) and attention.sum() == pytest.approx(1)
+
+
+VECTORS = {"purple": (1, -2, 0.5, 3, -1, 2), "zebra": (-3, 1, 2, -0.5, 4, -2)}
+
+
+@pytest.fixture
+def with_vectors(tmp_path):
+    """A segmenter whose file of vectors has words that it was not trained with; and an index."""
+    path = tmp_path / "vectors.txt"
+    path.write_text("".join(f"{word} {' '.join(map(str, v))}\n" for word, v in VECTORS.items()))
+    model = loaded(f"words.vectors={path}")
+    built(model, 5, tmp_path / "v.h5").close()
+    return model
+
+
+def told(word, text, path):
+    """The scores for a sentence of a segmenter that has learned w5 as the vector of `word`."""
+    model = loaded()
+    with torch.no_grad():
+        model.segmenter.language.embedding.weight[2 + 5] = torch.tensor(VECTORS[word])
+    return VideoIndex.read(path, model).query([text.replace(word, "w5")])[0].total
+
+
+def test_a_word_of_the_file_of_vectors_alone_is_asked_by_its_vector(
+    with_vectors, tmp_path, monkeypatch
+):
+    read, words = checkpoint.load_vectors, []
+    monkeypatch.setattr(
+        checkpoint, "load_vectors", lambda path, new: words.append(list(new)) or read(path, new)
+    )
+    index = VideoIndex.read(tmp_path / "v.h5", with_vectors)
+    unknown = index.query(["w3 nonsense"])[0].total
+    for text, word in (("w3 purple", "purple"), ("zebra w3", "zebra"), ("w3 purple", "purple")):
+        track = index.query([text])[0]
+        wanted = told(word, text, tmp_path / "v.h5")
+        np.testing.assert_allclose(track.total, wanted, atol=1e-5)
+        shown = np.isfinite(wanted)
+        assert np.abs(track.total[shown] - unknown[shown]).min() > 1e-4
+        assert track.query.tokens == tuple(text.split())
+    assert words == [["nonsense"], ["purple"], ["zebra"]], "read once for a sentence"
+
+
+def test_two_readers_of_one_segmenter_learn_words_of_their_own(with_vectors, tmp_path):
+    path = tmp_path / "v.h5"
+    one, other = (VideoIndex.read(path, with_vectors) for _ in range(2))
+    for index, word in ((one, "purple"), (other, "zebra"), (other, "purple"), (one, "purple")):
+        found = index.query([f"w3 {word}"])[0].total
+        np.testing.assert_allclose(found, told(word, f"w3 {word}", path), atol=1e-5)
+    extended = one.asker.loaded.segmenter
+    assert with_vectors.segmenter.language.embedding.num_embeddings == WORDS
+    assert extended.language.embedding.num_embeddings == WORDS + 1
+    kept = dict(with_vectors.segmenter.named_parameters())
+    apart = {name for name, value in extended.named_parameters() if value is not kept[name]}
+    assert apart == {"language.embedding.weight"}, "all else is in memory once"
 
 
 KILLED = """

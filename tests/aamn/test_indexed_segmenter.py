@@ -13,9 +13,9 @@ from aamn.data.source import Expression, KeyFrame
 from aamn.evaluation import evaluate
 from aamn.index import Asker
 from aamn.index_file import IndexFile
-from aamn.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
+from aamn.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes, StoredIndexes
 from aamn.metrics import summarise
-from aamn.structures import Target
+from aamn.structures import Needs, Target
 from proposals.errors import InputError
 
 TEXTS = ("w5 w2 w8", "w3", "w9 w1")
@@ -95,3 +95,71 @@ def test_indexes_around_key_frames_are_made_once_and_anew_for_another_model(tmp_
     assert IndexFile.read(tmp_path / "v.h5").header.origin.model != header.origin.model
     with pytest.raises(InputError, match="only the system aamn"):
         Asker(loaded("system=most_confident"))
+
+
+class Films:
+    """Two videos that differ, annotated in turns at frames of their own."""
+
+    def __init__(self, places):
+        self.places = places
+        self.key_frames = [
+            KeyFrame(video, frame, (Expression(video, 1, "w3"),))
+            for pair in zip(*places.values(), strict=True)
+            for video, frame in zip(places, pair, strict=True)
+        ]
+
+    def frames(self, video_id):
+        frames = Frames(9)
+        if video_id == "u":
+            frames.video = 255 - frames.video
+        return frames
+
+    def targets(self, key_frame):
+        return (Target(1, torch.tensor([5.0, 5, 20, 20]), torch.zeros(SIZE, dtype=torch.bool)),)
+
+
+def test_each_video_s_own_key_frames_are_asked_of_its_own_index(tmp_path):
+    model, source = loaded(), Films({"v": (7, 1, 7), "u": (4, 6, 2)})
+    indexes = KeyFrameIndexes(tmp_path, Asker(model), source, Store())
+    selections = {video: indexes.selection(video).key_frames for video in source.places}
+    assert selections == {"v": (1, 7), "u": (2, 4, 6)}
+    asked, opened = IndexedSegmenter(indexes), []
+    dataset, own = (
+        samples(model, source, model.segmenter.needs),
+        samples(model, source, asked.needs),
+    )
+    for place, key_frame in enumerate(source.key_frames):
+        (wanted,) = model.segmenter.segment(
+            dataset[place].clip, dataset[place].proposals, dataset[place].queries
+        )
+        (found,) = asked.segment(own[place].clip, None, own[place].queries)
+        assert found.video_id == key_frame.video_id == asked.last.video_id
+        assert found.frame_indices.tolist() == [key_frame.frame]
+        torch.testing.assert_close(found.scores.total, wanted.scores.total, atol=1e-5, rtol=0)
+        assert (found.boxes[0] == wanted.boxes[1]).all()
+        opened.append(asked.last.file)
+    assert [file._file is not None for file in opened] == [False] * 5 + [True], "one at a time"
+
+
+def test_an_indexed_system_needs_the_key_frame_alone(tmp_path):
+    model = loaded("aamn.size=64")
+    asked = IndexedSegmenter(KeyFrameIndexes(tmp_path, Asker(model), Source(3), Store()))
+    assert asked.needs == Needs((0,), (64, 64), flow=False, proposals=0, predicts="key")
+    assert asked.device == torch.device("cpu")
+
+
+def test_indexes_of_a_data_set_hold_whole_videos_with_its_boxes_and_flow(tmp_path):
+    class Flow:
+        attributes = {"method": "stored"}  # noqa: RUF012
+
+        def window(self, video_id, indices):
+            asked.append((video_id, indices.tolist()))
+            return np.ones((len(indices), 2, 10, 12), np.float32)
+
+    asked, model, source = [], loaded(), Source(5)
+    indexes = StoredIndexes(tmp_path, Asker(model), source, Store(), Flow())
+    header = indexes.of("a/b").header
+    assert header.selection.whole and (header.frames, header.video_id) == (5, "a/b")
+    assert header.origin.flow == {"method": "stored"} and asked == [("a/b", [0, 1, 2, 3, 4])]
+    assert header.origin.boxes["detector"] == "hand" and source.opened == ["a/b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a%2Fb.h5"]

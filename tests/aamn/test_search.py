@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
+import torch
 from tiny_videos import Frames, Store, job, loaded
 
 from aamn.index import Asker, VideoIndex
@@ -61,6 +63,47 @@ def test_search_finds_what_asking_every_video_finds(indexed, top):
         assert [hit.video_id for hit in alone] == [hit.video_id for hit in hits]
     track = library.open(answers[0][0]).query([TEXTS[0]])[0]
     assert track.index.video_id == answers[0][0].video_id
+
+
+def test_a_hit_is_the_best_inner_product_of_its_video(indexed):
+    folder, model = indexed
+    with torch.inference_mode():
+        (side,) = model.segmenter.embed_queries([model.vocabulary.encode("w3 w4")])
+    wanted = []
+    for name in COUNTS:
+        with h5py.File(folder / f"{name}.h5") as file:
+            scores = file["vectors"][:] @ side.vector.numpy() + float(side.bias)
+            scores[~file["valid"][:]] = -np.inf
+            clip = np.unravel_index(scores.argmax(), scores.shape)[0]
+            frames = range(*file["windows"][clip, 1:].tolist())
+            wanted.append((pytest.approx(scores.max(), abs=1e-5), name, frames))
+    wanted.sort(key=lambda one: -one[0].expected)
+    hits = IndexFolder(folder, Asker(model)).search(["w3 w4"])[0]
+    assert [(hit.score, hit.video_id, hit.frames) for hit in hits] == wanted
+    assert [hit.path for hit in hits] == [folder / f"{name}.h5" for _, name, _ in wanted]
+
+
+def test_equal_videos_come_by_name_and_unfinished_files_are_passed_by(indexed, tmp_path):
+    folder, model = indexed
+    for name in ("x", "m", "a"):
+        (tmp_path / f"{name}.h5").write_bytes((folder / "c.h5").read_bytes())
+    (tmp_path / "b.h5.tmp").write_text("half")
+    library = IndexFolder(tmp_path, Asker(model))
+    hits = library.search(["w3"], 2)[0]
+    assert len(library) == 3 and [hit.path.name for hit in hits] == ["a.h5", "m.h5"]
+    assert [hit.video_id for hit in hits] == ["c", "c"], "the id is the index's own"
+    with pytest.raises(InputError, match=str(tmp_path / "none")):
+        IndexFolder(tmp_path / "none", Asker(model))
+    with pytest.raises(InputError, match="'!'"):
+        library.search(["w3", "!"])
+
+
+def test_ten_videos_a_sentence_unless_told(indexed, tmp_path):
+    folder, model = indexed
+    for number in range(12):
+        (tmp_path / f"{number}.h5").write_bytes((folder / "b.h5").read_bytes())
+    library = IndexFolder(tmp_path, Asker(model))
+    assert [len(hits) for hits in library.search(["w3", "w4"])] == [10, 10]
 
 
 def test_a_video_without_boxes_is_never_found(indexed, tmp_path):

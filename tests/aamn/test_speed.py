@@ -1,11 +1,13 @@
 """Speed, measured with a clock that goes by the work done."""
 
+import numpy as np
 import pytest
 from tiny_models import random_sample, tiny_segmenter
 from tiny_videos import Frames, Store, loaded
 
 from aamn import speed
-from aamn.index import VideoIndex
+from aamn.index import VideoIndex, VideoTrack
+from proposals.errors import InputError
 
 FRAMES = 7
 
@@ -82,3 +84,47 @@ def test_a_system_that_keeps_nothing_has_no_further_sentence(clock, tmp_path):
     found = speed.video_seconds(model, "v", Frames(FRAMES), ["w3", "w7"], None, None, tmp_path)
     assert found.further is None and found.first == 0.5
     assert count == FRAMES, "a clip for every frame, one sentence"
+
+
+def test_an_index_is_measured_with_the_stored_flow_and_with_its_masks(clock, monkeypatch, tmp_path):
+    class Flow:
+        attributes = {"method": "stored"}  # noqa: RUF012
+
+        def window(self, video_id, indices):
+            return np.ones((len(indices), 2, 20, 25), np.float32)
+
+    jobs, build, masks = [], speed.build_index, VideoTrack.masks
+
+    def remember(job, path, **more):
+        jobs.append((job, more))
+        return build(job, path, **more)
+
+    def slow_masks(track):
+        clock.at += 14
+        return masks(track)
+
+    monkeypatch.setattr(speed, "build_index", remember)
+    monkeypatch.setattr(VideoTrack, "masks", slow_masks)
+    model, flow = loaded("flow.preset=fast"), Flow()
+    found = speed.video_seconds(model, "v", Frames(FRAMES), ["w3"], Store(), flow, tmp_path)
+    assert (found.first, found.further) == (2.0, 2.0), "14 seconds of masks for 7 frames"
+    ((job, more),) = jobs
+    assert job.flow is flow and job.flow_config.preset == "fast" and job.selection.whole
+    assert job.segmenter is model.segmenter and more == {"replace": True}
+    with pytest.raises(InputError, match="50x40"):
+        wide = Frames(FRAMES)
+        wide.size = (40, 51)
+        speed.video_seconds(model, "v", wide, ["w3"], Store(), None, tmp_path)
+
+
+def test_seconds_wait_for_the_gpu_where_there_is_one(clock, monkeypatch):
+    def work():
+        clock.at += 2
+
+    def synchronise():
+        clock.at += 0.5
+
+    monkeypatch.setattr(speed.torch.cuda, "synchronize", synchronise)
+    for there, seconds in ((False, 2.0), (True, 2.5)):
+        monkeypatch.setattr(speed.torch.cuda, "is_available", lambda there=there: there)
+        assert speed.seconds_of(work) == seconds
