@@ -69,7 +69,7 @@ def test_a_manifest_is_read(manifest, caplog):
 
 
 def test_crowds_and_flat_boxes_are_left_out_and_counted(tmp_path, caplog):
-    boxes = [[1, 2, 0, 4], [1, 2, 3, 0], [1, 2, -1, 4], [5, 6, 7, 8], [1, 1, 1, 1], [2, 3, 0.5, 1]]
+    boxes = [[1, 2, 0, 4], [1, 2, 3, 0], [1, 2, -1, 4], [5, 6, 7, 8], [1] * 4, [2, 3, 0.5, 1]]
     annotations = [
         {
             "id": n,
