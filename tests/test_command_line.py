@@ -42,7 +42,8 @@ def test_words_become_values(words, wanted):
     [
         ["--video", "--fresh"],  # an option of the program's own is no value
         ["--fresh", "-abc"],  # an option that takes no value takes none
-        ["--vid", "a"],  # no abbreviation
+        ["--fre"],  # no abbreviation
+        ["--conf", "c.yaml"],
         ["--unknown"],
         ["--video"],
     ],

@@ -169,7 +169,8 @@ def test_without_usable_time_stamps_frames_are_counted_from_the_start(video, mon
     source = open_frames(video)
     stamps = frames_module._Stamps()
     monkeypatch.setattr(frames_module, "_stamps_of", lambda *_: stamps)
-    stamps.times, stamps.ordered, stamps.complete = [0.0] * 60, False, True
+    stamps.times = [40.0 * (index + 5) for index in range(60)]  # they would mislead by five
+    stamps.ordered, stamps.complete = False, True
     assert numbers(source.read([50])) == [50] and numbers(source.read([41, 7])) == [41, 7]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from proposals import store as store_module
@@ -76,7 +76,8 @@ def test_a_window_is_its_frames_one_by_one(file, frames, top):
             np.testing.assert_array_equal(getattr(window, name)[row], getattr(alone, name)[0])
 
 
-EXAMPLES = settings(max_examples=30, deadline=None, derandomize=True)
+QUICK = (Phase.explicit, Phase.generate)  # the examples are small: nothing to shrink
+EXAMPLES = settings(max_examples=30, deadline=None, derandomize=True, phases=QUICK)
 IDS = st.text(min_size=1, max_size=30).filter(str.isprintable)
 
 
@@ -169,7 +170,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(EXAMPLES, max_examples=5)
 @given(video=videos(least=1), video_id=IDS, data=st.data())
 def test_any_fault_is_refused_by_its_place(tmp_path_factory, fault, video, video_id, data):
     size, *arrays = video
