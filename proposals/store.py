@@ -390,7 +390,10 @@ class ProposalWriter:
                 f"{self.path} already holds the video {video_id!r};"
                 " skip it with `if video_id in store`"
             )
-        video = _validated(video_id, boxes, scores, labels, frame_size, self.attributes.classes)
+        try:
+            video = _validated(video_id, boxes, scores, labels, frame_size, self.attributes.classes)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from None
         content = io.BytesIO()
         with h5py.File(content, "w") as file:
             _write_file(file, self.attributes, [video])

@@ -609,16 +609,18 @@ def test_a_killed_run_leaves_no_index_and_the_next_one_makes_it_whole(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     aside = path.with_name("v.h5.tmp")
-    while process.poll() is None and not (aside.exists() and aside.stat().st_size > 50_000):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGSTOP)  # it must not end while the second one tries
-    assert process.poll() is None, "it ended before it could be killed"
-    assert not path.exists(), "it ended before it could be stopped"
-    with pytest.raises(InputError, match="another process"):
-        build_index(job(loaded(), Frames(5)), path)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    try:
+        while process.poll() is None and not (aside.exists() and aside.stat().st_size > 50_000):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)  # it must not end while the second one tries
+        assert process.poll() is None, "it ended before it could be killed"
+        assert not path.exists(), "it ended before it could be stopped"
+        with pytest.raises(InputError, match="another process"):
+            build_index(job(loaded(), Frames(5)), path)
+    finally:  # a stopped process would stay for ever
+        process.kill()
+        process.wait()
+        process.stdout.close()
     assert not path.exists() and aside.exists()
     with pytest.raises(InputError, match="no index at"):
         IndexFile.read(path)

@@ -6,15 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import box_iou
+from torchvision.ops import FrozenBatchNorm2d, box_iou
 
 from aamn.config import load_config
 from aamn.structures import Geometry
-from proposals.backbones import SmallBackbone
+from proposals import detector as detector_module
+from proposals import torchvision_rcnn
+from proposals.backbones import ResidualBlock, SmallBackbone, build_pyramid
 from proposals.detector import (
     DetectorConfig,
+    FineTuneConfig,
     TorchDetector,
+    best_device,
     build_detector,
+    config_from_dict,
+    config_to_dict,
     load_detector,
     rank_boxes,
     save_detector,
@@ -135,6 +141,314 @@ def test_ranking_by_hand(boxes, scores, kept):
     found = rank_boxes(torch.as_tensor(boxes), torch.as_tensor(scores), (40, 80), CONFIG)
     got = [(b.tolist(), round(s.item(), 4), c.item()) for b, s, c in zip(*found, strict=True)]
     assert got == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, [0, 2, 3]),  # the second one overlaps the first by 2/3, the third one by 1/4
+        ({"nms_iou": 0.7}, [0, 1, 2, 3]),
+        ({"nms_iou": 0.2}, [0, 3]),
+        ({"boxes_per_frame": 2}, [0, 2]),  # counted after those that overlap are gone
+        ({"score_threshold": 0.5}, [0, 2]),  # a box must be better than it
+        ({"score_threshold": 0.95}, []),
+    ],
+)
+def test_overlaps_thresholds_and_numbers_by_hand(changes, kept):
+    boxes = torch.tensor(
+        [[0.0, 0, 10, 10], [0, 0, 10, 15], [0, 6, 10, 16], [30, 0, 39, 30]]
+    )  # of 100, 150, 100 and 270 pixels
+    scores = torch.tensor([0.9, 0.8, 0.6, 0.5])
+    order = torch.tensor([2, 0, 3, 1])  # in which they come
+    config = replace(CONFIG, **{"boxes_per_frame": 9, **changes})
+    found, ranked, labels = rank_boxes(boxes[order, None], scores[order, None], (40, 80), config)
+    assert found.tolist() == boxes[kept].tolist()
+    torch.testing.assert_close(ranked, scores[kept])
+    assert labels.tolist() == [0] * len(kept)
+
+
+def heads_that_say(monkeypatch, network, rois, logits, deltas) -> None:
+    """Lets the RPN propose `rois` in pixels of the network's picture, and the box head answer."""
+    rcnn, answer = network.rcnn, (torch.tensor(logits).log(), torch.tensor(deltas))
+    proposed = [torch.tensor(rois)]
+    monkeypatch.setattr(rcnn.rpn, "forward", lambda images, *_: (proposed, {}))
+    monkeypatch.setattr(rcnn.roi_heads.box_predictor, "forward", lambda _: answer)
+
+
+@pytest.mark.parametrize("square", [0, 64])
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [
+        ((48, 64), [[16, 12, 32, 24], [12, 6, 24, 12]]),
+        ((96, 128), [[32, 24, 64, 48], [24, 12, 48, 24]]),  # twice as large
+        ((24, 32), [[8, 6, 16, 12], [6, 3, 12, 6]]),  # half as large
+    ],
+    ids=str,
+)
+def test_answers_become_boxes_of_the_frame_by_hand(monkeypatch, square, size, wanted):
+    """Probabilities of background, adult, ball: 2/8, 1/8, 5/8 and 5/8, 2/8, 1/8. Only `ball`'s box
+    of the first RoI moves: right by 5 / 10 of its width of 16, since the coder's weight is 10."""
+    network = build_detector(replace(TINY, square=square, max_size=64)).eval()
+    still, rois = [0.0] * 4, [[8.0, 12, 24, 24], [12.0, 6, 24, 12]]
+    deltas = [[0.0, 0, 9, 9, *still, 5, 0, 0, 0], [*still, *still, 9.0, 9, 9, 9]]
+    heads_that_say(monkeypatch, network, rois, [[2.0, 1, 5], [5.0, 2, 1]], deltas)
+    (found,) = TorchDetector(network).detect(frames(1, size))
+    np.testing.assert_allclose(found.boxes, wanted, atol=1e-4)
+    np.testing.assert_allclose(found.scores, [5 / 8, 2 / 8], atol=1e-6)
+    assert found.labels.tolist() == [1, 0]
+
+
+def test_height_and_width_have_scales_of_their_own(monkeypatch):
+    """A frame of 50 x 33 pixels is 72 x 48 in the network: factors of 50 / 72 and 33 / 48."""
+    network = build_detector(replace(TINY)).eval()
+    heads_that_say(monkeypatch, network, [[16.0, 36, 48, 72]], [[1.0, 2, 1]], [[0.0] * 12])
+    (found,) = TorchDetector(network).detect(frames(1, (50, 33)))
+    np.testing.assert_allclose(found.boxes, [[11, 25, 33, 50]], atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [TINY, replace(TINY, square=64)], ids=["sides", "square"])
+def test_the_trunk_sees_red_green_blue_from_0_to_1_when_it_learns_and_when_it_detects(config):
+    network = build_detector(config)
+    seen = []
+    network.rcnn.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    frame = np.zeros((48, 64, 3), np.uint8)
+    frame[..., 0], frame[:, :32, 1] = 255, 51
+    TorchDetector(network).detect([frame])
+    network.train()
+    picture = torch.from_numpy(frame).permute(2, 0, 1)
+    network.losses([picture], [torch.tensor([[5.0, 5, 40, 40]])], [torch.tensor([0])])
+    assert len(seen) == 2
+    for images in seen:
+        torch.testing.assert_close(images[0, :, 10, 10], torch.tensor([1.0, 0.2, 0.0]))
+        torch.testing.assert_close(images[0, :, 40, 60], torch.tensor([1.0, 0.0, 0.0]))
+        if config.square:
+            assert images.shape[2:] == (64, 64) and not images[0, :, 48:].any()
+
+
+def test_labels_learn_behind_the_background(monkeypatch):
+    """Class 0 of the manifest is class 1 of the head, whose class 0 is the background."""
+    network, seen = build_detector(replace(TINY)).train(), []
+    rcnn = network.rcnn
+    monkeypatch.setattr(rcnn, "forward", lambda images, targets: seen.append(targets) or {})
+    boxes = [torch.tensor([[5.0, 5, 40, 40], [1, 2, 3, 4]])]
+    network.losses([torch.zeros(3, 48, 64, dtype=torch.uint8)], boxes, [torch.tensor([0, 1])])
+    ((target,),) = seen
+    assert target["labels"].tolist() == [1, 2] and target["boxes"].tolist() == boxes[0].tolist()
+
+
+def test_the_configuration_is_in_the_network():
+    config = replace(TINY, anchors=(10, 30), ratios=(0.5, 2.0), min_size=40, max_size=80)
+    config.finetune = replace(config.finetune, rois=17)
+    network = build_detector(config)
+    rcnn = network.rcnn
+    sides = rcnn.rpn.anchor_generator.cell_anchors[0]
+    w, h = (sides[:, 2:] - sides[:, :2]).unbind(1)
+    np.testing.assert_allclose((h / w).numpy(), [0.5, 0.5, 2, 2], rtol=0.2)
+    np.testing.assert_allclose((h * w).sqrt().numpy(), [10, 30, 10, 30], rtol=0.07)
+    assert (rcnn.transform.min_size, rcnn.transform.max_size) == ((40,), 80)
+    assert rcnn.transform.size_divisible == 8
+    assert (rcnn.rpn.pre_nms_top_n(), rcnn.rpn.post_nms_top_n()) == (120, 60)
+    network.eval()
+    assert (rcnn.rpn.pre_nms_top_n(), rcnn.rpn.post_nms_top_n()) == (60, 30)
+    sampler = rcnn.roi_heads.fg_bg_sampler
+    assert (sampler.batch_size_per_image, sampler.positive_fraction) == (17, 0.5)
+    assert rcnn.roi_heads.box_head.fc6.weight.shape == (16, 16 * 3 * 3)
+    assert rcnn.roi_heads.box_predictor.cls_score.out_features == 3
+
+
+def test_what_is_stored_of_a_detector(tiny):
+    attributes = tiny.attributes
+    assert (attributes.detector, attributes.classes) == ("small", ("adult", "ball"))
+    assert attributes.weights == weights_hash(tiny.network) and len(attributes.weights) == 16
+    assert attributes.settings == {
+        **{"min_size": 48, "max_size": 96, "proposals": 30, "score_threshold": 0.0},
+        **{"nms_iou": 0.5, "boxes_per_frame": 100, "precision": "float32"},
+    }
+    squared = TorchDetector(build_detector(replace(TINY, square=64)))
+    assert squared.attributes.settings["square"] == squared.square == 64 and tiny.square == 0
+
+
+def test_half_precision_is_the_networks_not_the_boxes(monkeypatch):
+    detector, types = TorchDetector(build_detector(replace(TINY, square=64))), []
+    detector.network.rcnn.backbone.stages[0][0].register_forward_hook(
+        lambda *arguments: types.append(arguments[2].dtype)
+    )
+    detector.detect(frames(1))
+    monkeypatch.setattr(detector, "_dtype", torch.bfloat16)
+    (found,) = detector.detect(frames(1))
+    assert types == [torch.float32, torch.bfloat16]
+    assert found.boxes.dtype == found.scores.dtype == np.float32
+    assert detector.square == 0  # its maps are nobody else's
+
+
+LAYERS = ["layer4", "layer3", "layer2", "layer1", "conv1"]
+
+
+@pytest.mark.parametrize("name", ["resnet50_fpn", "resnet50_fpn_gn"])
+@pytest.mark.parametrize("trainable", range(6))
+def test_the_top_stages_learn_alone(name, trainable):
+    anchors = {"anchors": (8, 16, 32, 64, 128)}
+    with torch.device("meta"):
+        network = build_detector(DetectorConfig(name, "", ("a",), **anchors))
+        network.freeze(5)
+        network.freeze(trainable)
+    learning = {key for key, p in network.named_parameters() if p.requires_grad}
+    body = {key.split("body.")[1].split(".")[0] for key in learning if ".body." in key}
+    assert body - {"bn1"} == set(LAYERS[:trainable])
+    assert ("bn1" in body) == (trainable == 5 and name.endswith("_gn"))
+    assert any(".fpn." in key for key in learning) == (trainable > 0)
+    others = {key for key, _ in network.named_parameters() if "backbone" not in key}
+    assert others and others <= learning
+
+
+def test_pyramids_have_norms_that_stay_or_groups():
+    with torch.device("meta"):
+        frozen, groups = (build_pyramid(name) for name in ("resnet101_fpn", "resnet50_fpn_gn"))
+        maps = groups(torch.empty(1, 3, 64, 128))
+    norms = [m for m in frozen.modules() if isinstance(m, FrozenBatchNorm2d)]
+    assert len(norms) == 104 and {norm.eps for norm in norms} == {0.0}
+    assert not any("bn" in key for key, _ in frozen.named_parameters())
+    grouped = [m for m in groups.modules() if isinstance(m, torch.nn.GroupNorm)]
+    assert len(grouped) == 53 and {norm.num_groups for norm in grouped} == {32}
+    assert {name: tuple(value.shape[1:]) for name, value in maps.items()} == {
+        **{"0": (256, 16, 32), "1": (256, 8, 16), "2": (256, 4, 8), "3": (256, 2, 4)},
+        "pool": (256, 1, 2),
+    }
+
+
+def test_levels_of_a_pyramid_have_anchors_of_their_own():
+    with torch.device("meta"):
+        config = replace(PYRAMID, ratios=(1.0,))
+        anchors = build_detector(config).rcnn.rpn.anchor_generator
+    assert anchors.sizes == ((8,), (16,), (32,), (64,), (128,))
+    assert anchors.aspect_ratios == ((1.0,),) * 5
+    with pytest.raises(InputError, match="resnet50_fpn_gn wants five, one a level, got 4"):
+        build_detector(replace(PYRAMID, anchors=(8, 16, 32, 64)))
+
+
+def test_a_small_backbone_s_maps_are_those_behind_its_stages():
+    backbone, rgb = SmallBackbone((8, 16, 24), (2, 1, 2)), torch.rand(1, 3, 16, 24)
+    one, three = backbone.maps(rgb, (0, 2))
+    assert (one.shape[1:], three.shape[1:]) == ((8, 8, 12), (24, 4, 6))
+    torch.testing.assert_close(three, backbone(rgb))
+    torch.testing.assert_close(backbone.stages[2](backbone.stages[1](one)), three)
+
+
+def test_a_residual_block_begins_as_the_identity_and_adds():
+    torch.manual_seed(0)
+    block, x = ResidualBlock(8), torch.randn(1, 8, 5, 6)
+    torch.testing.assert_close(block(x), x.relu())
+    torch.nn.init.constant_(block.norm2.weight, 0.7)
+    inner = block.norm2(block.conv2(block.norm1(block.conv1(x)).clamp(min=0)))
+    torch.testing.assert_close(block(x), (x + inner).clamp(min=0))
+    assert not torch.equal(block(x), x.relu())
+
+
+class Named(torch.nn.Module):
+    """A network with one weight and one buffer."""
+
+    def __init__(self, name: str = "a", weight: float = 1.0, buffer: float = 2.0) -> None:
+        super().__init__()
+        self.register_parameter(name, torch.nn.Parameter(torch.tensor([weight])))
+        self.register_buffer("z", torch.tensor([buffer]))
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (Named(), True),
+        (Named(name="b"), False),
+        (Named(weight=1.5), False),
+        (Named(buffer=1.5), False),
+        (Named(weight=2.0, buffer=1.0), False),
+    ],
+)
+def test_the_hash_is_of_names_weights_and_buffers(other, same):
+    assert (weights_hash(Named()) == weights_hash(other)) == same
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tiny, tmp_path, monkeypatch):
+    path = tmp_path / "runs" / "d.pt"
+    save_detector(tiny.network, path)
+    before = path.read_bytes()
+
+    def broken(content, file):
+        Path(file).write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(detector_module.torch, "save", broken)
+    with pytest.raises(OSError, match="no space left"):
+        save_detector(tiny.network, path)
+    assert path.read_bytes() == before
+    monkeypatch.undo()
+    save_detector(tiny.network, path)
+    assert [p.name for p in path.parent.iterdir()] == ["d.pt"]
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "harm",))
+
+    torch.save({"format": "aamn-detector", "version": 1, "x": Harmful()}, tmp_path / "d.pt")
+    with pytest.raises(InputError, match=r"d\.pt is no readable weights file"):
+        load_detector(tmp_path / "d.pt")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_configuration_comes_back_from_a_checkpoint_in_every_value():
+    config = replace(TINY, anchors=(3, 5), ratios=(0.3,), finetune=FineTuneConfig(lr=0.7, flip=0.1))
+    assert config_from_dict(config_to_dict(config)) == config
+    with pytest.raises(InputError, match=r"unknown keys: \['min'\]"):
+        config_from_dict({**config_to_dict(config), "min": 1})
+
+
+@pytest.mark.parametrize(("there", "name"), [(True, "cuda"), (False, "cpu")])
+def test_the_best_device(monkeypatch, there, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert best_device() == name
+
+
+def test_a_classification_network_s_weights_go_below_the_heads(monkeypatch, tmp_path):
+    """A ResNet's, without its own classes; group norms stand in for what is published."""
+    body = torch.nn.Module()
+    for name, module in (("conv1", torch.nn.Conv2d(3, 2, 1)), ("layer1", torch.nn.Linear(2, 2))):
+        body.add_module(name, module)
+    rcnn = torch.nn.Module()
+    rcnn.backbone = torch.nn.Module()
+    rcnn.backbone.body, rcnn.heads = body, torch.nn.Linear(1, 1)
+    state = {key: torch.full_like(value, 3.0) for key, value in body.state_dict().items()}
+    extra = {"fc.weight": torch.zeros(5, 5), "layer1.num_batches_tracked": torch.tensor(4)}
+    torch.save({**state, **extra}, tmp_path / "r.pt")
+    heads = rcnn.heads.weight.clone()
+    config = DetectorConfig("resnet50_fpn", str(tmp_path / "r.pt"), ("a",))
+    torchvision_rcnn._load_weights(rcnn, config)
+    assert all((value == 3).all() for value in body.state_dict().values())
+    assert torch.equal(rcnn.heads.weight, heads)
+    torch.save({**state, "layer1.weight": torch.zeros(2, 3)}, tmp_path / "r.pt")
+    with pytest.raises(InputError, match=r"r\.pt.* \(1 keys .*, such as layer1.weight"):
+        torchvision_rcnn._load_weights(rcnn, config)
+
+
+@pytest.mark.parametrize(
+    ("weights", "published", "into"),
+    [("coco", "_COCO", "_load_detector"), ("imagenet", "_IMAGENET", "_load_body")],
+)
+@pytest.mark.parametrize("name", ["resnet50_fpn", "resnet50_fpn_v2"])
+def test_published_weights_are_those_of_the_name(monkeypatch, weights, published, into, name):
+    loaded = []
+    monkeypatch.setattr(torchvision_rcnn, "_downloaded", lambda found: found)
+    monkeypatch.setattr(torchvision_rcnn, into, lambda *arguments: loaded.append(arguments))
+    torchvision_rcnn._load_weights("rcnn", DetectorConfig(name, weights, ("a",)))
+    ((rcnn, found, said),) = loaded
+    assert rcnn == "rcnn" and found is getattr(torchvision_rcnn, published)[name]
+    assert weights in said.lower()
+
+
+def test_coco_s_classes_are_those_of_its_weights():
+    classes = torchvision_rcnn._coco_classes(DetectorConfig())
+    assert classes[:2] == ("person", "bicycle") and classes[-1] == "toothbrush"
+    assert len(classes) == 90  # with the ten numbers that COCO has no class for
 
 
 def test_a_checkpoint_rebuilds_itself(tiny, tmp_path):

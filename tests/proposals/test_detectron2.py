@@ -3,11 +3,14 @@
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from proposals import detectron2_rcnn
 from proposals.detector import (
     DetectorConfig,
     FineTuneConfig,
@@ -16,6 +19,7 @@ from proposals.detector import (
     load_detector,
     save_detector,
 )
+from proposals.detectron2_rcnn import Detectron2RCNN
 from proposals.errors import InputError
 from proposals.finetune import finetune
 from proposals.manifest import AnnotatedFrame, Manifest
@@ -142,6 +146,115 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
     path.write_bytes(pickle.dumps({"model": {"x": np.zeros(3)}, "__author__": "somebody"}))
     with pytest.raises(InputError, match=r"w.pkl: the weights are of another backbone"):
         build_detector(replace(CONFIG, weights=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"square": 64}, "only torchvision's detectors can share a trunk"),
+        ({"trunk": "s.pt"}, "only torchvision's detectors can share a trunk"),
+    ],
+)
+def test_it_shares_no_trunk(changes, message):
+    with pytest.raises(InputError, match=rf"^{CONFIG.name}: {message}"):
+        build_detector(replace(CONFIG, **changes))
+
+
+def test_boxes_are_scaled_by_width_and_height():
+    found = detectron2_rcnn._scale((48, 64), (96, 160), torch.zeros(0))
+    assert found.tolist() == [2.5, 2.0, 2.5, 2.0]  # x, y, x, y
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((48, 64), (96, 128)), ((64, 48), (128, 96)), ((30, 100), (48, 160))]
+)
+def test_frames_get_the_model_s_size_and_channels(size, wanted):
+    """The shorter side becomes 96, unless the longer one would exceed 160."""
+    frames = torch.tensor([10, 20, 30], dtype=torch.uint8)[None, :, None, None].repeat(1, 1, *size)
+    model = SimpleNamespace(config=CONFIG, _channels=[2, 1, 0])
+    resized = Detectron2RCNN._resized(model, frames)
+    assert resized.shape == (1, 3, *wanted) and resized.dtype == torch.float32
+    assert resized[0, :, 5, 7].tolist() == [30, 20, 10]  # 0..255, not 0..1
+
+
+def stages() -> SimpleNamespace:
+    """The names of a detectron2 ResNet's stages, beside a pyramid's and the heads'."""
+    rcnn, body = nn.Module(), nn.Module()
+    for name in ("stem", "res2", "res3", "res4", "res5"):
+        body.add_module(name, nn.Linear(1, 1))
+    rcnn.backbone, rcnn.roi_heads = nn.Module(), nn.Linear(1, 1)
+    rcnn.backbone.bottom_up, rcnn.backbone.fpn = body, nn.Linear(1, 1)
+    return SimpleNamespace(rcnn=rcnn)
+
+
+@pytest.mark.parametrize(
+    ("trainable", "learning"),
+    [
+        (0, set()),
+        (1, {"fpn", "res5"}),
+        (3, {"fpn", "res5", "res4", "res3"}),
+        (5, {"fpn", "res5", "res4", "res3", "res2", "stem"}),
+    ],
+)
+def test_the_top_stages_learn_alone(trainable, learning):
+    model = stages()
+    Detectron2RCNN.freeze(model, trainable)
+    found = {k.split(".")[-2] for k, p in model.rcnn.named_parameters() if p.requires_grad}
+    assert found == learning | {"roi_heads"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "wanted"),
+    [
+        ("imagenet", "detectron2://ImageNetPretrained/MSRA/R-101.pkl"),
+        ("here.pkl", "here.pkl"),
+        ("coco", "/faster_rcnn_R_101_FPN_3x/137851257/model_final_f6e8b1.pkl"),
+    ],
+)
+def test_where_weights_come_from(weights, wanted):
+    model = SimpleNamespace(WEIGHTS="detectron2://ImageNetPretrained/MSRA/R-101.pkl")
+    name = CONFIG.name.removeprefix("detectron2_")
+    source = detectron2_rcnn._source(name, weights, SimpleNamespace(MODEL=model))
+    assert source.endswith(wanted)
+    with pytest.raises(InputError, match="no COCO weights of 'other' are known"):
+        detectron2_rcnn._source("other", "coco", None)
+
+
+def test_classes_are_wanted_where_weights_are_not_coco_s():
+    with pytest.raises(InputError, match="weights 'imagenet': wanted `classes`"):
+        detectron2_rcnn._coco_classes(replace(CONFIG, weights="imagenet", classes=()))
+
+
+def heads(classes: int, value: float) -> nn.Module:
+    rcnn = nn.Module()
+    rcnn.backbone, rcnn.roi_heads = nn.Linear(2, 2), nn.Module()
+    rcnn.roi_heads.box_predictor = nn.Linear(2, classes)
+    for parameter in rcnn.parameters():
+        nn.init.constant_(parameter, value)
+    return rcnn
+
+
+@pytest.mark.parametrize(("classes", "predicted"), [(3, 7.0), (4, 1.0)])
+def test_weights_of_our_own_checkpoint_are_taken_but_for_other_classes(
+    tmp_path, classes, predicted
+):
+    state = {f"rcnn.{key}": value for key, value in heads(3, 7.0).state_dict().items()}
+    torch.save({"format": "aamn-detector", "state": state}, tmp_path / "d.pt")
+    rcnn = heads(classes, 1.0)
+    detectron2_rcnn._load_weights(rcnn, str(tmp_path / "d.pt"))
+    assert (rcnn.backbone.weight == 7).all()
+    assert (rcnn.roi_heads.box_predictor.weight == predicted).all()
+
+
+def test_weights_of_another_network_of_our_own_are_refused(tmp_path):
+    state = {f"rcnn.{key}": value for key, value in heads(3, 7.0).state_dict().items()}
+    for wrong in (
+        {**state, "rcnn.more": torch.zeros(1)},
+        {**state, "rcnn.backbone.bias": torch.zeros(5)},
+    ):
+        torch.save({"format": "aamn-detector", "state": wrong}, tmp_path / "d.pt")
+        with pytest.raises(InputError, match=r"d\.pt: the weights are of another network"):
+            detectron2_rcnn._load_weights(heads(3, 1.0), str(tmp_path / "d.pt"))
 
 
 @pytest.mark.skipif(HERE, reason="detectron2 is installed")

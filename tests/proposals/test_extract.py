@@ -90,6 +90,45 @@ def test_neither_batches_nor_processes_change_which_frame_is_whose(
     assert (tmp_path / "p.h5").read_bytes() == undisturbed.read_bytes()
 
 
+class Named(BrightSpot):
+    """A box at the red and green of a frame's first pixel; its score and label are the blue's."""
+
+    def _one(self, frame: np.ndarray) -> FrameDetections:
+        x, y, n = (float(value) for value in frame[0, 0])
+        boxes = np.array([[x, y, x + 1, y + 2], [0, 0, 3, 4]], np.float32)
+        return FrameDetections(boxes, np.array([n / 10, 0.0]), np.array([int(n), 7]))
+
+
+@pytest.mark.parametrize(("batch", "group"), [(1, 1), (3, 2), (16, 8)])
+def test_each_frame_s_boxes_are_stored_under_its_video_and_number(tmp_path, batch, group):
+    """Folders of images, whose pixels are exact: video v of 2 + 9v images, some of another size."""
+    for video in range(4):
+        (tmp_path / f"clips/v{video}").mkdir(parents=True)
+        for frame in range(2 + 9 * video):
+            picture = Image.new("RGB", (40, 30 + 2 * (video % 2)), (video, frame, frame % 5))
+            picture.save(tmp_path / f"clips/v{video}/{frame}.png")
+    report = run(tmp_path / "clips", tmp_path / "p.h5", Named(), batch=batch, group=group)
+    assert (report.stored, report.frames, report.there) == (4, 2 + 11 + 20 + 29, 0)
+    assert report.shortened == report.failures == {}
+    store = ProposalStore.read(tmp_path / "p.h5")
+    for video in range(4):
+        count = 2 + 9 * video
+        assert store.frame_count(f"v{video}") == count
+        assert store.frame_size(f"v{video}") == (30 + 2 * (video % 2), 40)
+        window = store.window(f"v{video}", range(count), 3)
+        assert window.boxes[:, 0].tolist() == [[video, f, video + 1, f + 2] for f in range(count)]
+        np.testing.assert_allclose(window.scores[:, 0], [f % 5 / 10 for f in range(count)])
+        assert window.labels[:, :2].tolist() == [[f % 5, 7] for f in range(count)]
+        assert window.valid.tolist() == [[True, True, False]] * count
+
+
+def test_all_of_the_detector_s_attributes_are_stored(clips, tmp_path):
+    detector = BrightSpot()
+    detector.attributes = Attributes("mine", "f00d", ("dog", "cat"), {"nms": 0.5, "size": 320})
+    run(clips, tmp_path / "p.h5", detector)
+    assert ProposalStore.read(tmp_path / "p.h5").attributes == detector.attributes
+
+
 def test_batches_cross_videos_but_not_sizes(clips, tmp_path):
     detector = BrightSpot()
     run(clips, tmp_path / "p.h5", detector, batch=8, group=8)
@@ -105,6 +144,103 @@ def test_a_second_run_has_nothing_to_do(clips, undisturbed, tmp_path):
     assert out.read_bytes() == undisturbed.read_bytes()
 
 
+def test_a_later_run_looks_at_the_groups_alone_that_lack_a_video(clips, undisturbed, tmp_path):
+    """Groups of three in the order of the ids: -v1 -v3 -v5, -v7 v0 v2, v4 v6."""
+    out, whole = tmp_path / "p.h5", ProposalStore.read(undisturbed)
+    with ProposalStore.write(out, "bright spot") as writer:
+        for video_id in ("-v1", "-v3", "-v5", "-v7", "v2"):
+            file, row = whole._at(video_id)
+            video = file.video(row)
+            ends = np.cumsum(video.counts)[:-1]
+            arrays = (np.split(a, ends) for a in (video.boxes, video.scores, video.labels))
+            writer.add(video_id, *arrays, frame_size=video.frame_size)
+    detector = BrightSpot()
+    report = run(clips, out, detector)
+    assert (report.stored, report.there) == (3, 5)
+    assert report.frames == sum(detector.batches) == (8 + 7 + 11) + (6 + 2)
+    assert out.read_bytes() == undisturbed.read_bytes()
+
+
+def test_a_video_that_cannot_be_opened_does_not_repeat_its_group(clips, tmp_path):
+    folder, out = Path(shutil.copytree(clips, tmp_path / "clips")), tmp_path / "p.h5"
+    (folder / "-v2.mp4").touch()
+    run(folder, out)
+    detector = BrightSpot()
+    report = run(folder, out, detector)
+    assert (report.stored, report.there, detector.batches) == (0, 8, [])
+    assert "-v2.mp4 is empty" in report.failures["-v2"]
+
+
+def test_the_summary_is_of_measured_time(clips, tmp_path, monkeypatch):
+    """A clock that only the detector and the decoder move: 3 s a batch, 1 s an event."""
+    clock, real = [100.0], extract_module.decode_ahead
+
+    class Slow(BrightSpot):
+        def detect(self, frames):
+            clock[0] += 3
+            return super().detect(frames)
+
+    def decoding(videos, processes):
+        for event in real(videos, processes):
+            clock[0] += 1
+            yield event
+
+    monkeypatch.setattr(extract_module, "decode_ahead", decoding)
+    monkeypatch.setattr(extract_module.time, "perf_counter", lambda: clock[0])
+    detector = Slow()
+    report = run(clips, tmp_path / "p.h5", detector, batch=4, group=8)
+    # 37 frames of one size make 9 full batches and a rest, 10 of the other 2 and a rest; each
+    # video is one chunk and its end
+    assert len(detector.batches) == 13
+    assert (report.detecting, report.seconds) == (13 * 3, 13 * 3 + 8 * 2)
+    assert "47 frames in 55.0 s, 0.9 frames/s; 39.0 s (70.9%)" in next(report.lines())
+
+
+def test_the_summary_lists_what_was_short_and_what_failed():
+    lines = list(extract_module.Report(3, 2, 50, {"a": "4 of 9"}, {"b": "x", "c": "y"}).lines())
+    assert "3 videos stored, 2 were there; 50 frames" in lines[0]
+    assert lines[1].startswith("1 videos ended before") and lines[2].strip() == "a: 4 of 9"
+    assert lines[3].startswith("2 videos failed")
+    assert [line.strip() for line in lines[4:]] == ["b: x", "c: y"]
+    assert len(list(extract_module.Report().lines())) == 1
+
+
+def test_too_little_gpu_memory_names_the_batch_and_keeps_the_videos(clips, tmp_path):
+    class Small(BrightSpot):
+        def detect(self, frames):
+            if len(self.batches) == 2:
+                raise torch.cuda.OutOfMemoryError
+            return super().detect(frames)
+
+    with pytest.raises(InputError, match=r"for 5 frames at once.*--batch"):
+        run(clips, tmp_path / "p.h5", Small(), batch=5, group=1)
+    assert ProposalStore.read(tmp_path / "p.h5").video_ids == ["-v1", "-v3"]
+
+
+@pytest.mark.parametrize(
+    ("device", "processors", "asked", "wanted"),
+    [
+        ("cpu", 8, {}, (4, 1, 1)),
+        ("cuda:1", 8, {}, (16, 8, 4)),
+        ("cuda", 64, {}, (16, 8, 6)),
+        ("cuda", 1, {}, (16, 8, 1)),
+        ("cuda", None, {}, (16, 8, 1)),
+        ("cpu", 8, {"batch": 3, "workers": 0}, (3, 1, 0)),
+        ("cuda", 8, {"batch": 3, "workers": 9}, (3, 8, 9)),
+    ],
+)
+def test_a_job_s_options_fit_the_device(monkeypatch, device, processors, asked, wanted):
+    monkeypatch.setattr(extract_module.os, "cpu_count", lambda: processors)
+    options = JobOptions.for_device(device, **asked)
+    assert (options.batch, options.group, options.workers) == wanted and not options.fresh
+
+
+@pytest.mark.parametrize(("name", "value"), [("batch", 0), ("group", 0), ("workers", -1)])
+def test_options_that_are_none(clips, tmp_path, name, value):
+    with pytest.raises(InputError, match=rf"{name}={value}"):
+        run(clips, tmp_path / "p.h5", **{name: value})
+
+
 def in_a_process(job: Callable[[int], None], kill_after: int | None = None) -> bool:
     """Runs the job in a process of its own and kills it once it has written so many bytes to the
     pipe it is given; whether it finished."""
@@ -112,13 +248,17 @@ def in_a_process(job: Callable[[int], None], kill_after: int | None = None) -> b
     process = FORK.Process(target=job, args=(writer,))
     process.start()
     os.close(writer)
-    with os.fdopen(reader, "rb", buffering=0) as pipe:
-        while pipe.read(1):
-            kill_after = kill_after and kill_after - 1
-            if kill_after == 0:
-                os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    return process.exitcode == 0
+    try:
+        with os.fdopen(reader, "rb", buffering=0) as pipe:
+            while pipe.read(1):
+                kill_after = kill_after and kill_after - 1
+                if kill_after == 0:
+                    os.kill(process.pid, signal.SIGKILL)
+        process.join(60)
+        return process.exitcode == 0
+    finally:
+        process.kill()  # whatever went wrong above, nothing stays behind
+        process.join()
 
 
 def check_complete_videos_are_complete(out: Path, undisturbed: Path) -> int:
@@ -296,6 +436,23 @@ def test_shards_together_are_the_whole(clips, undisturbed, tmp_path):
     assert check_complete_videos_are_complete(tmp_path / "p.h5", undisturbed) == 8
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 9, 11])
+def test_every_video_is_in_exactly_one_shard(tmp_path, count):
+    videos, out = [Video(f"v{n:02d}", Path(f"{n}.avi")) for n in range(10)], tmp_path / "p.h5"
+    shares, files = zip(*(shard(videos, out, index, count) for index in range(count)), strict=True)
+    assert sorted((v for share in shares for v in share), key=lambda v: v.video_id) == videos
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+    assert len(set(files)) == count and (files == (out,)) == (count == 1)
+
+
+def test_shards_are_named_by_number(tmp_path):
+    assert [shard([], tmp_path / "p.h5", index, 11)[1].name for index in (0, 10)] == [
+        "p.shard-00-of-11.h5",
+        "p.shard-10-of-11.h5",
+    ]
+
+
 def test_shards_do_not_hide_behind_a_whole_file(clips, undisturbed, tmp_path):
     shutil.copy(undisturbed, tmp_path)
     with pytest.raises(InputError, match="shards beside it would not be read"):
@@ -324,6 +481,15 @@ def test_another_detector_cannot_go_on(clips, undisturbed, tmp_path):
         (None, {"RANK": "1", "WORLD_SIZE": "2"}, (1, 2)),
         (None, {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4"}, (3, 4)),
         (None, {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, (0, 1)),  # in a batch script, no srun
+        (None, {"RANK": "0", "WORLD_SIZE": "1"}, (0, 1)),
+        (  # torchrun with one process inside one of srun's
+            None,
+            {"RANK": "0", "WORLD_SIZE": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "3"},
+            (1, 3),
+        ),
+        (None, {"WORLD_SIZE": "2"}, (0, 1)),
+        ("0/1", {"RANK": "1", "WORLD_SIZE": "2"}, (0, 1)),
+        (None, {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "4"}, (3, 4)),
         (
             None,
             {
@@ -337,6 +503,12 @@ def test_another_detector_cannot_go_on(clips, undisturbed, tmp_path):
 )
 def test_which_shard_a_worker_is(text, environment, wanted):
     assert shard_of(text, environment) == wanted
+
+
+def test_a_worker_s_shard_is_read_from_its_environment(monkeypatch):
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert shard_of(None) == (2, 3)
 
 
 @pytest.mark.parametrize("text", ["4/4", "-1/4", "1", "a/b", "1/0", ""])
@@ -362,6 +534,36 @@ def test_every_place_that_videos_can_be_named_by(clips, tmp_path):
     assert ids(frames / "a") == ["a"]
     assert ids(tmp_path / "list.txt") == ["a", *even]
     assert find_videos([frames / "a"]) == [Video("a", frames / "a")]
+
+
+def test_ids_and_kinds_of_places(tmp_path, caplog):
+    """Only a file loses its suffix; suffixes in capitals count; hidden files and others do not."""
+    for name in ("a.b.MP4", "b.10.avi", ".hidden.mp4", "notes.md", "more.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.1").mkdir()
+    (tmp_path / "c.1/0.PNG").touch()
+    with caplog.at_level("INFO", "proposals"):
+        found = find_videos([tmp_path])
+    assert found == [
+        Video("a.b", tmp_path / "a.b.MP4"),
+        Video("b.10", tmp_path / "b.10.avi"),
+        Video("c.1", tmp_path / "c.1"),
+    ]
+    assert f"{tmp_path}: 2 files" in caplog.text
+    assert find_videos([tmp_path / "c.1"]) == [Video("c.1", tmp_path / "c.1")]
+    assert find_videos([tmp_path, tmp_path / "a.b.MP4"]) == found  # named twice, there once
+
+
+def test_a_list_s_paths_are_beside_it_first_and_then_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "lists").mkdir()
+    for name in ("lists/a.avi", "a.avi", "b.avi"):
+        (tmp_path / name).touch()
+    (tmp_path / "lists/l.TXT").write_text("a.avi\nb.avi\n")
+    monkeypatch.chdir(tmp_path)
+    assert find_videos(["lists/l.TXT"]) == [
+        Video("a", Path("lists/a.avi")),
+        Video("b", Path("b.avi")),
+    ]
 
 
 def test_two_videos_of_one_name(clips, tmp_path):

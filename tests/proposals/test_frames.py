@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from proposals import frames as frames_module
 from proposals.errors import InputError
-from proposals.frames import natural_key, open_frames
+from proposals.frames import fitted_size, natural_key, open_frames, resize_frame
 
 SIZE = (48, 64)
 
@@ -18,8 +19,10 @@ def shade(index: int) -> int:
     return 12 + 4 * index
 
 
-def write_video(path: Path, frames: int = 60, codec: str = "mp4v", size=SIZE) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25.0, size[::-1])
+def write_video(
+    path: Path, frames: int = 60, codec: str = "mp4v", size=SIZE, fps: float = 25.0
+) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
     assert writer.isOpened()
     for index in range(frames):
         writer.write(np.full((*size, 3), shade(index), np.uint8))
@@ -57,6 +60,120 @@ def test_length_size_and_iteration(video):
     assert len(source) == 60
 
 
+def test_counting_and_closing_do_not_move_the_frames(video):
+    source = open_frames(video)
+    assert numbers(source.read([50])) == [50]
+    assert len(source) == 60
+    assert numbers(source.read([3, 59])) == [3, 59]
+    source.close()
+    assert len(source) == 60 and numbers(source.read([58, 4])) == [58, 4]
+    with open_frames(video) as other:  # counted already, by this process
+        assert len(other) == 60 and numbers(other.read([20])) == [20]
+
+
+@pytest.mark.parametrize("start", [0, 1, 31, 32, 33, 34, 58, 59])
+@pytest.mark.parametrize("then", [0, 1, 31, 33, 34, 59])
+def test_any_frame_after_any_other(video, start, then):
+    """Both sides of the distance at which decoding on gives way to seeking."""
+    with open_frames(video) as source:
+        assert numbers(source.read([start])) == [start]
+        assert numbers(source.read([then])) == [then]
+
+
+@pytest.mark.parametrize("indices", [[60], [-1], [3, 60], [5, -1, 3]], ids=str)
+def test_frames_outside_a_video_are_refused(video, indices):
+    wrong = next(i for i in sorted(indices) if not 0 <= i < 60)
+    with pytest.raises(InputError, match=rf"grey.mp4: wanted frame {wrong}, it has 60"):
+        open_frames(video).read(indices)
+
+
+def test_a_seek_is_checked_against_time_stamps(video, monkeypatch):
+    """A decoder that lands some frames beside the wanted one: still the right frame."""
+    source, moved = open_frames(video), []
+    len(source)
+    real = source._open
+
+    class Beside:
+        def __init__(self, capture, by: int) -> None:
+            self.capture, self.by = capture, by
+
+        def set(self, key, value):
+            moved.append(value)
+            return self.capture.set(key, max(0, value + self.by))
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+    for by in (-7, 5):
+        source.close()
+        real()
+        monkeypatch.setattr(source, "_capture", Beside(source._capture, by))
+        assert numbers(source.read([50])) == [50]
+    assert len(moved) >= 2
+
+
+@pytest.mark.parametrize("fps", [12.5, 30.0, 240.0])
+def test_the_speed_is_the_header_s(tmp_path, fps):
+    source = open_frames(write_video(tmp_path / "v.avi", 3, "MJPG", fps=fps))
+    assert (source.fps, source.announced) == (fps, 3)
+
+
+@pytest.mark.parametrize("said", [0.0, -1.0, float("nan"), 1000.0, 90000.0])
+def test_a_header_s_senseless_numbers_are_not_believed(video, monkeypatch, said):
+    real = cv2.VideoCapture
+
+    class Lying:
+        def __init__(self, *arguments) -> None:
+            self.capture = real(*arguments)
+
+        def get(self, key):
+            lies = {cv2.CAP_PROP_FPS: said, cv2.CAP_PROP_FRAME_COUNT: -5}
+            return lies.get(key, self.capture.get(key))
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+    monkeypatch.setattr(frames_module.cv2, "VideoCapture", Lying)
+    with open_frames(video) as source:
+        assert (source.fps, source.announced, len(source)) == (25.0, 0, 60)
+
+
+def test_a_file_that_is_replaced_is_counted_anew(tmp_path):
+    path = write_video(tmp_path / "v.avi", 5, "MJPG")
+    assert len(open_frames(path)) == 5
+    write_video(path, 9, "MJPG")
+    source = open_frames(path)
+    assert len(source) == 9 and numbers(source.read([8])) == [8]
+
+
+def test_time_stamps_name_their_frames():
+    stamps = frames_module._Stamps()
+    for index, time in enumerate((0.0, 40.0, 80.0)):
+        stamps.note(index, time)
+    stamps.note(1, 99.0)  # decoded again: the first stamp stays
+    stamps.note(7, 99.0)  # not the next one
+    assert stamps.times == [0.0, 40.0, 80.0] and stamps.ordered
+    found = [stamps.index_of(time) for time in (0.0, 40.005, 39.995, 40.02, 80.0, 120.0, -40.0)]
+    assert found == [0, 1, 1, None, 2, None, None]
+
+
+@pytest.mark.parametrize("times", [(0.0, 0.0), (40.0, 0.0), (0.0, 40.0, 40.01), (0.0, 40.0, 40.0)])
+def test_time_stamps_that_do_not_rise_name_no_frame(times):
+    stamps = frames_module._Stamps()
+    for index, time in enumerate(times):
+        stamps.note(index, time)
+    assert not stamps.ordered
+
+
+def test_without_usable_time_stamps_frames_are_counted_from_the_start(video, monkeypatch):
+    source = open_frames(video)
+    stamps = frames_module._Stamps()
+    monkeypatch.setattr(frames_module, "_stamps_of", lambda *_: stamps)
+    stamps.times = [40.0 * (index + 5) for index in range(60)]  # they would mislead by five
+    stamps.ordered, stamps.complete = False, True
+    assert numbers(source.read([50])) == [50] and numbers(source.read([41, 7])) == [41, 7]
+
+
 def test_a_source_travels_to_another_process(video):
     source = open_frames(video)
     source.read([30])
@@ -91,6 +208,67 @@ def test_folders_are_read_in_natural_order(tmp_path):
     assert [int(f[0, 0, 0]) for f in source.iterate()] == [0, 2, 9, 10, 100]
     assert source.read([4, 0])[:, 0, 0, 0].tolist() == [100, 0]
     assert (len(source), source.size) == (5, SIZE)
+
+
+def test_images_become_rgb_as_they_are_looked_at(tmp_path):
+    """Turned by their EXIF orientation, without palette and opacity; hidden files are none."""
+    red = Image.new("RGB", (6, 4), (250, 10, 20))
+    exif = red.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    red.save(tmp_path / "0.PNG", exif=exif)
+    Image.new("RGBA", (4, 6), (1, 2, 3, 0)).save(tmp_path / "1.png")
+    Image.new("L", (4, 6), 77).save(tmp_path / "2.bmp")
+    Image.new("RGB", (4, 6), (9, 8, 7)).convert("P").save(tmp_path / "3.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "._1.png")
+    source = open_frames(tmp_path)
+    assert (source.size, source.announced, source.fps) == ((6, 4), 4, 25.0)
+    pixels = source.read(range(4))[:, 0, 0].tolist()
+    assert pixels[:3] == [[250, 10, 20], [1, 2, 3], [77, 77, 77]]
+    assert np.abs(np.array(pixels[3]) - (9, 8, 7)).max() < 30  # of a palette of 6 x 6 x 6 colours
+    with pytest.raises(InputError, match="wanted frame 4, it has 4"):
+        source.read([4])
+
+
+def test_a_folder_s_broken_image_is_named(tmp_path):
+    for index in range(3):
+        Image.new("RGB", (6, 4)).save(tmp_path / f"{index}.png")
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"1\.png is no readable image"):
+        open_frames(tmp_path).read([0, 1])
+
+
+def test_suffixes_in_capitals_are_videos_too(tmp_path):
+    path = write_video(tmp_path / "v.avi", 3, "MJPG").rename(tmp_path / "V.AVI")
+    assert len(open_frames(path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "square", "wanted"),
+    [
+        ((240, 320), 320, (240, 320)),
+        ((320, 240), 160, (160, 120)),
+        ((24, 32), 48, (36, 48)),  # enlarged
+        ((48, 48), 96, (96, 96)),
+        ((1, 500), 48, (1, 48)),  # no side vanishes
+        ((500, 1), 48, (48, 1)),
+        ((100, 298), 100, (34, 100)),  # 33.56 is nearer to 34
+        ((100, 302), 100, (33, 100)),  # 33.11 to 33
+    ],
+)
+def test_sizes_fitted_into_a_square_by_hand(size, square, wanted):
+    assert fitted_size(size, square) == wanted
+
+
+def test_resizing_by_hand():
+    """Shrinking averages every pixel; enlarging interpolates; the same size is the same frame."""
+    frame = np.array([[0, 10, 20, 30], [40, 50, 60, 70]], np.uint8)[..., None].repeat(3, 2)
+    assert resize_frame(frame, (1, 2))[..., 1].tolist() == [[25, 45]]
+    assert resize_frame(frame, (2, 2))[..., 0].tolist() == [[5, 25], [45, 65]]
+    assert resize_frame(frame, (2, 8))[0, :, 2].tolist() == [0, 3, 8, 13, 18, 23, 28, 30]
+    assert resize_frame(frame, (2, 4)) is frame
+    spots = np.zeros((8, 8, 3), np.uint8)
+    spots[0, 0] = 255  # a bright pixel between those that a mere interpolation would look at
+    assert resize_frame(spots, (2, 2))[0, 0, 0] == round(255 / 16)
 
 
 @pytest.mark.parametrize(

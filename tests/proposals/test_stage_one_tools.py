@@ -4,9 +4,11 @@ wrong input gets."""
 import importlib
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import h5py
@@ -14,8 +16,19 @@ import numpy as np
 import pytest
 import torch
 
+from aamn.config import load_config
 from aamn.data.held_out import is_held_out
-from proposals.detector import DetectorConfig, FineTuneConfig, build_detector, save_detector
+from proposals import decoding
+from proposals.decoding import Video
+from proposals.detector import (
+    DetectorConfig,
+    FineTuneConfig,
+    build_detector,
+    load_network,
+    save_detector,
+)
+from proposals.extract import JobOptions, Report
+from proposals.frames import open_frames
 from proposals.store import ProposalStore, shard_path
 
 SIZE = (48, 64)
@@ -53,6 +66,7 @@ def call(program: str, *words: object, capsys) -> tuple[int, str, str]:
 
 
 def write_video(path: Path, frames: int = 6, size=SIZE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(frames)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25.0, size[::-1])
     for _ in range(frames):
@@ -110,6 +124,27 @@ def test_a_manifest_of_a2d(corpus, tmp_path, capsys):
     assert [c["name"] for c in content["categories"]][:3] == ["adult", "baby", "ball"]
 
 
+def test_a_manifest_of_several_frames_links_boxes_to_frames(corpus, tmp_path, capsys):
+    """The train split, which is the default, with a second annotated frame."""
+    root = Path(shutil.copytree(corpus, tmp_path / "a2d"))
+    folder = root / "text_annotations/a2d_annotation_with_instances/-a_b"
+    with h5py.File(folder / "00001.h5", "w") as file:
+        file["instance"], file["id"] = np.array([1]), np.array([[71]])
+        file["reMask"], file["reBBox"] = np.zeros((64, 48), np.uint8), np.array([[1.0, 2, 9, 12]]).T
+    out = tmp_path / "lists/train.json"
+    code, shown, _ = call("make_manifest", "--data", root, "--out", out, capsys=capsys)
+    assert code == 0 and "2 frames, 2 boxes" in shown
+    content = json.loads(out.read_text())
+    assert [(i["id"], i["frame"]) for i in content["images"]] == [(1, 0), (2, 3)]
+    assert {i["video_id"] for i in content["images"]} == {"-a_b"}
+    assert [
+        (a["id"], a["image_id"], a["category_id"], a["bbox"], a["area"], a["iscrowd"])
+        for a in content["annotations"]
+    ] == [(1, 1, 7, [1, 2, 8, 10], 80, 0), (2, 2, 1, [5, 6, 30, 34], 1020, 0)]
+    assert content["categories"][6] == {"id": 7, "name": "dog"}
+    assert [path.name for path in out.parent.iterdir()] == ["train.json"]
+
+
 def test_a_manifest_leaves_out_the_videos_held_out(corpus, tmp_path, capsys):
     def videos(*options):
         code, _, error = call(
@@ -152,6 +187,42 @@ def test_training_measures_and_is_not_repeated(corpus, tmp_path, capsys):
     assert code == 2 and "was trained with another configuration" in error
 
 
+def test_the_frames_that_are_learned_are_not_those_that_are_measured(
+    corpus, tmp_path, capsys, monkeypatch
+):
+    module, measured = importlib.import_module("train_detector"), []
+
+    def evaluate(detector, manifest, cache_mb):
+        measured.append((detector.network, manifest, cache_mb))
+        return {"AP": 0.25, "recall@2 IoU 0.5": float("nan")}
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    for split in ("train", "test"):
+        options = ("--split", split, "--out", tmp_path / f"{split}.json")
+        call("make_manifest", "--data", corpus, *options, capsys=capsys)
+    manifests = ("--manifest", tmp_path / "train.json", "--validation", tmp_path / "test.json")
+    (tmp_path / "c.yaml").write_text("min_size: 40\nfinetune:\n  cache_mb: 3\n")
+    out, recipe = tmp_path / "d", ("--config", tmp_path / "c.yaml", *TINY_SET)
+    code, shown, _ = call("train_detector", *manifests, "--out", out, *recipe, capsys=capsys)
+    ((network, manifest, cache_mb),) = measured
+    assert code == 0 and manifest.path == tmp_path / "test.json" and cache_mb == 3
+    assert json.loads((out / "metrics.json").read_text()) == {"AP": 0.25}
+    assert "AP                    0.250" in shown
+    saved = load_config(DetectorConfig, out / "config.yaml")
+    assert saved == network.config == load_network(out / "detector.pt").config
+    assert (saved.min_size, saved.widths, saved.classes) == (48, (8, 8, 16, 16), TINY.classes)
+    assert saved.finetune.iterations == 2
+
+
+def test_without_validation_nothing_is_measured(corpus, tmp_path, capsys):
+    manifest = ("--manifest", tmp_path / "m.json")
+    call("make_manifest", "--data", corpus, "--out", tmp_path / "m.json", capsys=capsys)
+    out = tmp_path / "d"
+    code, shown, _ = call("train_detector", *manifest, "--out", out, *TINY_SET, capsys=capsys)
+    assert code == 0 and shown == ""
+    assert sorted(p.name for p in out.iterdir()) == ["config.yaml", "detector.pt", "last.pt"]
+
+
 def test_extraction_by_shards_is_the_whole_extraction(corpus, weights, tmp_path, capsys):
     source = ("--data", corpus, "--detector", weights, "--workers", 0)
     whole, parts = tmp_path / "whole.h5", tmp_path / "p.h5"
@@ -188,6 +259,147 @@ def test_failures_end_the_program_with_1(corpus, weights, tmp_path, capsys):
     assert code == 1 and "Traceback" not in error
     assert "1 videos stored" in shown and "1 videos failed:" in shown
     assert "  -bad: " in shown and "no frame can be decoded" in shown
+
+
+def test_a_decoder_that_raises_on_the_way_fails_its_video_alone(
+    corpus, weights, tmp_path, capsys, monkeypatch
+):
+    """The third of four videos breaks after twenty of its frames; the others are whole."""
+    for name in ("-a", "b", "c", "d"):
+        write_video(tmp_path / f"clips/{name}.mp4", 24)
+
+    def opened(path):
+        source = open_frames(path)
+        if path.stem == "c":
+            real = source._frame
+
+            def frame(index):
+                if index == 20:
+                    raise RuntimeError("bad macroblock")
+                return real(index)
+
+            monkeypatch.setattr(source, "_frame", frame)
+        return source
+
+    monkeypatch.setattr(decoding, "open_frames", opened)
+    code, shown, error = call(
+        *("extract_proposals", "--videos", tmp_path / "clips", "--detector", weights),
+        *("--workers", 0, "--out", tmp_path / "p.h5"),
+        capsys=capsys,
+    )
+    assert code == 1 and "Traceback" not in error
+    assert "3 videos stored" in shown and "1 videos failed:" in shown
+    (line,) = (line for line in shown.splitlines() if line.startswith("  c: "))
+    assert str(tmp_path / "clips/c.mp4") in line and "bad macroblock" in line
+    store = ProposalStore.read(tmp_path / "p.h5")
+    assert {v: store.frame_count(v) for v in store.video_ids} == {"-a": 24, "b": 24, "d": 24}
+
+
+@pytest.fixture
+def extracted(monkeypatch):
+    """What extract_proposals hands to the job, which does nothing."""
+    module, calls = importlib.import_module("extract_proposals"), []
+    monkeypatch.setattr(module, "extract", lambda *arguments: calls.append(arguments) or Report())
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ((), JobOptions(batch=4, group=1, workers=1)),
+        (("--batch", 7), JobOptions(batch=7, group=1, workers=1)),
+        (("--workers", 0), JobOptions(batch=4, group=1, workers=0)),
+        (("--workers", 3, "--fresh"), JobOptions(batch=4, group=1, workers=3, fresh=True)),
+    ],
+)
+def test_the_job_s_options_are_the_program_s(
+    corpus, weights, tmp_path, capsys, monkeypatch, extracted, words, wanted
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    out = tmp_path / "p.h5"
+    call(
+        *("extract_proposals", "--data", corpus, "--detector", weights, "--out", out, *words),
+        capsys=capsys,
+    )
+    ((detector, videos, path, options),) = extracted
+    assert options == wanted and path == out
+    clips = corpus / "Release/clips320H"
+    assert videos == [Video("-a_b", clips / "-a_b.mp4"), Video("c", clips / "c.mp4")]
+    assert detector.attributes.settings["precision"] == "float32"
+    assert detector.attributes.settings["proposals"] == TINY.proposals
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "videos", "name"),
+    [
+        (("--shard", "1/2"), {}, ["c"], "p.shard-1-of-2.h5"),
+        ((), {"RANK": "0", "WORLD_SIZE": "2"}, ["-a_b"], "p.shard-0-of-2.h5"),
+        (("--shard", "0/1"), {"RANK": "1", "WORLD_SIZE": "2"}, ["-a_b", "c"], "p.h5"),
+    ],
+)
+def test_a_worker_extracts_its_shard(
+    corpus, weights, tmp_path, capsys, monkeypatch, extracted, words, environment, videos, name
+):
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    source = ("--data", corpus, "--detector", weights, "--out", tmp_path / "p.h5")
+    code, shown, _ = call("extract_proposals", *source, *words, capsys=capsys)
+    ((_, share, path, _),) = extracted
+    assert [video.video_id for video in share] == videos
+    assert path == tmp_path / name and code == 0 and str(path) in shown
+
+
+def test_a_recipe_makes_the_detector(corpus, tmp_path, capsys, extracted):
+    (tmp_path / "c.yaml").write_text("name: small\nweights: ''\nclasses: [a, b]\nmin_size: 56\n")
+    command = ("--config", tmp_path / "c.yaml", "--set", "nms_iou=0.4", "--set", "widths=[8,8,8,8]")
+    call(
+        *("extract_proposals", "--data", corpus, "--out", tmp_path / "p.h5", *command),
+        capsys=capsys,
+    )
+    attributes = extracted[0][0].attributes
+    assert (attributes.detector, attributes.classes) == ("small", ("a", "b"))
+    assert attributes.settings["min_size"] == 56 and attributes.settings["nms_iou"] == 0.4
+
+
+@pytest.mark.parametrize(
+    ("environment", "gpus", "wanted"),
+    [
+        ({}, 0, "cpu"),
+        ({}, 2, "cuda:0"),
+        ({"LOCAL_RANK": "1"}, 4, "cuda:1"),
+        ({"SLURM_LOCALID": "3"}, 4, "cuda:3"),
+        ({"LOCAL_RANK": "2", "SLURM_LOCALID": "3"}, 4, "cuda:2"),
+        ({"SLURM_LOCALID": "3"}, 2, "cuda:1"),
+    ],
+)
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch, environment, gpus, wanted):
+    for key in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert importlib.import_module("extract_proposals")._device() == wanted
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "wanted"),
+    [
+        ("cpu", None, "float32"),
+        ("cuda:1", None, "float16"),
+        ("cuda", "bfloat16", "bfloat16"),
+        ("cuda", "float32", "float32"),
+    ],
+)
+@pytest.mark.parametrize("source", ["a checkpoint", "a recipe"])
+def test_half_precision_is_a_gpu_s_default(monkeypatch, device, asked, wanted, source):
+    module = importlib.import_module("extract_proposals")
+    monkeypatch.setattr(module, "load_network", lambda path, device: (path, device))
+    monkeypatch.setattr(module, "build_detector", lambda _: SimpleNamespace(to=lambda d: ("", d)))
+    monkeypatch.setattr(module, "TorchDetector", lambda network, precision: (network, precision))
+    path = "d.pt" if source == "a checkpoint" else ""
+    options = SimpleNamespace(detector=path, precision=asked, config=None, overrides=[])
+    assert module._detector(options, device) == ((path, device), wanted)
 
 
 @pytest.mark.parametrize("program", ["make_manifest", "train_detector", "extract_proposals"])
