@@ -142,6 +142,8 @@ def _listed_masks(path: Path) -> dict[tuple[str, int], dict[int, Mask]]:
         found: dict[tuple[str, int], dict[int, Mask]] = {}
         for row in rows:
             key = str(row["video_id"]), int(row["instance_id"])
+            if int(row["frame"]) < 0:
+                raise ValueError(f"frame {row['frame']}")
             found.setdefault(key, {})[int(row["frame"])] = row["segmentation"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

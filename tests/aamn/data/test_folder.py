@@ -14,7 +14,6 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from aamn.config import DataConfig
-from aamn.data import folder as own_videos
 from aamn.data.folder import YourVideos, videos_in
 from aamn.data.readers import READERS, open_all, open_source
 from proposals.errors import InputError
@@ -204,6 +203,10 @@ def test_faults_of_the_masks(root: Path) -> None:
         YourVideos(root)
     row = {"video_id": "cats", "instance_id": 0, "frame": 0, "segmentation": {"size": [6]}}
     (root / "masks.json").write_text(json.dumps([row]))
+    (root / "masks.json").write_text(json.dumps([{**row, "frame": -1}]))
+    with pytest.raises(InputError, match=r"masks\.json: .*frame -1"):
+        YourVideos(root)
+    (root / "masks.json").write_text(json.dumps([row]))
     source = YourVideos(root)
     with pytest.raises(InputError, match="no COCO RLE"):
         source.targets(source.key_frames[0])
@@ -224,14 +227,19 @@ ROWS = st.lists(st.fixed_dictionaries(dict.fromkeys(KEYS, LEAVES)) | VALUES, max
 def test_any_json_is_a_list_of_masks_or_named(
     tmp_path_factory: pytest.TempPathFactory, content: object
 ) -> None:
-    path = tmp_path_factory.getbasetemp() / "masks.json"
-    path.write_text(json.dumps(content))
+    root = tmp_path_factory.getbasetemp() / "own"
+    (root / "videos" / "cats").mkdir(parents=True, exist_ok=True)
+    (root / "videos" / "cats" / "0.png").touch()
+    (root / "sentences.csv").write_text("video_id,instance_id,query\ncats,0,a cat\n")
+    (root / "masks.json").write_text(json.dumps(content))
     try:
-        masks = own_videos._listed_masks(path)
+        found = {key.frame for key in YourVideos(root).key_frames}
     except InputError as error:
-        assert str(path) in str(error)
+        assert "masks.json" in str(error)
     else:
-        assert all(isinstance(n, int) for _, n in masks) and len(masks) <= 3
+        rows = content["annotations"] if isinstance(content, dict) else content
+        cats = [row for row in rows if (row["video_id"], int(row["instance_id"])) == ("cats", 0)]
+        assert found == {int(row["frame"]) for row in cats} and min(found, default=0) >= 0
 
 
 def test_videos_of_a_folder(a2d_root: Path, root: Path, tmp_path: Path) -> None:
