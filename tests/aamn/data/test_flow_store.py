@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import pickle
 from concurrent.futures import Future
@@ -197,16 +196,41 @@ def test_where_all_is_there_the_file_is_not_written_again(tmp_path: Path, calls:
     assert not (tmp_path / "f.h5.parts").exists()
 
 
-def test_two_runs_do_not_write_the_same_file(tmp_path: Path) -> None:
-    out, parts = tmp_path / "f.h5", tmp_path / "f.h5.parts"
-    videos = {"v": numbered_video(tmp_path / "v", 2)}
-    parts.mkdir()
-    with (parts / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def test_two_runs_do_not_write_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, videos = tmp_path / "f.h5", {"v": numbered_video(tmp_path / "v", 2)}
+
+    def meanwhile(one: np.ndarray, two: np.ndarray) -> np.ndarray:
         with pytest.raises(InputError, match=r"another process is writing to .*f\.h5\.parts"):
             extract_flow(videos, out, FlowConfig(), 0)
-        assert not out.exists()
-    assert extract_flow(videos, out, FlowConfig(), 0) == {} and out.exists()
+        return seen_pair(one, two)
+
+    monkeypatch.setattr(flow_store, "build_estimator", lambda config: meanwhile)
+    assert extract_flow(videos, out, FlowConfig(), 0) == {}
+    assert FlowStore.read(out).window("v", np.array([0]))[0, 0, 0, 0] == 0.25
+
+
+def test_parts_that_are_in_the_file_already_do_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, videos = tmp_path / "f.h5", {"v": numbered_video(tmp_path / "v", 2)}
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # between the file and the parts' end
+        patch.setattr(flow_store.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            extract_flow(videos, out, FlowConfig(), 0)
+    assert extract_flow({**videos, "w": videos["v"]}, out, FlowConfig(), 0) == {}
+    assert FlowStore.read(out).video_ids == ["v", "w"]
+    assert not (tmp_path / "f.h5.parts").exists()
+
+
+def test_where_every_video_fails_there_is_a_file_without_videos(tmp_path: Path) -> None:
+    assert list(extract_flow({"v": tmp_path / "none"}, tmp_path / "f.h5", FlowConfig(), 0)) == ["v"]
+    assert FlowStore.read(tmp_path / "f.h5").video_ids == []
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
