@@ -189,8 +189,9 @@ def test_draws() -> None:
         values = [getattr(draw, name) for draw in draws]
         assert low <= min(values) < low + 0.01 and high - 0.01 < max(values) <= high
     assert all(len({d.brightness, d.contrast, d.saturation}) == 3 for d in draws[:9])
-    light = [draw.brightness > 1 for draw in draws if draw.flip]
-    assert 0.4 < sum(light) / len(light) < 0.6  # one change says nothing of another
+    for name, middle in (("brightness", 1.0), ("contrast", 1.0), ("shrink", 0.85)):
+        above = [getattr(draw, name) > middle for draw in draws if draw.flip]
+        assert 0.4 < sum(above) / len(above) < 0.6, f"{name} tells whether a sample is mirrored"
 
 
 def test_certain_changes_and_impossible_ones() -> None:

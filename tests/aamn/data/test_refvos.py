@@ -132,6 +132,18 @@ def test_sentences_of_several_objects_as_in_mevis(tmp_path: Path) -> None:
     assert not source.targets(source.key_frames[0])[1].mask.any()
 
 
+def test_an_object_of_number_0_is_one(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    code = rle.encode(np.asfortranarray((labels_of(1) == 2).astype(np.uint8)))
+    masks = [None, {"size": code["size"], "counts": code["counts"].decode()}, None]
+    (tmp_path / "mask_dict.json").write_text(json.dumps({"0": masks}))
+    write_meta(tmp_path / "meta_expressions.json", {"0": {"exp": "the dog", "anno_id": [0]}})
+    source = ReferringVideos(tmp_path)
+    assert [key.frame for key in source.key_frames] == [0, 1, 2]
+    areas = [int(source.targets(key)[0].mask.sum()) for key in source.key_frames]
+    assert areas == [0, 16, 0]
+
+
 def test_each_group_of_objects_has_its_number(tmp_path: Path) -> None:
     write_images(tmp_path)
     write_annotations(tmp_path)
