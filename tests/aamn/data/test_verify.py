@@ -280,6 +280,12 @@ def test_oddities_of_the_lists(a2d_root: Path) -> None:
     assert SENTENCES in report.fix_list()
 
 
+def test_a_damaged_row_is_said_once(a2d_root: Path) -> None:
+    edit_row(a2d_root, "missed", lambda row: row[:5])
+    found = [(f.fatal, f.where) for f in verify_a2d(a2d_root).findings]
+    assert found == [(True, "Release/videoset.csv:4")]  # and not that a missed video is unknown
+
+
 def test_what_is_counted_in_the_lists(a2d_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {
         "videos": 4,
@@ -315,6 +321,7 @@ FREE, MOOV, MDAT = box(b"free", 3), box(b"moov", 20), box(b"mdat", 30)
         (FREE + MDAT + MOOV, False),
         (MOOV + MDAT, False),
         (MOOV, False),
+        (MOOV + box(b"free", 0), False),
         (b"", True),
         (FREE + MDAT, True),  # no index
         (MOOV + MDAT[:-1], True),
@@ -459,7 +466,7 @@ def test_other_layouts(tmp_path: Path, video_writer: Callable[..., Path]) -> Non
     for video_id, frame, size in (
         ("one", 3, (32, 48)),
         ("one", 4, (16, 24)),
-        ("two", 40, (32, 48)),
+        ("two", 10, (32, 48)),
     ):
         path = tmp_path / "masks" / video_id / "0" / f"{frame}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -472,7 +479,7 @@ def test_other_layouts(tmp_path: Path, video_writer: Callable[..., Path]) -> Non
         (True, "one frame 4", ""),
         (True, "three", "videos/three.mp4"),
         (True, "two", ""),
-        (True, "two frame 40", ""),
+        (True, "two frame 10", ""),
         (False, "videos", ""),
     ]
 
