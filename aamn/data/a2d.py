@@ -68,7 +68,8 @@ def normalise(query: str) -> str:
 
 
 def text_rows(path: Path, header: str) -> list[list[str]]:
-    """The rows below `header`; commas beyond the header's belong to the last column.
+    """The rows below `header`; commas beyond the header's belong to the query, or, where there is
+    no such column, to the last one.
 
     Raises:
         InputError: the file is missing or has another header or too few columns.
@@ -77,14 +78,21 @@ def text_rows(path: Path, header: str) -> list[list[str]]:
         raise InputError(f"no file at {path}; wanted a CSV with the header {header}")
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.reader(file))
-    columns = header.count(",") + 1
+    names = header.split(",")
+    columns = len(names)
     if not rows or ",".join(rows[0]).replace(" ", "") != header:
         got = ",".join(rows[0])[:80] if rows else ""
         raise InputError(f"{path}: wanted the header {header}, got {got!r}")
     short = next((n for n, row in enumerate(rows, 1) if row and len(row) < columns), None)
     if short:
         raise InputError(f"{path}, line {short}: wanted {columns} columns")
-    return [[*row[: columns - 1], ",".join(row[columns - 1 :])] for row in rows[1:] if row]
+    free = names.index("query") if "query" in names else columns - 1
+    behind = columns - 1 - free
+    return [
+        [*row[:free], ",".join(row[free : len(row) - behind]), *row[len(row) - behind :]]
+        for row in rows[1:]
+        if row
+    ]
 
 
 def read_videoset(path: Path) -> dict[str, Video]:
@@ -115,7 +123,7 @@ def read_sentences(path: Path) -> list[tuple[str, int, str]]:
     (one has "1 (copy)") is left out and logged."""
     usable = []
     for video_id, instance, query in text_rows(path, "video_id,instance_id,query"):
-        if instance.strip().isdigit():
+        if instance.strip().isdecimal():
             usable.append((video_id, int(instance), normalise(query)))
         else:
             log.info("%s: left out %s, whose instance is %r", path.name, video_id, instance)
@@ -262,9 +270,11 @@ class A2DSentences(SentencesByVideo):
         for key in read_sentences(self._text / "a2d_annotation.txt"):
             video_id, instance, text = key
             if video_id in self.videos:
-                count = int(look_alikes.get(key, 0))
+                count = look_alikes.get(key, "0")
+                if not count.isdecimal():
+                    raise InputError(f"{self._text / 'look_alikes.csv'}: {count!r} is no number")
                 expression = Expression(
-                    video_id, instance, text, kinds.get(key, ""), look_alikes=count
+                    video_id, instance, text, kinds.get(key, ""), look_alikes=int(count)
                 )
                 found.setdefault(video_id, []).append(expression)
         return found
@@ -272,7 +282,7 @@ class A2DSentences(SentencesByVideo):
     def _read_labels(self, video_id: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Instances and class numbers of the video's annotated frames (0-based)."""
         files = sorted((self._annotations / video_id).glob("*.h5"))
-        return {int(file.stem) - 1: read_labels(file) for file in files if file.stem.isdigit()}
+        return {int(file.stem) - 1: read_labels(file) for file in files if file.stem.isdecimal()}
 
     def _classes(self, video_id: str) -> dict[int, int]:
         """The class number of every instance in the first frame that shows it."""
@@ -368,12 +378,14 @@ def _read_extended(path: Path) -> dict[tuple[str, int], dict[int, list[float]]]:
 
 
 def _tags(path: Path, column: str) -> dict[tuple[str, int, str], str]:
-    """The last column of a tag file by (video_id, instance, sentence); {} without the file."""
+    """The last column of a tag file by (video_id, instance, sentence), as far as `read_sentences`
+    gives them; {} without the file."""
     if not path.is_file():
         return {}
     tags = {}
     for video_id, instance, query, tag in text_rows(path, f"video_id,instance_id,query,{column}"):
-        tags[video_id, int(instance), normalise(query)] = tag.strip()
+        if instance.strip().isdecimal():
+            tags[video_id, int(instance), normalise(query)] = tag.strip()
     return tags
 
 

@@ -80,9 +80,10 @@ class YourVideos(SentencesByVideo):
     def full_video_targets(self, video_id: str, instance: int) -> FullTarget | None:
         """The object in every frame, where every frame has a mask of it."""
         masks = self._masks.get((video_id, instance), {})
-        if len(masks) < 1 or len(masks) < len(self.frames(video_id)):
+        frames = range(len(self.frames(video_id)) if masks else 0)
+        if not masks or not masks.keys() >= set(frames):
             return None
-        stack = np.stack([_read_mask(masks[frame]) for frame in sorted(masks)])
+        stack = np.stack([_read_mask(masks[frame]) for frame in frames])
         stack = torch.from_numpy(stack)
         return FullTarget(instance, boxes_of_masks(stack), stack)
 
@@ -91,7 +92,7 @@ class YourVideos(SentencesByVideo):
         for number, (video_id, instance, query) in _sentence_rows(path, self.split):
             if video_id not in self._videos:
                 raise InputError(f"{path}, line {number}: {self.root} has no video {video_id}")
-            if not instance.strip().isdigit() or not query.strip():
+            if not instance.strip().isdecimal() or not query.strip():
                 raise InputError(f"{path}, line {number}: wanted a whole number and a sentence")
             expression = Expression(video_id, int(instance), normalise(query))
             found.setdefault(video_id, []).append(expression)
@@ -105,7 +106,7 @@ class YourVideos(SentencesByVideo):
         found = _listed_masks(listed) if listed.is_file() else {}
         for path in sorted((self.root / "masks").glob("*/*/*.png")):
             instance, frame = path.parent.name, path.stem
-            if not (instance.isdigit() and frame.isdigit()):
+            if not (instance.isdecimal() and frame.isdecimal()):
                 raise InputError(f"{path}: wanted masks/<video>/<instance>/<frame>.png in numbers")
             found.setdefault((path.parts[-3], int(instance)), {})[int(frame)] = path
         return found
@@ -141,6 +142,8 @@ def _listed_masks(path: Path) -> dict[tuple[str, int], dict[int, Mask]]:
         found: dict[tuple[str, int], dict[int, Mask]] = {}
         for row in rows:
             key = str(row["video_id"]), int(row["instance_id"])
+            if int(row["frame"]) < 0:
+                raise ValueError(f"frame {row['frame']}")
             found.setdefault(key, {})[int(row["frame"])] = row["segmentation"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -120,7 +120,9 @@ class JHMDBSentences(SentencesByVideo):
         """The frames of a list of [video, image path, mask path, masks, sentence]."""
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))
-            frames = [(row[0], int(Path(row[1]).stem) - 1) for row in rows]
+            frames = [(str(row[0]), int(Path(row[1]).stem) - 1) for row in rows]
+            if min((frame for _, frame in frames), default=0) < 0:
+                raise ValueError("images are numbered from 1 on")
         except (ValueError, TypeError, IndexError, KeyError, AttributeError):
             raise InputError(
                 f"{path}: wanted a list of [video, image, mask, count, sentence]; remove it to "

@@ -144,7 +144,7 @@ def _read_sentence(where: str, row: list[str], lists: _Lists) -> Iterator[Findin
         return
     if len(row) < 3 or not tokenise(query):
         yield Finding(True, where, f"{video_id} has a row without a sentence")
-    elif not instance.strip().isdigit():
+    elif not instance.strip().isdecimal():
         yield Finding(False, where, f"{video_id}: the instance {instance!r} is no whole number")
     elif video_id not in lists.videos and video_id not in lists.damaged:
         yield Finding(True, where, f"{video_id} is not in videoset.csv")
@@ -194,7 +194,7 @@ def _check_video(root: Path, lists: _Lists, video_id: str, deep: bool) -> Iterat
 def _annotated_frames(root: Path, video_id: str) -> dict[int, Path]:
     """The .h5 files of a video by frame (1-based)."""
     files = sorted((_annotations(root) / video_id).glob("*.h5"))
-    return {int(file.stem): file for file in files if file.stem.isdigit()}
+    return {int(file.stem): file for file in files if file.stem.isdecimal()}
 
 
 def _clip(root: Path, video_id: str) -> Path:

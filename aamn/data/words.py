@@ -149,6 +149,8 @@ def _from_text(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], np.
         total, count = total + vector, count + 1
         if word in wanted:
             found.setdefault(word, vector)
+    if not count:
+        raise InputError(f"{path} holds no vector")
     return found, total / count
 
 

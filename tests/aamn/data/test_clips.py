@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,8 +16,10 @@ from torch.utils.data import DataLoader
 
 from aamn.config import AugmentConfig, FlowConfig
 from aamn.data.a2d import A2DSentences
+from aamn.data.augment import change_sample, draw_change
 from aamn.data.cache import ByteLimitedCache
-from aamn.data.clips import SampleDataset, clip_indices, load_clip
+from aamn.data.clips import SampleDataset, clip_indices, load_clip, load_proposals
+from aamn.data.flow import build_estimator
 from aamn.data.flow_store import FlowStore, extract_flow
 from aamn.data.words import Vocabulary
 from aamn.structures import Needs
@@ -35,6 +38,8 @@ OFFSETS = (-2, -1, 0, 1, 2)
         (11, OFFSETS, 12, [9, 10, 11, 11, 11]),
         (1, (-4, 0, 4), 3, [0, 1, 2]),
         (7, (0,), 8, [7]),
+        (3, (2, 0, -2), 8, [5, 3, 1]),
+        (0, OFFSETS, 1, [0, 0, 0, 0, 0]),
     ],
 )
 def test_windows_are_clamped(key: int, offsets: tuple, count: int, wanted: list[int]) -> None:
@@ -72,6 +77,58 @@ def test_a_clip_is_scaled_as_a_whole_and_padded_with_zeros() -> None:
     x1, y1, x2, y2 = box.int().tolist()
     assert (clip.rgb[1, 0, y1:y2, x1:x2] == 1).all()
     assert (clip.rgb[1, 0] == 1).sum() == (x2 - x1) * (y2 - y1)
+
+
+def numbered(count: int, size: tuple[int, int] = (30, 40)) -> Pictures:
+    """A video whose frame n is n in every pixel."""
+    values = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    return Pictures(np.broadcast_to(values, (count, *size, 3)))
+
+
+class NumberedFlow:
+    """Stands for a flow file with a grid of 10x20; the flow of frame n is (n, n + 100) there."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def window(self, video_id: str, frame_indices: np.ndarray) -> np.ndarray:
+        self.asked.append(video_id)
+        flow = np.zeros((len(frame_indices), 2, 10, 20), np.float32)
+        flow[:, 0] = np.asarray(frame_indices)[:, None, None]
+        flow[:, 1] = 100 + flow[:, 0]
+        return flow
+
+
+@pytest.mark.parametrize(
+    ("key", "offsets", "frames"),
+    [
+        (3, (-1, 0, 1), [2, 3, 4]),
+        (0, (-2, -1, 0, 1), [0, 0, 0, 1]),
+        (5, (0, 1, 2), [5, 5, 5]),
+        (2, (3, 0, -1, -9), [5, 2, 1, 0]),
+    ],
+)
+def test_each_place_of_a_clip_holds_its_frame_and_flow(
+    key: int, offsets: tuple[int, ...], frames: list[int]
+) -> None:
+    needs = Needs(offsets, (15, 20), flow=True, proposals=0)
+    stored = NumberedFlow()
+    clip = load_clip("v", numbered(6), key, needs, stored)
+    assert (clip.video_id, clip.key, stored.asked) == ("v", offsets.index(0), ["v"])
+    assert clip.frame_indices.tolist() == frames
+    assert torch.allclose(clip.rgb[:, 1, 7, 9] * 255, torch.tensor(frames).float())
+    assert clip.flow[:, 0, 7, 9].tolist() == frames  # 20 columns there and here
+    assert clip.flow[:, 1, 7, 9].tolist() == [1.5 * (100 + n) for n in frames]  # 10 rows, then 15
+
+
+def test_a_smaller_frame_lies_in_the_corner_with_smaller_flow() -> None:
+    needs = Needs((0,), (40, 40), flow=True, proposals=0)
+    frames = Pictures(np.full((3, 30, 40, 3), 255, np.uint8))
+    clip = load_clip("v", frames, 1, needs, NumberedFlow(), shrink=0.5)
+    assert clip.geometry.scale == 0.5 and clip.geometry.content_size == (15, 20)
+    assert clip.rgb[..., :15, :20].eq(1).all() and clip.rgb.sum() == 3 * 15 * 20
+    assert clip.flow[0, :, :15, :20].flatten(1).unique(dim=1).tolist() == [[1], [151.5]]
+    assert not clip.flow[..., 15:, :].any() and not clip.flow[..., 20:].any()
 
 
 def test_flow_from_the_file_and_on_the_fly_agree(a2d_root: Path, tmp_path: Path) -> None:
@@ -128,6 +185,109 @@ def test_a_sample_holds_all_sentences_of_its_key_frame(
     with open_frames(a2d_root / "Release" / "clips320H" / "--first.mp4") as frames:
         wanted = torch.from_numpy(frames.read([2])[0]).permute(2, 0, 1) / 255
     assert torch.allclose(sample.clip.rgb[2, :, :48], wanted)
+
+
+def test_boxes_come_with_their_scores_and_labels(tmp_path: Path) -> None:
+    boxes = np.array([[5, 6, 7, 8], [9, 10, 11, 12], [1, 2, 3, 4]], float)
+    with ProposalStore.write(tmp_path / "p.h5", "test") as writer:
+        none = np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)
+        first = boxes, np.array([0.75, 0.5, 0.25]), np.array([8, 9, 7])
+        writer.add("v", *zip(first, none, first, strict=True), (48, 64))
+    found = load_proposals(ProposalStore.read(tmp_path / "p.h5"), "v", torch.tensor([2, 1]), 2)
+    assert found.frame_indices.tolist() == [2, 1]
+    assert found.boxes.tolist() == [[[5, 6, 7, 8], [9, 10, 11, 12]], [[0] * 4] * 2]
+    assert found.scores.tolist() == [[0.75, 0.5], [0, 0]]
+    assert found.labels[0].tolist() == [8, 9]
+    assert found.valid.tolist() == [[True, True], [False, False]]
+
+
+def test_key_frames_of_one_video_keep_their_own_targets(
+    a2d_root: Path, store: ProposalStore, corpus_mask: Callable[[int, int], np.ndarray]
+) -> None:
+    data = dataset(a2d_root, store)
+    annotated = [(3, (0, 1)), (9, (0, 1)), (1, (0,)), (8, (0,))]  # 1-based frame, instances
+    for index in (0, 1, 0, 3, 2, 1):
+        frame, instances = annotated[index]
+        sample = data[index]
+        assert [target.instance for target in sample.targets] == list(instances)
+        for target in sample.targets:
+            assert np.array_equal(target.mask.numpy(), corpus_mask(target.instance, frame))
+            left = 8 * target.instance + frame
+            assert target.box.tolist() == [left, 10, left + 6, 20]
+        last = {0: 12, 1: 12, 2: 8, 3: 8}[index] - 1
+        around = [min(max(frame - 1 + offset, 0), last) for offset in OFFSETS]
+        assert sample.clip.frame_indices.tolist() == around
+        assert sample.proposals.frame_indices.tolist() == around
+        assert sample.proposals.boxes[:, 0, 0].tolist() == around
+
+
+def test_a_video_and_its_targets_are_read_once(
+    a2d_root: Path, store: ProposalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, read = dataset(a2d_root, store), []
+    frames, targets = data.source.frames, data.source.targets
+    monkeypatch.setattr(data.source, "frames", lambda v: read.append(v) or frames(v))
+    monkeypatch.setattr(data.source, "targets", lambda k: read.append(k.frame) or targets(k))
+    for index in (0, 1, 0, 2, 1):
+        data[index]
+    assert read == ["--first", 2, 8, "sec_ond", 0]
+
+
+def test_the_flow_of_a_sample_is_the_files_or_of_the_configured_method(
+    a2d_root: Path, store: ProposalStore
+) -> None:
+    stored = dataset(a2d_root, store, flow=NumberedFlow())[1].clip.flow
+    assert stored[:, 0, 20, 30].tolist() == pytest.approx([64 / 20 * n for n in range(6, 11)])
+    own, other = (
+        dataset(a2d_root, store, flow_config=FlowConfig(method))[1]
+        for method in ("dis", "farneback")
+    )
+    assert not torch.equal(own.clip.flow, other.clip.flow)
+    frames = A2DSentences(a2d_root).frames("--first").read([6, 7])
+    wanted = build_estimator(FlowConfig("farneback"))(frames[0], frames[1])
+    assert np.array_equal(other.clip.flow[0, :, :48].numpy(), wanted)
+
+
+def test_augmented_samples_are_changed_as_drawn(a2d_root: Path, store: ProposalStore) -> None:
+    augment = AugmentConfig(flip=0.5, colour=0.3, scale=0.4)
+    data, plain = dataset(a2d_root, store, augment=augment, seed=8), dataset(a2d_root, store)
+    frames, flips = A2DSentences(a2d_root).frames("--first"), set()
+    for epoch, index in ((0, 0), (0, 1), (1, 0), (2, 1), (3, 0), (4, 1)):
+        change, before = draw_change(augment, (8, epoch, index)), plain[index]
+        key = before.clip.frame_indices[2].item()
+        clip = load_clip("--first", frames, key, data.needs, shrink=change.shrink)
+        wanted = change_sample(replace(before, clip=clip), change, data.vocabulary)
+        sample = data[epoch, index]
+        assert torch.equal(sample.clip.rgb, wanted.clip.rgb)
+        assert torch.equal(sample.clip.flow, wanted.clip.flow)
+        assert torch.equal(sample.proposals.boxes, wanted.proposals.boxes)
+        assert sample.clip.geometry.scale == pytest.approx(change.shrink)  # 64 columns of 64
+        x1, _, x2, _ = before.targets[0].box.tolist()
+        edges = [64 - x2, 64 - x1] if change.flip else [x1, x2]
+        assert sample.targets[0].box[[0, 2]].tolist() == edges
+        side = "right" if change.flip else "left"
+        assert sample.queries[0].text == f"man on the {side} walking"
+        assert plain[index].clip.rgb.equal(before.clip.rgb)  # what is cached stays as it was
+        flips.add(change.flip)
+    assert flips == {True, False}
+    assert torch.equal(data[1].clip.rgb, data[0, 1].clip.rgb)
+
+
+@pytest.mark.parametrize(("frame", "late"), [(12, False), (13, True)])
+def test_the_last_frame_is_not_late(
+    a2d_root: Path,
+    store: ProposalStore,
+    caplog: pytest.LogCaptureFixture,
+    frame: int,
+    late: bool,
+) -> None:
+    folder = a2d_root / "text_annotations" / "a2d_annotation_with_instances" / "--first"
+    (folder / "00009.h5").rename(folder / f"{frame:05d}.h5")
+    data = dataset(a2d_root, store)
+    with caplog.at_level(logging.WARNING, "aamn"):
+        assert data[1].clip.frame_indices.tolist() == [9, 10, 11, 11, 11]
+    assert ("--first: frame 13 is annotated but only 12" in caplog.text) == late
+    assert data.late_key_frames == ({("--first", 12)} if late else set())
 
 
 def test_workers_load_the_same_samples(a2d_root: Path, store: ProposalStore) -> None:

@@ -20,13 +20,14 @@ from aamn.data.flow import (
     build_estimator,
     flow_between,
     grid_size,
+    iterate_flow,
     resize_flow,
     window_flow,
 )
 from aamn.data.flow_store import FlowStore, extract_flow
 from aamn.data.raft import load_raft
 from proposals.errors import InputError
-from proposals.frames import open_frames
+from proposals.frames import FrameSource, open_frames
 
 
 def sliding_texture(count: int, step: tuple[int, int]) -> np.ndarray:
@@ -62,6 +63,99 @@ def test_presets_differ() -> None:
     assert not np.array_equal(flows["ultrafast"], flows["medium"])
 
 
+@pytest.mark.parametrize("preset", ["ultrafast", "fast", "medium"])
+def test_a_preset_is_opencvs_of_that_name(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, create = [], cv2.DISOpticalFlow_create
+    monkeypatch.setattr(cv2, "DISOpticalFlow_create", lambda n: asked.append(n) or create(n))
+    build_estimator(FlowConfig(preset=preset))
+    assert asked == [getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")]
+
+
+@pytest.mark.parametrize("method", ["dis", "farneback"])
+def test_red_weighs_more_than_blue(method: str) -> None:
+    """Red moves right and blue left; the eye, and frames in RGB, see the red."""
+    frames = np.zeros((2, 60, 80, 3), np.uint8)
+    frames[..., 0] = sliding_texture(2, (3, 0))[..., 0]
+    frames[..., 2] = sliding_texture(2, (-3, 0))[..., 0]
+    flow = build_estimator(FlowConfig(method=method))(frames[0], frames[1])
+    assert np.median(flow[0, 15:-15, 15:-15]) > 1
+
+
+def numbered(count: int) -> np.ndarray:
+    """Frames (count, 12, 16, 3); every pixel of frame n is n."""
+    values = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    return np.broadcast_to(values, (count, 12, 16, 3))
+
+
+def seen_pair(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Flow that tells the numbers of the two frames it was estimated from, as (x, y)."""
+    pair = np.array([one[0, 0, 0], two[0, 0, 0]], np.float32)
+    return np.broadcast_to(pair[:, None, None], (2, *one.shape[:2])).copy()
+
+
+@pytest.mark.parametrize(
+    ("count", "pairs"),
+    [
+        (0, []),
+        (1, [[0, 0]]),
+        (2, [[0, 1], [0, 1]]),
+        (4, [[0, 1], [1, 2], [2, 3], [2, 3]]),
+    ],
+)
+def test_flow_goes_from_each_frame_to_the_next(count: int, pairs: list[list[int]]) -> None:
+    flows = list(iterate_flow(iter(numbered(count)), seen_pair))
+    assert [flow[:, 0, 0].tolist() for flow in flows] == pairs
+    assert {flow.shape for flow in flows} <= {(2, 12, 16)}
+
+
+class Numbered(FrameSource):
+    """`numbered` frames as a video."""
+
+    def __init__(self, count: int) -> None:
+        self.path, self.size, self.fps, self.announced = Path("numbered"), (12, 16), 25.0, count
+        self.frames = numbered(count)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def _frame(self, index: int) -> np.ndarray | None:
+        return self.frames[index] if index < len(self.frames) else None
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("count", "indices", "starts"),
+    [
+        (5, [1, 2, 3], [1, 2, 3]),
+        (5, [0, 0, 0, 1], [0, 0, 0, 1]),
+        (5, [3, 4, 4], [3, 3, 3]),
+        (5, [4, 0, 2], [3, 0, 2]),
+        (2, [0, 1], [0, 0]),
+    ],
+)
+def test_the_flow_of_a_window_frame_by_frame(
+    count: int, indices: list[int], starts: list[int]
+) -> None:
+    estimated = []
+
+    def estimate(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+        estimated.append(one.shape)
+        return seen_pair(one, two)
+
+    flow = window_flow(Numbered(count), np.array(indices), (6, 9), estimate)
+    assert flow[:, :, 0, 0].tolist() == [[n, n + 1] for n in starts]
+    assert (flow == flow[..., :1, :1]).all()
+    assert flow.shape == (len(indices), 2, 6, 9)
+    assert estimated == [(6, 9, 3)] * len(set(starts))  # at the wanted size, each pair once
+
+
+def test_the_window_of_a_single_frame_stands_still() -> None:
+    flow = window_flow(Numbered(1), np.array([0, 0, 0]), (6, 9), seen_pair)
+    assert flow.shape == (3, 2, 6, 9) and flow.dtype == np.float32 and not flow.any()
+
+
 @pytest.mark.parametrize(
     ("size", "longest", "grid"),
     [
@@ -70,10 +164,24 @@ def test_presets_differ() -> None:
         ((120, 160), 256, (120, 160)),
         ((568, 320), 256, (256, 144)),
         ((4, 1000), 100, (1, 100)),
+        ((1000, 4), 100, (100, 1)),
+        ((100, 100), 99, (99, 99)),
     ],
 )
 def test_grid_size(size: tuple[int, int], longest: int, grid: tuple[int, int]) -> None:
     assert grid_size(size, longest) == grid
+
+
+@pytest.mark.parametrize(
+    ("size", "x", "y"),
+    [((20, 20), 3, -4), ((10, 40), 6, -2), ((5, 10), 1.5, -1), ((10, 20), 3, -2)],
+)
+def test_flow_is_in_pixels_of_its_grid(size: tuple[int, int], x: float, y: float) -> None:
+    flow = np.empty((1, 2, 10, 20), np.float32)
+    flow[:, 0], flow[:, 1] = 3, -2
+    other = resize_flow(flow, size)
+    assert other.shape == (1, 2, *size) and other.dtype == np.float32
+    assert np.allclose(other[0, 0], x) and np.allclose(other[0, 1], y)
 
 
 def test_flow_on_another_grid_keeps_its_meaning() -> None:

@@ -1,5 +1,6 @@
 """Training videos kept apart: both parts together are the split, and nothing else moves."""
 
+import hashlib
 import pickle
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from aamn.config import DataConfig
-from aamn.data.held_out import is_held_out
+from aamn.data.held_out import check_share, is_held_out
 from aamn.data.readers import open_all, open_source, validation_split
 from proposals.errors import InputError
 
@@ -35,6 +36,35 @@ def test_names_alone_decide_and_a_larger_share_holds_the_smaller():
     assert tenth < third
     assert len(tenth) == pytest.approx(2000, abs=200) and len(third) == pytest.approx(6000, abs=300)
     assert not any(is_held_out(n, 0.0) for n in names) and all(is_held_out(n, 1.0) for n in names)
+
+
+def test_a_name_keeps_its_side_from_version_to_version():
+    """Its place among all videos is the first 16 hexadecimal digits of its SHA-256."""
+    for name in [*NAMES, "-abc_DEF", "café", ""]:
+        place = int(hashlib.sha256(name.encode("utf-8")).hexdigest()[:16], 16) / 16**16
+        assert is_held_out(name, min(1.0, place + 1e-9)) and not is_held_out(name, place - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("share", "allowed"), [(0, True), (0.99, True), (1, False), (-0.01, False)]
+)
+def test_a_share_leaves_videos_to_learn_from(share, allowed):
+    if allowed:
+        check_share(share, "some.share")
+        return
+    with pytest.raises(InputError, match=rf"some\.share: .* got {share}"):
+        check_share(share, "some.share")
+
+
+def test_the_split_named_for_training_is_the_one_that_is_parted(root):
+    named = DataConfig("folder", str(root), train_split="test", held_out=0.3)
+    both = [v for s in ("test", "held_out") for v in _videos(named, s)]
+    assert both == ["last"]
+    assert _videos(named, "train") == NAMES
+
+
+def _videos(data, split):
+    return open_source(data, split).video_ids
 
 
 def test_both_parts_are_the_training_split_and_the_others_stay(root):

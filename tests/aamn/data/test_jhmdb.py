@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
 from aamn.config import FlowConfig
 from aamn.data.clips import SampleDataset
 from aamn.data.flow import build_estimator, flow_between
-from aamn.data.jhmdb import JHMDBSentences, uniform_frames
+from aamn.data.jhmdb import (
+    JHMDBSentences,
+    count_puppet_masks,
+    read_puppet_masks,
+    uniform_frames,
+)
 from aamn.data.words import Vocabulary
 from aamn.structures import Needs
 from aamn.visualize import overlay
@@ -73,6 +82,81 @@ def test_what_it_holds(root: Path) -> None:
     assert truth.masks.shape == (6, 6, 8) and truth.boxes[5].tolist() == [5, 1, 7, 4]
 
 
+def test_a_mask_of_one_frame_has_lost_its_last_axis(root: Path) -> None:
+    path = JHMDBSentences(root).mask_path("plain_walk_1")
+    savemat(path, {"part_mask": puppet(2)})
+    assert (count_puppet_masks(path), read_puppet_masks(path).shape) == (1, (1, 6, 8))
+    source = JHMDBSentences(root)
+    assert [key.frame for key in source.key_frames] == [1, 3, 5, 0]
+    (target,) = source.targets(source.key_frames[3])
+    assert np.array_equal(target.mask.numpy(), puppet(2) > 0)
+
+
+def test_puppets_are_read_upright(root: Path) -> None:
+    path = JHMDBSentences(root).mask_path("plain_walk_1")
+    masks = read_puppet_masks(path)
+    assert masks.dtype == bool and count_puppet_masks(path) == len(masks) == 6
+    for frame in range(6):
+        assert np.array_equal(masks[frame], puppet(frame) > 0)
+
+
+def test_videos_without_masks_are_left_out_and_counted(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "aamn"):
+        JHMDBSentences(root)
+    assert "2 videos with one sentence each, 6 annotated frames" in caplog.text
+    assert "left out" not in caplog.text
+    shutil.rmtree(root / "puppet_mask" / "walk")
+    (root / "puppet_mask" / "notes.txt").touch()
+    with caplog.at_level(logging.INFO, "aamn"):
+        source = JHMDBSentences(root)
+    assert {key.video_id for key in source.key_frames} == {"Fight!_(1)@home_run_0"}
+    assert source.video_ids == list(NAMES) and "1 of 2 videos have no folder" in caplog.text
+    assert source.mask_path("plain_walk_1") == (
+        root / "puppet_mask" / "walk" / "plain_walk_1" / "puppet_mask.mat"
+    )
+
+
+@pytest.mark.parametrize("folder", ["puppet_mask", "Rename_Images"])
+def test_a_missing_folder_is_named(root: Path, folder: str) -> None:
+    shutil.rmtree(root / folder)
+    with pytest.raises(InputError, match=rf"no folder .*{folder}; wanted {folder}/<action>"):
+        JHMDBSentences(root)
+
+
+def test_where_missing_images_should_be(root: Path) -> None:
+    wanted = root / "Rename_Images" / "walk" / "plain_walk_1"
+    shutil.rmtree(wanted)
+    source = JHMDBSentences(root)
+    assert source.video_path("plain_walk_1") == wanted
+    with pytest.raises(InputError, match=r"no video at .*plain_walk_1"):
+        source.frames("plain_walk_1")
+
+
+LEAVES = st.none() | st.integers(-1, 3) | st.sampled_from(["plain_walk_1", "0.png", "00002.png"])
+ROWS = st.lists(LEAVES | st.lists(LEAVES, max_size=2) | st.dictionaries(st.just("0"), LEAVES))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.sampled_from(["plain_walk_1", "", None]), LEAVES)) | ROWS | LEAVES)
+def test_any_list_of_frames_is_read_or_named(
+    tmp_path_factory: pytest.TempPathFactory, content: object
+) -> None:
+    root = tmp_path_factory.getbasetemp() / "listed"
+    for folder in ("puppet_mask", "Rename_Images"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "jhmdb_annotation.txt").write_text("video_id,query\nplain_walk_1,a man\n")
+    path = root / "eval_samples.json"
+    path.write_text(json.dumps(content))
+    try:
+        found = [(key.video_id, key.frame) for key in JHMDBSentences(root).key_frames]
+    except InputError as error:
+        assert str(path) in str(error)
+    else:
+        assert found == [("plain_walk_1", 1)] * len(content)
+
+
 def test_the_fixed_list(root: Path) -> None:
     rows = [["plain_walk_1", "./x/plain_walk_1/00002.png", "m.mat", 6, "a person"]]
     (root / "eval_samples.json").write_text(json.dumps(rows))
@@ -81,6 +165,10 @@ def test_the_fixed_list(root: Path) -> None:
     (root / "eval_samples.json").write_text(json.dumps([["other", "1.png"]]))
     with pytest.raises(InputError, match="other is not in"):
         JHMDBSentences(root)
+    for row in (["plain_walk_1", "00000.png"], ["plain_walk_1"]):
+        (root / "eval_samples.json").write_text(json.dumps([row]))
+        with pytest.raises(InputError, match=r"eval_samples\.json: wanted a list of"):
+            JHMDBSentences(root)
     (root / "eval_samples.json").write_text('{"a": 1}')
     with pytest.raises(InputError, match="wanted a list of"):
         JHMDBSentences(root)

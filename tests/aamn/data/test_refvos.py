@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle
 
-from aamn.data.refvos import ReferringVideos
+from aamn.data.refvos import ReferringVideos, read_labels, read_listings
 from aamn.data.submission import davis_palette, merge_objects, write_video
 from aamn.structures import MaskTrack
 from proposals.errors import InputError
@@ -130,6 +132,134 @@ def test_sentences_of_several_objects_as_in_mevis(tmp_path: Path) -> None:
     assert not source.targets(source.key_frames[0])[1].mask.any()
 
 
+def test_an_object_of_number_0_is_one(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    code = rle.encode(np.asfortranarray((labels_of(1) == 2).astype(np.uint8)))
+    masks = [None, {"size": code["size"], "counts": code["counts"].decode()}, None]
+    (tmp_path / "mask_dict.json").write_text(json.dumps({"0": masks}))
+    write_meta(tmp_path / "meta_expressions.json", {"0": {"exp": "the dog", "anno_id": [0]}})
+    source = ReferringVideos(tmp_path)
+    assert [key.frame for key in source.key_frames] == [0, 1, 2]
+    areas = [int(source.targets(key)[0].mask.sum()) for key in source.key_frames]
+    assert areas == [0, 16, 0]
+
+
+def test_each_group_of_objects_has_its_number(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    write_annotations(tmp_path)
+    expressions = {
+        "0": {"exp": "both", "obj_id": [1, 2]},
+        "1": {"exp": "the man", "obj_id": 1},
+        "2": {"exp": "both and another", "obj_id": ["1", "2", "3"]},
+        "3": {"exp": "the pair", "obj_id": ["1", "2"]},
+        "4": {"exp": "nobody knows whom"},
+        "5": {"exp": "by the annotation's id", "obj_id": [7], "anno_id": [2]},
+    }
+    write_meta(tmp_path / "meta_expressions.json", expressions)
+    source = ReferringVideos(tmp_path)
+    assert [e.instance for e in source.sentences("vid")] == [10_000, 1, 10_001, 10_000, -1, 2]
+    key = source.key_frames[2]
+    assert [e.instance for e in key.expressions] == [10_000, 1, 10_001, 10_000, 2]
+    areas = [int(target.mask.sum()) for target in source.targets(key)]
+    assert areas == [32, 16, 32, 32, 16]
+    boxes = [target.box.tolist() for target in source.targets(key)]
+    assert boxes[0] == boxes[2] == boxes[3] == [2, 2, 12, 11] and boxes[4] == [8, 7, 12, 11]
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "labels"),
+    [
+        ("P", [0, 1, 2, 255], [0, 1, 2, 255]),
+        ("P", [0, 255, 255, 0], [0, 255, 255, 0]),
+        ("L", [0, 1, 2, 3], [0, 1, 2, 3]),
+        ("L", [0, 255, 255, 0], [0, 1, 1, 0]),  # black and white
+        ("L", [0, 255, 254, 0], [0, 255, 254, 0]),
+        ("L", [0, 0, 0, 0], [0, 0, 0, 0]),
+        ("1", [0, 255, 255, 0], [0, 1, 1, 0]),
+    ],
+)
+def test_labels_of_pictures(
+    tmp_path: Path, mode: str, values: list[int], labels: list[int]
+) -> None:
+    picture = Image.new(mode, (4, 1))
+    picture.putdata(values)
+    if mode == "P":
+        picture.putpalette(davis_palette())
+    picture.save(tmp_path / "1.png")
+    assert read_labels(tmp_path / "1.png").tolist() == [labels]
+
+
+def test_damaged_masks_of_mevis_are_named(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    write_meta(tmp_path / "meta_expressions.json", {"0": {"exp": "a man", "anno_id": [41]}})
+    lists = tmp_path / "mask_dict.json"
+    for content in ({}, {"41": [None]}, {"41": [None, 5, 5]}, {"41": [None, {"size": [1]}]}):
+        lists.write_text(json.dumps(content))
+        source = ReferringVideos(tmp_path)
+        with pytest.raises(InputError, match=r"mask_dict\.json: .*vid, frame 2, objects 41"):
+            source.targets(source.key_frames[1])
+    lists.write_text(json.dumps({"41": [None, None, None]}))
+    truth = ReferringVideos(tmp_path).full_video_targets("vid", 41)
+    assert truth.masks.shape == (3, *SIZE) and not truth.masks.any() and not truth.boxes.any()
+
+
+KEYS = ("expressions", "frames", "exp", "obj_id", "anno_id", "0", "videos")
+LEAVES = st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(["", "a", "1", "00000"])
+JSON = LEAVES | st.lists(LEAVES, max_size=2) | st.dictionaries(st.sampled_from(KEYS), LEAVES)
+EXPRESSION = st.fixed_dictionaries({"exp": LEAVES}, optional={"obj_id": JSON, "anno_id": JSON})
+ENTRIES = st.fixed_dictionaries(
+    {"expressions": st.dictionaries(LEAVES.map(str), EXPRESSION | LEAVES), "frames": JSON}
+)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.fixed_dictionaries({"videos": st.fixed_dictionaries({"vid": ENTRIES | JSON}) | JSON}))
+def test_any_list_of_expressions_is_read_or_named(
+    tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "meta_expressions.json"
+    path.write_text(json.dumps(content))
+    try:
+        listings = read_listings(path)
+    except InputError as error:
+        assert str(path) in str(error)
+        return
+    for video_id, listing in listings.items():
+        said = content["videos"][video_id]["expressions"]
+        assert listing.sentences == {e: " ".join(v["exp"].lower().split()) for e, v in said.items()}
+        assert all(int(name) == float(name) for names in listing.objects.values() for name in names)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    st.dictionaries(
+        st.text("ab-_9", min_size=1, max_size=4),
+        st.lists(st.tuples(st.text('aB ,"é', min_size=1), st.lists(st.integers(0, 9), max_size=3))),
+        max_size=3,
+    )
+)
+def test_expressions_are_read_as_they_were_written(
+    tmp_path_factory: pytest.TempPathFactory, videos: dict[str, list[tuple[str, list[int]]]]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "meta_expressions.json"
+    entries = {
+        video_id: {
+            "expressions": {f"{n}": {"exp": t, "obj_id": ids} for n, (t, ids) in enumerate(found)},
+            "frames": ["00000", "00007"],
+        }
+        for video_id, found in videos.items()
+    }
+    path.write_text(json.dumps({"videos": entries}))
+    listings = read_listings(path)
+    assert list(listings) == list(videos)
+    for video_id, found in videos.items():
+        assert listings[video_id].frames == ("00000", "00007")
+        texts = [" ".join(text.lower().split()) for text, _ in found]
+        assert list(listings[video_id].sentences.values()) == texts
+        objects = {f"{n}": tuple(map(str, ids)) for n, (_, ids) in enumerate(found) if ids}
+        assert listings[video_id].objects == objects
+
+
 def test_real_davis_masks(real_data: Path, tmp_path: Path) -> None:
     davis = real_data / "davis"
     for folder in ("JPEGImages", "Annotations"):
@@ -219,6 +349,25 @@ def test_four_sentences_in_a_row_are_one_object_where_none_is_named(tmp_path: Pa
         assert np.array_equal(np.array(image), labels_of(2))
 
 
+@pytest.mark.parametrize(
+    ("man", "dog", "both"), [(0.9, 0.2, 1), (0.2, 0.9, 2), (-3.0, -0.5, 2), (7.0, 0.5, 1)]
+)
+def test_objects_are_numbered_by_their_ids_and_overlap_by_score(
+    tmp_path: Path, man: float, dog: float, both: int
+) -> None:
+    write_images(tmp_path)
+    expressions = {"0": {"exp": "a dog", "obj_id": "10"}, "1": {"exp": "a man", "obj_id": "2"}}
+    write_meta(tmp_path / "meta_expressions.json", expressions)
+    masks = np.zeros((2, 3, *SIZE), bool)
+    masks[0, :, 2:6, 2:8] = masks[1, :, 2:6, 6:12] = True
+    tracks = [track("", masks[0], dog), track("", masks[1], man)]
+    write_video(ReferringVideos(tmp_path), "vid", tracks, tmp_path / "out", "davis")
+    for name in FRAMES:
+        with Image.open(tmp_path / "out" / "anno_0" / "vid" / f"{name}.png") as image:
+            row = np.array(image)[3].tolist()
+        assert row == [0, 0, 2, 2, 2, 2, both, both, 1, 1, 1, 1, 0, 0, 0, 0]
+
+
 def test_where_objects_overlap_the_better_score_wins() -> None:
     masks = np.array([[[[1, 1, 0, 0]]], [[[0, 1, 1, 0]]]], bool)
     assert merge_objects(masks, [0.9, 0.2]).tolist() == [[[1, 1, 2, 0]]]
@@ -243,19 +392,37 @@ def test_faults_are_named(youtube: Path, tmp_path: Path) -> None:
     picture.write_bytes(b"\x89PNG nothing")
     with pytest.raises(InputError, match=r"00005.png is no readable PNG"):
         source.targets(source.key_frames[1])
-    next(youtube.rglob("JPEGImages/vid/00010.jpg")).unlink()
+    picture.unlink()
+    with pytest.raises(InputError, match=r"no annotation at .*vid/00005\.png"):
+        source.targets(source.key_frames[1])
+    last = next(youtube.rglob("JPEGImages/vid/00010.jpg"))
+    Image.new("RGB", SIZE[::-1]).save(last.with_stem("00011"))
+    with pytest.raises(InputError, match="the image 00011 is not listed"):
+        source.frames("vid")
+    last.with_stem("00011").unlink()
+    last.unlink()
     with pytest.raises(InputError, match="the image 00010 is missing"):
         source.frames("vid")
     with pytest.raises(InputError, match="has no video zebra"):
         source.sentences("zebra")
     with pytest.raises(InputError, match="one of the layouts"):
         write_video(source, "vid", answers_of_nothing(source), tmp_path, "coco")
+    short = [track(e.text, np.zeros((3, *SIZE), bool)) for e in source.sentences("vid")]
+    short[2] = MaskTrack(
+        "vid", "", *(v[:2] for v in (torch.arange(3), torch.zeros(3, 4))), short[2].masks[:2], 1.0
+    )
+    with pytest.raises(ValueError, match="vid: 3 frames, 2 masks"):
+        write_video(source, "vid", short, tmp_path)
     with pytest.raises(ValueError, match="3 sentences, 1 tracks"):
         write_video(source, "vid", answers_of_nothing(source)[:1], tmp_path)
     meta = next(youtube.rglob("meta_expressions.json"))
     meta.write_text(json.dumps({"videos": {"vid": {"frames": []}}}))
     with pytest.raises(InputError, match="the video vid has no usable expressions"):
         ReferringVideos(youtube, "train")
+    for content in ("[]", '{"videos": []}', '{"video": {}}'):
+        meta.write_text(content)
+        with pytest.raises(InputError, match=r"meta_expressions\.json: wanted"):
+            ReferringVideos(youtube, "train")
     meta.write_text("[")
     with pytest.raises(InputError, match="no readable JSON"):
         ReferringVideos(youtube, "train")

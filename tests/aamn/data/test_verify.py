@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,19 @@ import pytest
 from PIL import Image
 
 from aamn.config import DataConfig
+from aamn.data import verify_a2d as module
 from aamn.data.readers import open_all
-from aamn.data.verify import Finding, verify_sources
+from aamn.data.verify import (
+    Count,
+    Finding,
+    compare,
+    count_frames,
+    is_truncated,
+    stops_early,
+    unlike_published,
+    verification,
+    verify_sources,
+)
 from aamn.data.verify_a2d import verify_a2d
 
 SENTENCES = "text_annotations/a2d_annotation.txt"
@@ -244,6 +256,180 @@ def test_glitches_of_the_published_files_are_no_findings(corpus: tuple[Path, dic
     assert verify_a2d(root).findings == ()
 
 
+def test_oddities_of_the_lists(a2d_root: Path) -> None:
+    def found() -> list[tuple[bool, str, str]]:
+        return [(f.fatal, f.where, f.what) for f in verify_a2d(a2d_root).findings]
+
+    assert found() == []
+    add_line(a2d_root, "text_annotations/a2d_missed_videos.txt", " nobody")
+    add_line(a2d_root, "Release/videoset.csv", "sec_ond,18,0,0,48,64,8,2,0")
+    add_line(a2d_root, SENTENCES, "sec_ond,1 (copy),the cat")  # known of another video alone
+    add_line(a2d_root, SENTENCES, "")
+    add_line(a2d_root, SENTENCES, "sec_ond,0,one, two and three")
+    add_line(a2d_root, SENTENCES, "sec_ond,0")
+    assert found() == [
+        (True, "a2d_annotation.txt:12", "sec_ond has a row without a sentence"),
+        (False, "Release/videoset.csv:5", "sec_ond is listed twice"),
+        (False, "a2d_annotation.txt:9", "sec_ond: the instance '1 (copy)' is no whole number"),
+        (False, "a2d_missed_videos.txt", "nobody is not in videoset.csv"),
+    ]
+    path = a2d_root / SENTENCES
+    path.write_text(path.read_text().split("\n", 1)[1])
+    report = verify_a2d(a2d_root)
+    assert (True, "a2d_annotation.txt") in [(f.fatal, f.where) for f in report.findings]
+    assert SENTENCES in report.fix_list()
+
+
+def test_a_damaged_row_is_said_once(a2d_root: Path) -> None:
+    edit_row(a2d_root, "missed", lambda row: row[:5])
+    found = [(f.fatal, f.where) for f in verify_a2d(a2d_root).findings]
+    assert found == [(True, "Release/videoset.csv:4")]  # and not that a missed video is unknown
+
+
+def test_what_is_counted_in_the_lists(a2d_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {
+        "videos": 4,
+        "train videos": 3,
+        "test videos": 1,
+        "missed videos": 1,
+        "sentences": 7,
+        "annotated frames": 9,
+    }
+    report = verify_a2d(a2d_root)
+    assert {c.name: c.found for c in report.counts} == counts
+    assert {c.published for c in report.counts} == {None}  # a small corpus is another one
+    monkeypatch.setattr(module, "OWN_CORPUS", 4)
+    report = verify_a2d(a2d_root)
+    assert {c.name: c.published for c in report.counts} == module.PUBLISHED
+    assert [(f.fatal, f.where, f.what) for f in report.findings] == [
+        (False, name, f"{counts[name]}, but {module.PUBLISHED[name]} were published")
+        for name in sorted(counts)
+    ]
+
+
+def box(kind: bytes, content: int, header: bytes = b"") -> bytes:
+    """A box of an mp4: its size, its kind, and so many bytes."""
+    return (header or (8 + content).to_bytes(4, "big")) + kind + bytes(content)
+
+
+FREE, MOOV, MDAT = box(b"free", 3), box(b"moov", 20), box(b"mdat", 30)
+
+
+@pytest.mark.parametrize(
+    ("content", "cut_off"),
+    [
+        (FREE + MDAT + MOOV, False),
+        (MOOV + MDAT, False),
+        (MOOV, False),
+        (MOOV + box(b"free", 0), False),
+        (b"", True),
+        (FREE + MDAT, True),  # no index
+        (MOOV + MDAT[:-1], True),
+        (MDAT + MOOV[:-1], True),
+        (MOOV + MDAT + b"123", True),
+        (MOOV + MDAT + b"1234567", True),
+        (MOOV + box(b"mdat", 30, bytes(4)), False),  # to the end of the file
+        (MOOV + box(b"mdat", 16, bytes(3) + b"\x07"), True),
+        (MOOV + b"\x00\x00\x00\x01mdat" + (21).to_bytes(8, "big") + bytes(5), False),
+        (MOOV + b"\x00\x00\x00\x01mdat" + (22).to_bytes(8, "big") + bytes(5), True),
+        (b"\x00\x00\x00\x01mdat" + (20).to_bytes(8, "big") + bytes(4) + MOOV, False),
+    ],
+)
+def test_an_mp4_is_whole_when_its_boxes_fill_it(
+    tmp_path: Path, content: bytes, cut_off: bool
+) -> None:
+    (tmp_path / "v.mp4").write_bytes(content)
+    assert is_truncated(tmp_path / "v.mp4") == cut_off
+
+
+@dataclass
+class Announced:
+    """A video that promises `announced` frames and decodes another number."""
+
+    announced: int
+    decoded: int
+
+    def __len__(self) -> int:
+        return self.decoded
+
+
+@pytest.mark.parametrize(
+    ("announced", "decoded", "early"),
+    [
+        (100, 100, ""),
+        (100, 90, ""),
+        (100, 120, ""),
+        (0, 3, ""),
+        (100, 89, "after 89 of 100 frames"),
+    ],
+)
+def test_a_tenth_of_a_video_may_be_missing(announced: int, decoded: int, early: str) -> None:
+    video = Announced(announced, decoded)
+    said = stops_early(video)
+    assert said.endswith(early) and bool(said) == bool(early)
+    assert (count_frames(video, False), count_frames(video, True)) == (announced, decoded)
+
+
+def test_a_report_puts_the_worst_first() -> None:
+    findings = [
+        Finding(False, "b", "odd"),
+        Finding(True, "long name", "gone", "x/b.mp4"),
+        Finding(True, "a", "worse", "x/b.mp4"),
+        Finding(True, "a", "bad", "x/a.mp4"),
+    ]
+    report = verification([Count("videos", 3, 4), Count("sentences", 12)], findings)
+    assert report.fatal == 3 and report.fix_list() == ["x/a.mp4", "x/b.mp4"]
+    assert report.table().split("\n") == [
+        f"{'videos':28} {3:7}  (published: 4)",
+        f"{'sentences':28} {12:7}",
+        "",
+        "fatal    a          bad",
+        "fatal    a          worse",
+        "fatal    long name  gone",
+        "warning  b          odd",
+        "",
+        "3 fatal findings, 1 warnings",
+    ]
+    plain = report.to_dict()
+    assert plain["counts"][0] == {"name": "videos", "found": 3, "published": 4}
+    assert plain["findings"][3] == {
+        "fatal": False,
+        "where": "b",
+        "what": "odd",
+        "fetch": "",
+        "severity": "warning",
+    }
+    assert verification([Count("videos", 3)], []).table().endswith("0 fatal findings, 0 warnings")
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "published", "warned"),
+    [("videos", 3, 3, False), ("videos", 3, 4, True), ("videos", 3, None, False)],
+)
+def test_counts_beside_the_published_ones(
+    name: str, found: int, published: int | None, warned: bool
+) -> None:
+    counts = compare({name: found}, {} if published is None else {name: published, "other": 7})
+    assert counts == [Count(name, found, published)]
+    said = list(unlike_published(counts))
+    assert said == ([Finding(False, name, "3, but 4 were published")] if warned else [])
+
+
+@pytest.mark.parametrize(
+    ("shift", "odd"),
+    [((0, 0), False), ((3, 0), False), ((4, 0), True), ((0, 6), True), ((0, 5), False)],
+)
+def test_a_box_may_be_loose_but_not_elsewhere(
+    a2d_root: Path, shift: tuple[int, int], odd: bool
+) -> None:
+    path = annotation(a2d_root, "sec_ond", 1)  # 6 columns and 10 rows, (1, 10) to (7, 20)
+    x, y = shift  # of 6 columns 3 overlap: 3 / 9; 2: 2 / 10; of 10 rows 5: 5 / 15; 4: 4 / 16
+    rewrite(path, reBBox=np.array([[1.0 + x], [10 + y], [7 + x], [20 + y]]))
+    found = [(f.where, f.what) for f in verify_a2d(a2d_root, deep=True).findings]
+    said = ("sec_ond/00001.h5", "the box of instance 0 is not around its mask")
+    assert found == ([said] if odd else [])
+
+
 def test_a_root_without_its_folders(tmp_path: Path) -> None:
     found = verify_a2d(tmp_path)
     assert [(f.fatal, f.where) for f in found.findings] == [
@@ -280,7 +466,7 @@ def test_other_layouts(tmp_path: Path, video_writer: Callable[..., Path]) -> Non
     for video_id, frame, size in (
         ("one", 3, (32, 48)),
         ("one", 4, (16, 24)),
-        ("two", 40, (32, 48)),
+        ("two", 10, (32, 48)),
     ):
         path = tmp_path / "masks" / video_id / "0" / f"{frame}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -293,7 +479,7 @@ def test_other_layouts(tmp_path: Path, video_writer: Callable[..., Path]) -> Non
         (True, "one frame 4", ""),
         (True, "three", "videos/three.mp4"),
         (True, "two", ""),
-        (True, "two frame 40", ""),
+        (True, "two frame 10", ""),
         (False, "videos", ""),
     ]
 
@@ -314,3 +500,32 @@ def test_the_program(
     assert run_tool("verify_dataset").errors.startswith("error: wanted --data ROOT")
     none = run_tool("verify_dataset", "--data", tmp_path / "none")
     assert none.code == 2 and none.errors.startswith("error: no folder at")
+
+
+def test_the_program_checks_other_layouts(
+    tmp_path: Path, video_writer: Callable[..., Path], run_tool: Callable[..., Any]
+) -> None:
+    video_writer(tmp_path / "one.mp4", np.full((4, 32, 48, 3), 90, np.uint8))
+    table = tmp_path / "sentences.csv"
+    table.write_text("video_id,instance_id,query\none,0,a dog\n")
+    by_option = run_tool("verify_dataset", "--data", tmp_path, "--kind", "folder")
+    settings = ("--set", f"data.root={tmp_path}", "--set", "data.kind=folder")
+    assert by_option.code == 0 and run_tool("verify_dataset", *settings).output == by_option.output
+    assert by_option.output.split()[:4] == ["videos", "1", "sentences", "2"]
+    again = tmp_path / "again.txt"
+    table.write_text("video_id,instance_id,query\none,0,?!\n")
+    broken = run_tool("verify_dataset", *settings, "--fix-list", again)
+    assert broken.code == 1 and "fatal    one  the sentence '?!' holds no word" in broken.output
+    assert again.read_text() == ""
+
+
+def test_the_program_knows_what_jhmdb_published(
+    tmp_path: Path, run_tool: Callable[..., Any]
+) -> None:
+    for folder in ("puppet_mask", "Rename_Images"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "jhmdb_annotation.txt").write_text("video_id,query\n")
+    found = run_tool("verify_dataset", "--data", tmp_path, "--kind", "jhmdb")
+    assert found.code == 0 and "0 fatal findings, 2 warnings" in found.output
+    for name in ("videos", "sentences"):
+        assert f"warning  {name:9}  0, but 928 were published" in found.output
