@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
+
 import torch
 
 from aamn.config import Config, load_config
@@ -30,8 +33,14 @@ TINY = (
 )
 
 
+@cache
+def _read(overrides: tuple[str, ...]) -> Config:
+    """Merging a tree for every override takes long, and most tests want the same ones."""
+    return load_config(Config, None, overrides, _read(TINY) if overrides != TINY else None)
+
+
 def tiny_config(*overrides: str) -> Config:
-    return load_config(Config, None, [*TINY, *overrides])
+    return deepcopy(_read(overrides))
 
 
 def tiny_segmenter(*overrides: str, seed: int = 0) -> Segmenter:
