@@ -237,6 +237,25 @@ def test_a_run_that_was_stopped_goes_on_with_its_speed_and_rate(tmp_path):
     assert [line["total"] for line in then.log] == pytest.approx(totals, rel=1e-5)
 
 
+def test_a_run_may_go_on_with_another_rate_momentum_and_decay(tmp_path):
+    """All of `train` may change; what the configuration says is what is done."""
+    first, then = Run(tmp_path), Run(tmp_path)
+    early = ("train.optimiser.momentum=0.9", "train.optimiser.weight_decay=9")
+    first.train(*early, stop_after=1)
+    then.train("train.optimiser.lr=0.01", "train.optimiser.momentum=0.5", stop_after=1)
+    # A first step's speed is its gradient; the second's, half of that and its own gradient, which
+    # the step of another run shows that has neither momentum nor decay.
+    plain = Run(tmp_path / "plain")
+    plain.train(*early, stop_after=1)
+    plain.train(stop_after=1)
+    for name, start in START.items():
+        one, two, other = first.weights[0][name], then.weights[0][name], plain.weights[1][name]
+        for i in range(3):
+            speed, gradient = (start[i] - one[i]) / LR, (one[i] - other[i]) / LR
+            assert one[i] - two[i] == pytest.approx(0.01 * (0.5 * speed + gradient), abs=2e-6)
+    assert read_checkpoint(tmp_path / "last.pt")["config"]["train"]["optimiser"]["lr"] == 0.01
+
+
 def test_adamw_decays_weights_apart_from_its_step_and_no_bias(tmp_path):
     """Its first step is the sign of the gradient, whatever the gradient's size."""
     run = Run(tmp_path)
@@ -409,6 +428,8 @@ def test_a_run_ends_at_its_last_iteration_however_many_are_allowed(tmp_path):
         ("flow.preset=fast", r"flow\.preset = 'medium' there, 'fast' here"),
         ("system=acga", "system = 'aamn' there, 'acga' here"),
         ("acga.i3d.width=0.5", r"acga\.i3d\.width = 1\.0 there, 0\.5 here"),
+        ("train.optimiser.name=adamw", r"train\.optimiser\.name = 'sgd' there, 'adamw' here"),
+        ("train.freeze=[left]", r"train\.freeze = .* there, .*left.* here"),
         ("aamn.radius=2", r"aamn\.radius = 1 there, 2 here"),
         ("name=other", ""),
         ("data.root=elsewhere", ""),
