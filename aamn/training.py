@@ -187,7 +187,7 @@ def _resume(
             "--out, or --restart to begin anew"
         )
     segmenter.load_state_dict(content["model"])
-    settings = [{k: v for k, v in g.items() if k != "params"} for g in optimiser.param_groups]
+    settings = [dict(group) for group in optimiser.param_groups]
     optimiser.load_state_dict(content["optimiser"])
     for group, values in zip(optimiser.param_groups, settings, strict=True):
         group.update(values)  # momentum and decay are the configuration's, not the checkpoint's

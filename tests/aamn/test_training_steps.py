@@ -451,6 +451,15 @@ def test_what_a_run_is_about_may_not_change_when_it_goes_on(resumable, tmp_path,
         assert f"{key.split('.')[-1]}: {value}\n" in written
 
 
+def test_a_part_that_an_older_checkpoint_lacks_is_named(resumable, tmp_path):
+    (tmp_path / "last.pt").write_bytes(resumable)
+    stored = read_checkpoint(tmp_path / "last.pt")
+    del stored["config"]["cstm"]
+    torch.save(stored, tmp_path / "last.pt")
+    with pytest.raises(InputError, match="values: cstm = None there"):
+        Run(tmp_path).train()
+
+
 @pytest.fixture(scope="module")
 def resumable(tmp_path_factory):
     """The checkpoint of a run after one iteration."""
@@ -584,7 +593,7 @@ def test_the_networks_compute_in_the_precision_that_is_asked_for(tmp_path, preci
     ("precision", "flags", "chosen"),
     [
         ("auto", "flags : sse avx512_bf16 avx2", "bf16-mixed"),
-        ("auto", "flags : amx_bf16", "bf16-mixed"),
+        ("auto", "model : \udcff\nflags : amx_bf16", "bf16-mixed"),
         ("auto", "flags : sse avx512f", "32-true"),
         ("auto", None, "32-true"),
         ("16-mixed", "flags : amx_bf16", "16-mixed"),
@@ -596,7 +605,7 @@ def test_auto_is_bfloat16_where_the_processor_has_instructions_for_it(
 ):
     asked = []
     if flags is not None:
-        (tmp_path / "cpuinfo").write_text(flags)
+        (tmp_path / "cpuinfo").write_text(flags, errors="surrogateescape")
     monkeypatch.setattr(training, "Path", lambda path: asked.append(path) or tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_precision(precision) == chosen
