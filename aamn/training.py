@@ -180,20 +180,30 @@ def _resume(
         InputError: the checkpoint belongs to another configuration.
     """
     content = read_checkpoint(path)
-    stored, own = content["config"], to_dict(config)
-    for part in own:
-        if part not in MAY_CHANGE_ON_RESUME and stored.get(part) != own[part]:
-            change = _first_difference(stored.get(part), own[part], part)
-            raise InputError(
-                f"{path} was trained with other values: {change}; use another --out, or --restart "
-                "to begin anew"
-            )
+    stored, own = _lasting(content["config"]), _lasting(to_dict(config))
+    if stored != own:
+        raise InputError(
+            f"{path} was trained with other values: {_first_difference(stored, own)}; use another "
+            "--out, or --restart to begin anew"
+        )
     segmenter.load_state_dict(content["model"])
+    settings = [dict(group) for group in optimiser.param_groups]
     optimiser.load_state_dict(content["optimiser"])
+    for group, values in zip(optimiser.param_groups, settings, strict=True):
+        group.update(values)  # momentum and decay are the configuration's, not the checkpoint's
     best, beside = content.get("best", -math.inf), path.with_name("best.pt")
     if beside.is_file():
         best = max(best, read_checkpoint(beside).get("best", -math.inf))
     return content["iteration"], best
+
+
+def _lasting(values: dict[str, Any]) -> dict[str, Any]:
+    """What may not change on resume; of `train`, what the optimiser's state depends on."""
+    kept = {part: own for part, own in values.items() if part not in MAY_CHANGE_ON_RESUME}
+    train = values["train"]
+    return kept | {
+        "train": {"optimiser": {"name": train["optimiser"]["name"]}, "freeze": train["freeze"]}
+    }
 
 
 def _first_difference(stored: Any, own: Any, name: str = "") -> str:

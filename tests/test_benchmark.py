@@ -4,12 +4,15 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tiny_models import TINY, tiny_config
 
 from aamn.config import Config, load_config
 from proposals.detector import DetectorConfig
+from proposals.errors import InputError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DETECTOR = """
@@ -43,33 +46,34 @@ def printed(monkeypatch, capsys, *more):
     return said, {name: float(value) for name, value in rows}
 
 
-def test_the_table_has_every_part(monkeypatch, capsys):
-    _, numbers = printed(monkeypatch, capsys)
+def test_the_table_has_every_part_and_names_the_fastest_way(monkeypatch, capsys):
+    said, numbers = printed(monkeypatch, capsys, "--set", "aamn.mask_head.detail_stride=4")
+    assert said.startswith("7 frames of 50x40; ")
     parts = ("boxes", "decoding", "flow", "masks", "preparing", "streams", "tubes", "writing")
     sum_of_parts = sum(numbers[part] for part in (*parts, "rest"))
     assert sum_of_parts == pytest.approx(numbers["indexing"], abs=1)  # each is rounded to 0.1
     for name in ("first sentence", "each further sentence", "clip by clip, one sentence"):
         assert numbers[name] > 0
-
-
-def test_it_computes_the_networks_in_several_ways_and_names_the_fastest(monkeypatch, capsys):
-    said, numbers = printed(monkeypatch, capsys)
+    rows = dict(re.findall(r"^ *([\w,:'\- ]+?)  +(\d+\.\d.*)$", said, re.M))
+    ms, by_forward, by_further = map(float, rows["indexing"].split())
+    assert by_forward == pytest.approx(ms / numbers["forward passes and flow alone"], rel=0.05)
+    assert by_further == pytest.approx(ms / numbers["each further sentence"], rel=0.1)
+    assert rows["forward passes and flow alone"].split()[1] == "1.000"
+    assert rows["each further sentence"].split()[2] == "1.0"
     names = ["float32", "channels_last", "bfloat16", "bfloat16, channels_last"]
-    assert all(numbers[name] > 0 for name in names)
-    assert re.search(r"^fastest here: (.+)$", said, re.M)[1] in names
-
-
-def test_detailed_masks_can_be_measured(monkeypatch, capsys):
-    _, numbers = printed(monkeypatch, capsys, "--set", "aamn.mask_head.detail_stride=4")
-    assert numbers["masks"] > 0 and numbers["forward passes and flow alone"] > 0
+    assert rows["float32"].split()[1] == "1.000"
+    fastest = re.search(r"^fastest here: (.+)$", said, re.M)[1]
+    assert numbers[fastest] == min(numbers[name] for name in names) > 0
+    parts = ("rgb trunk", "flow trunk", "rgb regions", "flow regions", "matching", "mask head")
+    assert numbers["all"] == pytest.approx(sum(numbers[part] for part in parts), abs=0.05)
+    assert numbers["paper: two VGG-16, ResNet-101"] > 400
+    assert "peak memory" not in said
 
 
 def test_a_detector_on_the_shared_trunk_is_measured_and_counted_once(monkeypatch, capsys, recipe):
     _, numbers = printed(monkeypatch, capsys, "--detector", recipe)
     assert numbers["boxes"] > 0
     assert "detector's trunk" in numbers and "rgb trunk" not in numbers
-    _, apart = printed(monkeypatch, capsys, "--detector", recipe, "--set", "aamn.size=64")
-    assert "rgb trunk" in apart
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +112,61 @@ def test_parts_are_counted_by_hand(frame_flops):
     first = 12 * 12 * 8 * (3 + 2 * 8) * 9
     second = 6 * 6 * 16 * (8 + 2 * 16) * 9
     assert counted["rgb trunk"] == counted["flow trunk"] == 2 * (first + second)
+
+
+def test_a_duration_is_the_median_of_its_calls(monkeypatch):
+    benchmark = importlib.import_module("benchmark")
+    clock = iter([0.0, 5.0, 10.0, 11.0, 20.0, 22.0])
+    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(benchmark.torch.cuda, "is_available", lambda: False)
+    calls = []
+    assert benchmark._seconds(lambda: calls.append(1), 3) == 2.0
+    assert len(calls) == 3
+
+
+def test_forward_passes_are_of_as_many_frames_as_asked(monkeypatch):
+    benchmark = importlib.import_module("benchmark")
+    monkeypatch.setattr(benchmark, "_seconds", lambda work, times: 0.5)
+    passes = SimpleNamespace(frames=4, once=lambda: None)
+    assert benchmark.ForwardPasses.seconds(passes, 12) == 1.5
+
+
+def test_drifting_boxes_stay_inside_the_frame_and_move():
+    boxes = importlib.import_module("benchmark").DriftingBoxes((40, 50))
+    window = boxes.window("v", np.arange(9), 3)
+    x1, y1, x2, y2 = np.moveaxis(window.boxes, -1, 0)
+    assert (x1 >= 0).all() and (y1 >= 0).all() and (x2 <= 50).all() and (y2 <= 40).all()
+    assert (x2 > x1).all() and (y2 > y1).all() and window.valid.all()
+    inside = x2[:8] < 50
+    moved = np.diff(x1[:8], axis=0)
+    assert moved[inside[1:]] == pytest.approx(1), "a pixel a frame"
+    assert (y1 == y1[0]).all() and (window.boxes[8] == window.boxes[0]).all()
+
+
+def test_noise_has_so_many_frames_and_drifts():
+    noise = importlib.import_module("benchmark").Noise(3, (4, 6))
+    frames = [noise._frame(index) for index in range(3)]
+    assert len(noise) == 3 and noise._frame(3) is None
+    assert frames[0].shape == (4, 6, 3)
+    assert (frames[2][:, 2:] == frames[0][:, :-2]).all() and (frames[1] != frames[0]).any()
+
+
+def test_peaks_of_longer_videos_are_measured_in_processes_of_their_own(monkeypatch):
+    benchmark, asked = importlib.import_module("benchmark"), []
+
+    def call(words, **options):
+        asked.append(words[2:])
+        return SimpleNamespace(returncode=0, stdout="some line\n 12.5\n", stderr="")
+
+    monkeypatch.setattr(benchmark.subprocess, "run", call)
+    args = SimpleNamespace(width=50, height=40, config="c", detector="", overrides=["a=1", "b=2"])
+    assert benchmark._peak(args, 28) == 12.5
+    sizes = "--only-index --frames 28 --width 50 --height 40"
+    assert " ".join(asked[0]) == f"{sizes} --config c --set a=1 --set b=2"
+    args.config, args.detector, args.overrides = "", "d", []
+    benchmark._peak(args, 7)
+    assert " ".join(asked[1]) == f"{sizes.replace('28', '7')} --detector d"
+    failed = SimpleNamespace(returncode=2, stdout="", stderr="Traceback\nerror: no such key\n")
+    monkeypatch.setattr(benchmark.subprocess, "run", lambda *words, **options: failed)
+    with pytest.raises(InputError, match=r"^error: no such key$"):
+        benchmark._peak(args, 7)

@@ -22,3 +22,17 @@ def test_every_row_but_the_broken_one_is_done(jobs, tmp_path, caplog):
         if jobs == 2:
             assert int(threads) == max(1, len(os.sched_getaffinity(0)) // 2)
             assert (tmp_path / name / "output.log").read_text() == f"this is {name}\n"
+
+
+def test_what_is_no_user_s_mistake_ends_all_runs(tmp_path):
+    done = []
+
+    def work(config, folder):
+        done.append(config.name)
+        if config.name == "two":
+            raise ZeroDivisionError
+
+    runs = {tmp_path / name: Config(name=name) for name in ("one", "two", "three")}
+    with pytest.raises(ZeroDivisionError):
+        importlib.import_module("row_runs").run_rows(work, runs, 1)
+    assert done == ["one", "two"]

@@ -3,13 +3,17 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import reproduce_table
 import systems_table
 from systems_table import HEADS, Costs, budget_text, measure_costs, start_of, to_markdown
+from torch import nn
 
+from aamn.checkpoint import Loaded
 from aamn.config import Config, load_config
+from aamn.speed import VideoSeconds
 
 COSTS = Costs("a CPU with 1 thread(s)", 1234567, 70.96, 20.28, 0.371, "5 frames", "random weights")
 
@@ -38,6 +42,59 @@ def test_costs_are_kept_until_the_device_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(systems_table, "device_name", lambda: "a GPU")
     assert measure_costs({"AAMN": tmp_path})["AAMN"].device == "a GPU"
     assert len(measured) == 2
+
+
+class Samples:
+    """Thirty samples of three videos, with two sentences each."""
+
+    def __init__(self):
+        self.needs = SimpleNamespace(network_size=(48, 64), offsets=(-1, 0, 1))
+        self.vocabulary, self.store, self.flow = "its words", "its boxes", "its flow"
+        self.source = self
+        self.video_ids = ["a", "b", "c", "d"]
+        self.closed = []
+
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, place):
+        return f"sample {place}"
+
+    def sentences(self, video_id):
+        return [SimpleNamespace(text=f"{video_id} {n}") for n in range(2)]
+
+    def frames(self, video_id):
+        return SimpleNamespace(video=video_id, close=lambda: self.closed.append(video_id))
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_costs_are_medians_in_milliseconds(monkeypatch, tmp_path, keeps):
+    samples, asked = Samples(), []
+    segmenter = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    segmenter[0].requires_grad_(False)
+    loaded = Loaded(segmenter, "trained words", load_config(Config), 0)
+    system = SimpleNamespace(dataset=samples, loaded=loaded)
+    monkeypatch.setattr(systems_table, "open_system", lambda checkpoint: system)
+
+    def pair_seconds(segmenter, chosen):
+        asked.extend(chosen)
+        return 0.25
+
+    def video_seconds(loaded, video_id, frames, texts, store, flow, folder):
+        assert (loaded.vocabulary, store, flow) == ("its words", "its boxes", "its flow")
+        assert frames.video == video_id and list(texts) == [f"{video_id} 0", f"{video_id} 1"]
+        seconds = {"a": 0.01, "b": 0.05, "c": 0.03}[video_id]
+        return VideoSeconds(seconds, seconds / 10 if keeps else None)
+
+    monkeypatch.setattr(systems_table, "pair_seconds", pair_seconds)
+    monkeypatch.setattr(systems_table, "video_seconds", video_seconds)
+    costs = systems_table._costs(tmp_path / "last.pt")
+    assert asked == [f"sample {n}" for n in range(21)], "one to warm up and twenty"
+    assert samples.closed == ["a", "b", "c"]
+    assert (costs.pair, costs.frame) == (pytest.approx(250), pytest.approx(30))
+    assert costs.further == (pytest.approx(3) if keeps else None)
+    assert costs.parameters == 2 * 2 + 2, "what is frozen is not counted"
+    assert (costs.input, costs.start) == ("3 frames of 64x48", "random weights")
 
 
 @pytest.mark.parametrize(

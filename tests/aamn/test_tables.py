@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -227,3 +229,192 @@ def test_further_columns_of_the_csv():
     assert [row["speed"] for row in rows] == ["1.5", "", ""]
     assert [row["input"] for row in rows] == ["x", "y", ""]
     assert rows[0]["Mean IoU"] == "20.0"
+
+
+def run_of(**metrics):
+    return {"all": {name.replace("_", " "): value for name, value in metrics.items()}}
+
+
+TWO = Table(
+    "7",
+    "Two columns",
+    (TableRow("a", (0.0, None)), TableRow("b"), TableRow("c", (12.34, 56.78))),
+    ("Mean IoU", "Overall IoU"),
+)
+
+
+def test_the_page_line_by_line():
+    runs = [run_of(Mean_IoU=v, Overall_IoU=w) for v, w in ((0.1, 0.5), (0.2, 0.6), (0.6, 0.7))]
+    found = {"a": Measured(runs), "b": Measured([run_of(Mean_IoU=0.12345)])}
+    # Means 30 and 60; deviations sqrt((400 + 100 + 900) / 2) = 26.457 and 10
+    assert to_markdown(TWO, found).splitlines() == [
+        "### Two columns",
+        "",
+        "In per cent; ours: mean ± standard deviation over 3 seed(s).",
+        "",
+        "| model | | Mean IoU | Overall IoU |",
+        "| --- | --- | ---: | ---: |",
+        "| a | ours | 30.0 ± 26.5 | 60.0 ± 10.0 |",
+        "|  | *paper* | 0.0 | - |",
+        "| b | ours | 12.3 | - |",
+        "| c | *paper* | 12.3 | 56.8 |",
+    ]
+
+
+def test_the_csv_line_by_line():
+    runs = [run_of(Mean_IoU=v, Overall_IoU=0.5) for v in (0.123456, 0.2)]
+    found = {"a": Measured(runs), "b": Measured([run_of(Mean_IoU=0.0)])}
+    more = {"a": {"speed": 3.0}, "c": {"speed": 4.0}}
+    # 12.3456 and 20: mean 16.1728, deviation 7.6544 / sqrt(2) = 5.41248
+    assert to_csv(TWO, found, more).splitlines() == [
+        "model,seeds,Mean IoU,Mean IoU spread,Mean IoU paper,"
+        "Overall IoU,Overall IoU spread,Overall IoU paper,speed",
+        "a,2,16.1728,5.4125,0.0,50.0,0.0,,3.0",
+        "b,1,0.0,,,,,,",
+        "c,0,,,12.34,,,56.78,4.0",
+    ]
+
+
+def test_kinds_of_sentences_are_a_table_of_the_plotted_metric():
+    kinds = {"motion": {"Mean IoU": 0.25}, "all": {"Mean IoU": 0.5}, "colour": {"Mean IoU": 0.75}}
+    other = {"all": {"Mean IoU": 0.1}}
+    text = to_markdown(TWO, {"a": Measured([kinds]), "b": Measured([other])})
+    assert text.splitlines()[-6:] == [
+        "Mean IoU by what decides between the objects:",
+        "",
+        "| model | all | colour | motion |",
+        "| --- | ---: | ---: | ---: |",
+        "| a | 50.0 | 75.0 | 25.0 |",
+        "| b | 10.0 | - | - |",
+    ]
+    assert "by what decides" not in to_markdown(TWO, {"b": Measured([other])})
+    assert "by what decides" not in to_markdown(TWO, {})
+
+
+def test_a_chart_has_a_bar_for_each_number_and_none_for_what_is_unknown():
+    runs = [run_of(Mean_IoU=v, Overall_IoU=0.9) for v in (0.2, 0.4)]
+    svg = to_chart(TWO, {"a": Measured(runs), "b": Measured(runs[:1])})
+    bars = re.findall(r"<title>(.+?)</title>", svg)
+    assert bars == [
+        "ours, a: 30.0",
+        "paper (A2D Sentences), a: 0.0",
+        "ours, b: 20.0",
+        "paper (A2D Sentences), c: 12.3",
+    ]
+    assert "Two columns: Mean IoU, %" in svg
+    spreads = svg.count("stroke-width='1.4'")
+    assert spreads == 1, "one run has no spread"
+
+
+def test_a_chart_shows_the_column_it_is_told():
+    table = replace(TWO, plot="Overall IoU")
+    svg = to_chart(table, {"b": Measured([run_of(Mean_IoU=0.1, Overall_IoU=0.9)])})
+    bars = re.findall(r"<title>(.+?)</title>", svg)
+    assert bars == ["ours, b: 90.0", "paper (A2D Sentences), c: 56.8"]
+
+
+def test_a_file_of_tables_is_read_with_what_it_leaves_out(tmp_path):
+    path = tmp_path / "tables.yaml"
+    path.write_text(
+        "'3':\n  title: One\n  columns: [Mean IoU, P@0.5]\n  plot: P@0.5\n  costs: true\n"
+        "  rows:\n    - {label: a, set: [seed=2], paper: [1.5, null]}\n"
+        "    - {label: b, file: f, test: true}\n"
+        "    - {label: c, videos: clip/bbox}\n    - {label: d, elsewhere: true}\n"
+        "other: [1, 2]\n"
+        "own:\n  title: Two\n  rows: [{label: e, baseline: acga_demo}]\n",
+        encoding="utf-8",
+    )
+    tables = read_tables(path)
+    assert list(tables) == ["3", "own"]
+    assert tables["3"] == Table(
+        "3",
+        "One",
+        (
+            TableRow("a", [1.5, None], set=["seed=2"]),
+            TableRow("b", file="f", test=True),
+            TableRow("c", videos="clip/bbox"),
+            TableRow("d", elsewhere=True),
+        ),
+        ("Mean IoU", "P@0.5"),
+        "P@0.5",
+        True,
+    )
+    own = tables["own"]
+    assert (own.columns, own.plot, own.costs) == (COLUMNS, "Mean IoU", False)
+
+
+def test_the_columns_are_in_the_papers_order():
+    precisions = ["P@0.5", "P@0.6", "P@0.7", "P@0.8", "P@0.9"]
+    assert list(COLUMNS) == [*precisions, "mAP 0.5:0.95", "Overall IoU", "Mean IoU"]
+
+
+def test_the_same_system_in_two_tables_has_the_same_printed_numbers():
+    """The compared systems of Table X and those that are trained here again."""
+    quoted = {row.label: list(row.paper) for row in TABLES["10"].rows}
+    again = [row for row in TABLES["systems"].rows if row.label in quoted]
+    assert len(again) >= 3
+    assert all(list(row.paper) == quoted[row.label] for row in again)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["aamn.radius=3"], "radius_3"),
+        (["aamn.radius=3", "aamn.margin=0.2"], "radius_3_margin_0.2"),
+        (["train.batch=9"], "train.batch_9"),
+    ],
+)
+def test_a_row_of_overrides_is_kept_under_them(paper, overrides, name):
+    row = TableRow("r", set=overrides)
+    config = row_config(row, paper, CONFIGS / "ablations")
+    assert run_name(row, config, paper) == name
+    assert to_dict(config) == to_dict(load_config(Config, None, overrides, paper))
+
+
+def test_a_row_s_file_is_laid_over_the_base_and_its_overrides_over_both(tmp_path):
+    (tmp_path / "f.yaml").write_text(
+        "base: no/such.yaml\nname: f\naamn: {margin: 0.3, actor: {location: false}}\n"
+        "train: {optimiser: {milestones: [5]}}\n"
+    )
+    base = load_config(Config, None, ["aamn.radius=2", "aamn.actor.features=flow", "name=base"])
+    config = row_config(TableRow("r", file="f", set=["aamn.margin=0.4"]), base, tmp_path)
+    assert (config.name, config.aamn.radius, config.aamn.margin) == ("base", 2, 0.4)
+    assert (config.aamn.actor.location, config.aamn.actor.features) == (False, "flow")
+    assert list(config.train.optimiser.milestones) == [5]
+    assert (base.aamn.margin, base.aamn.actor.location) == (0.1, True), "the base stays"
+    (tmp_path / "g.yaml").write_text("base: x\nname: g\naamn: {no_such: 1}\n")
+    with pytest.raises(InputError, match="no_such"):
+        row_config(TableRow("r", file="g"), base, tmp_path)
+
+
+def test_another_system_s_row_has_the_base_s_data_and_number_of_samples_and_its_own_rate():
+    base = load_config(
+        Config,
+        CONFIGS / "aamn_demo.yaml",
+        [
+            *("seed=9", "data.root=r", "augment.flip=0.25", "flow.preset=fast", "train.batch=3"),
+            *("train.optimiser.iterations=11", "train.log_every=77", "train.optimiser.lr=7"),
+        ],
+    )
+    row = TableRow("r", baseline="acga_demo", set=["acga.size=64"])
+    config = row_config(row, base, CONFIGS / "ablations")
+    own = load_config(Config, CONFIGS / "baselines" / "acga_demo.yaml")
+    assert (config.seed, config.data.root, config.augment.flip) == (9, "r", 0.25)
+    assert (config.flow.preset, config.train.batch) == ("fast", 3)
+    optimiser = config.train.optimiser
+    assert (optimiser.iterations, optimiser.lr) == (11, own.train.optimiser.lr)
+    assert config.train.log_every == own.train.log_every != 77
+    assert (config.system, config.acga.size) == ("acga", 64)
+    assert run_name(row, config, base) == "acga_demo"
+
+
+def test_overrides_reach_the_rows_whose_system_they_are_of():
+    given = ["acga.size=1", "cstm.size=2", "gavrilyuk.size=3", "aamn.size=4", "acgae=5", "seed=6"]
+    assert own_overrides(given, "acga") == ["acga.size=1", "acgae=5", "seed=6"]
+    assert own_overrides(given, "aamn") == ["aamn.size=4", "acgae=5", "seed=6"]
+    rows = (TableRow("a", set=["x=0"], baseline="acga_demo"), TableRow("b", set=["x=0"]))
+    table = with_overrides(Table("t", "T", rows), given)
+    assert [list(row.set) for row in table.rows] == [
+        ["x=0", "acga.size=1", "acgae=5", "seed=6"],
+        ["x=0"],
+    ]
