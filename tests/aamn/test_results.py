@@ -153,6 +153,25 @@ def test_the_record_of_each_clip_by_hand(tmp_path):
     assert np.array_equal(picture, wanted)
 
 
+@pytest.mark.parametrize(
+    ("tube", "shares"),
+    [
+        (0, {"clip": 0.5, "tubes": [0.0, 0.125, 0.375]}),
+        (1, {"clip": 0.0, "tubes": [0.75, 0.0, 0.25]}),
+        (2, {"clip": 1.0, "tubes": [0.0, 0.0, 0.0]}),
+    ],
+)
+def test_shares_of_the_context_stand_at_their_tubes(tmp_path, tube, shares):
+    """Members come in any order; a tube that is none of them has no share."""
+    weights = torch.tensor([[0.375, 0.5, 0.125], [0.75, 0.25, 0.0], [0.0, 1.0, 0.0]])
+    members = torch.tensor([[2, -1, 1], [0, 2, -1], [1, -1, 0]])
+    rows, words = [torch.zeros(3)] * 3, [torch.tensor([0.5, 0.5])] * 2
+    found = track(DOG, [0], dog_masks([0]), 1.0, TubeScores(*rows, *words, weights, members), tube)
+    (folder,) = write(tmp_path, [Answer(0, 1, (found,))], Wanted(range(1)), queries=[DOG])
+    (entry,) = json.loads((folder / "result.json").read_text())["clips"]
+    assert entry["context_attention"] == shares
+
+
 def test_without_a_chosen_tube_or_a_context_nothing_is_said_of_it(tmp_path):
     rows = [torch.tensor([0.5, 1.0])] * 3
     context = (torch.tensor([[0.5, 0.5]] * 2), torch.tensor([[-1, 1], [-1, 0]]))

@@ -70,6 +70,13 @@ def test_no_box_is_drawn_where_nobody_is_found(box):
     assert (outlined(grey(), boxes=[(box, COLOURS[0], False)], width=40) == 100).all()
 
 
+def test_a_box_that_is_nowhere_does_not_hide_the_next_one():
+    nowhere = ((0.0, 0.0, 0.0, 0.0), (0, 0, 255), False)
+    boxes = [nowhere, ((10.0, 5.0, 30.0, 20.0), (255, 0, 0), False)]
+    assert outlined(grey(), boxes=boxes, width=40)[5, 20].tolist() == [255, 0, 0]
+    assert outlined(grey()).shape == (360, 480, 3)
+
+
 @pytest.mark.parametrize("width", [20, 40, 120])
 def test_outlined_scales_frame_mask_and_box_together(width):
     scale = width / 40
@@ -153,6 +160,10 @@ def test_each_words_bars_are_as_tall_and_as_deep_as_its_weights(monkeypatch):
             assert column.sum() == round(36 * weight) + 1, (name, word)
             assert column[-1], "bars stand on their line"
             assert (f"{weight:.2f}", x) in labels
+        name_place = picture[base - 18 : base - 2, 2:60].reshape(-1, 3)
+        assert (abs(name_place - np.array(colour)).sum(1) < 40).any(), "in the bars' colour"
+    for x in starts.values():
+        assert (picture[14:25, x : x + 25] < 90).all(-1).any(), "dark words above the bars"
     assert picture[84 - 18, 70].tolist() == list(COLOURS[0]), "the whole weight has the pure colour"
     assert picture[84 - 18, 64 + 75 - 10].tolist() == WHITE, "a gap between the words"
 
