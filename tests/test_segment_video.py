@@ -74,7 +74,7 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
     torch.manual_seed(0)
     save_checkpoint(
-        root / "last.pt", tiny_segmenter(*MODEL, seed=3), VOCABULARY, tiny_config(*MODEL), 0
+        root / "last.pt", tiny_segmenter(*MODEL, seed=4), VOCABULARY, tiny_config(*MODEL), 0
     )
     for seed, name in enumerate("abc"):
         write_video(root / "own" / "videos" / name, seed)
