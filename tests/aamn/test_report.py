@@ -1,6 +1,5 @@
 """The page: what it says, and that it needs nothing but itself."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,6 @@ from read_page import Page, numbers, table_rows
 from tiny_models import random_sample, tiny_segmenter
 
 from aamn import report
-from aamn.charts import Series, bar_chart, column_chart, line_chart
 from aamn.coco import ScoredMask, scored_masks
 from aamn.evaluation import key_frame_rows
 from aamn.report import Evaluation, Pictures, subsets, write_report
@@ -281,24 +279,3 @@ def test_pictures_keep_the_frames_shape_and_draw_where_told():
     column = picture[10:50, 80].astype(int)
     red = (column[:, 0] > 180) & (column[:, 1] < 80)
     assert 0 < red.sum() < len(red), "a dashed side has gaps"
-
-
-def heights(svg):
-    return [float(h) for h in re.findall(r"height='([\d.]+)' fill='#2563eb' rx", svg)]
-
-
-def test_bars_are_as_tall_as_their_counts():
-    tall = heights(column_chart([Series("a", [1, 2, 4])], ["x", "y", "z"], "X", "Y"))
-    assert tall[1] == pytest.approx(2 * tall[0], abs=0.1)
-    assert tall[2] == pytest.approx(4 * tall[0], abs=0.2)
-
-
-def test_lying_bars_have_their_numbers_and_leave_gaps():
-    svg = bar_chart([Series("a", [50, None], spread=[5, None])], ["one", "<two>"], "T")
-    assert "50.0" in svg and "&lt;two&gt;" in svg
-    assert svg.count("rx='1.5'") == 1
-
-
-def test_a_line_runs_from_corner_to_corner():
-    svg = line_chart([Series("a", [100, 0], at=[0, 1])], "X", "Y", size=(470, 268))
-    assert "points='58.0,28.0 458.0,228.0'" in svg

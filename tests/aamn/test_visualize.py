@@ -160,6 +160,8 @@ def test_each_words_bars_are_as_tall_and_as_deep_as_its_weights(monkeypatch):
             assert column.sum() == round(36 * weight) + 1, (name, word)
             assert column[-1], "bars stand on their line"
             assert (f"{weight:.2f}", x) in labels
+            top = base - round(36 * weight)
+            assert (picture[top - 11 : top - 2, x : x + 25] < 120).all(-1).any(), "its number"
         name_place = picture[base - 18 : base - 2, 2:60].reshape(-1, 3)
         assert (abs(name_place - np.array(colour)).sum(1) < 40).any(), "in the bars' colour"
     for x in starts.values():
