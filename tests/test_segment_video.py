@@ -219,6 +219,9 @@ def test_only_the_wanted_frames_are_written(world, whole, tmp_path, system, opti
     for n, mask in found.items():
         assert np.array_equal(mask, whole[system][n]), n
     assert not (tmp_path / "palette").exists()
+    with Image.open(tmp_path / "00_w3" / "sheet.png") as sheet:  # all of them, four side by side
+        rows, columns = -(-len(wanted) // 4), min(4, len(wanted))
+        assert sheet.size == (columns * (40 + 4), rows * (24 + 18 + 4))
     entries = record_of(tmp_path / "00_w3")["clips"]
     shares = [[n for n in answered if n in wanted] for _, answered in WINDOWS]
     shares = [share for share in shares if share]
