@@ -5,13 +5,16 @@ import json
 import sys
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import torch
 
+from aamn.attention_pictures import attended_picture, word_names, word_sheet
 from aamn.checkpoint import load_segmenter, save_checkpoint
 from aamn.config import Config, load_config
 from aamn.data.clips import load_clip
+from aamn.data.flow_store import FlowStore
 from aamn.data.words import Vocabulary
 from aamn.models.build import build_segmenter
 from proposals.frames import open_frames
@@ -81,6 +84,49 @@ def test_acga_in_both_streams(checkpoint, video, tmp_path):
     assert names == ("red", "dog", "<0s>")
     assert weights == pytest.approx([at[0], at[1], sum(at[2:])], abs=1e-5)
     assert record["frame"] == 1 and record["pixel"] == [35, 5]
+    assert record["video_id"] == "noise" and record["sentence"] == "Red dog"
+    frame = cv2.cvtColor(cv2.imread(str(video / "00001.png")), cv2.COLOR_BGR2RGB)
+    for stream in ("rgb", "flow"):
+        seen = loaded.segmenter.attention(clip, loaded.vocabulary.encode("red dog"), stream)
+        names, weights = word_names(("red", "dog"), seen.words.numpy())
+        assert names == ["red", "dog", "<0s>"]
+        words = word_sheet(frame, names, weights, clip.geometry, (35, 5))
+        assert np.array_equal(picture(out / f"words_{stream}.png"), words)
+        attended = attended_picture(frame, seen.cells.numpy(), clip.geometry, (35, 5))
+        assert np.array_equal(picture(out / f"attended_{stream}.png"), attended)
+
+
+def picture(path):
+    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+
+
+def test_the_middle_of_the_video_and_of_the_frame_are_drawn_with_stored_flow(
+    checkpoint, video, tmp_path, capsys
+):
+    path = checkpoint(*ACGA, "acga.streams=rgb+flow", "acga.channels=[4,3,2]")
+    stored, out = tmp_path / "flow.h5", tmp_path / "o"
+    rng = np.random.default_rng(7)
+    with h5py.File(stored, "w") as file:
+        file.attrs.update({"format": "aamn-flow", "version": 1, "method": "by hand"})
+        flow = rng.normal(0, 3, (5, 2, 30, 40)).astype(np.float16)
+        file.create_dataset("videos/other", data=flow).attrs["frame_size"] = (30, 40)
+    words = ("--checkpoint", path, "--video", video, "--query", "dog", "--out", out)
+    assert draw(*words, "--flow", stored) == 2
+    assert "noise" in capsys.readouterr().err, "the file's video has another name"
+    assert draw(*words, "--flow", stored, "--video-id", "other") == 0
+    record = json.loads((out / "attention.json").read_text())
+    assert (record["frame"], record["pixel"], record["video_id"]) == (2, [20, 15], "other")
+    loaded = load_segmenter(path)
+    store = FlowStore.read(stored)
+    with open_frames(video) as frames:
+        clip = load_clip("other", frames, 2, loaded.segmenter.needs, store)
+        plain = load_clip("noise", frames, 2, loaded.segmenter.needs)
+    query = loaded.vocabulary.encode("dog")
+    row, column = record["flow"]["cell"]
+    own, other = (loaded.segmenter.attention(one, query, "flow").words for one in (clip, plain))
+    said = dict(record["flow"]["words"])["dog"]
+    assert said == pytest.approx(float(own[0, row, column]), abs=1e-5)
+    assert abs(said - float(other[0, row, column])) > 1e-4, "not the flow that is computed"
 
 
 def test_cstm_at_the_stages_with_lgfs(checkpoint, video, tmp_path):

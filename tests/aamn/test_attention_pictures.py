@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from aamn import attention_pictures
 from aamn.attention_pictures import (
     PADDING,
     attended_picture,
@@ -76,6 +77,55 @@ def test_heat_is_the_naive_one():
     for y, x in ((0, 0), (17, 30), (29, 39)):
         block = picture[6 * y : 6 * y + 6, 6 * x : 6 * x + 6]
         assert (block == naive_heat(100, weights[y, x], 0.8)).all()
+
+
+@pytest.mark.parametrize(
+    ("pixel", "centre"), [((0, 0), (3, 3)), ((20, 15), (123, 93)), ((33, 22), (201, 135))]
+)
+def test_a_star_stands_at_the_centre_of_its_pixel(pixel, centre):
+    """Six times as large as the frame of 40 pixels, a pixel's centre is three to the right."""
+    grey = np.full((180, 240, 3), 128, np.uint8)
+    marked = star(grey, *pixel, 40)
+    x, y = centre
+    assert marked[y, x].tolist() == [0, 0, 0] and (grey == 128).all()
+    changed = np.argwhere((marked != 128).any(-1))
+    assert (abs(changed - (y, x)) <= 12).all(), "nothing else changes"
+    if min(centre) > 12:
+        np.testing.assert_allclose(changed.mean(0), (y, x), atol=0.6)
+
+
+def test_what_the_captions_say(frame, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        attention_pictures, "caption", lambda p, text, *rest: said.append(text) or caption(p, text)
+    )
+    cells = np.full((4, 4, 4, 4), 0.01)
+    cells[1, 2, 3, 3], cells[2, 1] = 0.625, 0.9
+    attended_picture(frame, cells, WIDE, (20, 10))  # 20.5 * 0.8 = 16.4, 10.5 * 0.8 = 8.4, of 8
+    assert "0.625" in said[-1]
+    weights = np.zeros((2, 4, 4))
+    weights[0, 1, 2], weights[1, 1, 2] = 0.375, 0.125
+    word_sheet(frame, ["red", "dog"], weights, WIDE, (20, 10))
+    assert [text.split() for text in said[-2:]] == [["red", "0.375"], ["dog", "0.125"]]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"), [(40, 240), (100, 300), (239, 478), (240, 240), (300, 300)]
+)
+def test_pictures_are_enlarged_by_whole_factors_to_be_read(width, shown):
+    picture = heat(np.zeros((2, width, 3), np.uint8), np.zeros((2, width)), 1.0)
+    assert picture.shape == (2 * shown // width, shown, 3)
+
+
+def test_weights_above_the_highest_are_red_and_nothing_is_blue():
+    frame = np.zeros((1, 240, 3), np.uint8)
+    weights = np.zeros((1, 240))
+    weights[0, 1], weights[0, 2], weights[0, 3] = 0.5, 1.0, 7.0
+    none, half, full, more = heat(frame, weights, 1.0)[0, :4].astype(int)
+    assert none[2] > 50 and none[0] == none[1] == 0, "blue"
+    assert half[1] > max(half[0], half[2]), "green"
+    assert full[0] > 50 and full[1] == full[2] == 0 and more.tolist() == full.tolist(), "red"
+    assert heat(frame, np.zeros((1, 240)), 0.0)[0, 0].tolist() == none.tolist()
 
 
 @pytest.fixture

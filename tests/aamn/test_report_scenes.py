@@ -1,11 +1,8 @@
 """Several sentences about one video: which are shown, and in which colours."""
 
-import base64
-import re
-
-import cv2
 import numpy as np
 import pytest
+from read_page import Page, numbers
 
 from aamn.report_scenes import Scene, pick_scenes, scene_article
 from aamn.structures import Row
@@ -58,18 +55,9 @@ def test_mean_iou_counts_what_is_asked(scene):
     assert scene.mean_iou("ours") == 1, "two empty masks agree"
 
 
-def pictures(page):
-    """The page's pictures by their captions, RGB."""
-    found = {}
-    for data, caption in re.findall(r"base64,([^']*)' alt='([^']*)'", page):
-        picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
-        found[caption] = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    return found
-
-
 def test_masks_have_the_colours_of_their_sentences(scene):
-    page = scene_article(scene)
-    shown = pictures(page)
+    page = Page(scene_article(scene)).sections[0]
+    shown = dict(page.pictures)
     assert list(shown) == [
         *("frame 4", "frame 9", "ground truth, frame 4", "ground truth, frame 9"),
         *("ours, IoU 1.00, frame 4", "ours, IoU 1.00, frame 9"),
@@ -87,6 +75,11 @@ def test_masks_have_the_colours_of_their_sentences(scene):
         h, w = shown[caption].shape[:2]
         for colour, (y, x) in ((above, (h // 4, w // 4)), (below, (3 * h // 4, 3 * w // 4))):
             np.testing.assert_allclose(shown[caption][y, x], colour, atol=8, err_msg=caption)
-    for text, colour in (("the first", COLOURS[0]), ("the &lt;second&gt;", COLOURS[1])):
-        assert f"solid rgb{colour}'>{text}<" in page
-    assert "v&lt;1&gt;" in page
+    for (text, given), wanted, colour in zip(
+        [span for span in page.spans if "style" in span[1]],
+        ("the first", "the <second>"),
+        COLOURS,
+        strict=False,
+    ):
+        assert text == wanted and numbers(given["style"])[-3:] == list(colour)
+    assert "v<1>" in page.text and "the <second>" in page.text
