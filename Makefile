@@ -1,5 +1,6 @@
 # make demo        the whole pipeline, small: from an empty machine to masks of held-out videos
 # make test        what the tests need, and the tests
+# make gpu         where there is a CUDA device: its tests, and what an index costs there
 # make lint        ruff
 # make demo-clean  forget the demo's results
 
@@ -11,7 +12,7 @@ HELD_OUT := 0.1# of the training videos, for the threshold of absence
 DATA := $(RUN)/corpus
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
-.PHONY: demo demo-clean test lint install
+.PHONY: demo demo-clean test gpu lint install
 
 demo: $(RUN)/metrics.json $(RUN)/videos/done $(RUN)/bundle/bundle.json
 	@echo
@@ -93,6 +94,13 @@ demo-clean:
 
 test: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST)
+
+gpu: $(VENV)/installed-tests
+	@if ! $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	    echo "make gpu: no CUDA device here, so nothing was run"; exit 0; fi; \
+	$(BIN)/python -m pytest -q -m gpu $(PYTEST) tests/gpu && \
+	$(BIN)/python tools/benchmark.py --config configs/aamn_r50fpn_shared.yaml \
+	    --detector configs/detector_r50fpn_shared.yaml --no-memory
 
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .

@@ -336,7 +336,8 @@ def train(
         part_of(segmenter, part).requires_grad_(False)
     door = _Door(segmenter)
     schedule = _Schedule(settings, door)
-    optimiser = build_optimiser(settings.optimiser, segmenter)
+    # Moved before anything is resumed: what the optimiser has summed up follows its parameters.
+    model, optimiser = fabric.setup(door, build_optimiser(settings.optimiser, segmenter))
     start, best = 0, -math.inf
     if (out / "last.pt").is_file() and not restart:
         start, best = _resume(out / "last.pt", config, segmenter, optimiser)
@@ -345,7 +346,6 @@ def train(
         (out / "config.yaml").write_text(yaml.safe_dump(to_dict(config)), encoding="utf-8")
     end = settings.optimiser.iterations
     stop = min(end, start + stop_after) if stop_after else end
-    model, optimiser = fabric.setup(door, optimiser)
     keeper = _Keeper(out, segmenter, vocabulary, config, fabric, best)
     journal = _Journal(out / "log.jsonl", fabric, start)
     values: dict[str, float] = {}

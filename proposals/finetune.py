@@ -187,6 +187,8 @@ class _Trainer:
             "schedule": self.schedule.state_dict(),
             "random": torch.get_rng_state(),
         }
+        if self.network.device.type == "cuda":  # which RoIs are sampled is drawn there
+            content["random_gpu"] = torch.cuda.get_rng_state(self.network.device)
         save_atomically(content, self.checkpoint)
 
     def resume(self) -> None:
@@ -204,6 +206,8 @@ class _Trainer:
         self.optimiser.load_state_dict(content["optimiser"])
         self.schedule.load_state_dict(content["schedule"])
         torch.set_rng_state(content["random"])
+        if self.network.device.type == "cuda" and "random_gpu" in content:
+            torch.cuda.set_rng_state(content["random_gpu"], self.network.device)
         self.iteration = content["iteration"]
         log.info("resuming at iteration %d", self.iteration)
 

@@ -72,7 +72,7 @@ def random_sample(
 ) -> Sample:
     """A clip of noise whose sentences refer to its key frame's first boxes, one after another."""
     g, needs = torch.Generator().manual_seed(seed), segmenter.needs
-    t, k, (h, w) = len(needs.offsets), needs.proposals, needs.network_size
+    t, k, (h, w) = len(needs.offsets), needs.proposals or 4, needs.network_size
     flow = torch.randn(t, 2, h, w, generator=g) * 2 if needs.flow else None
     rgb = torch.rand(t, 3, h, w, generator=g)
     frames = torch.arange(t)

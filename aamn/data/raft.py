@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.utils.data import get_worker_info
 from torchvision.models.optical_flow import (
     Raft_Large_Weights,
     Raft_Small_Weights,
@@ -31,7 +32,8 @@ _SMALLEST = 128  # the coarsest of its correlation volumes must not vanish
 @lru_cache(maxsize=1)
 def load_raft(weights: str) -> nn.Module:
     """RAFT with the published weights "small" or "large", which are downloaded, or those of a
-    file, on the GPU where there is one.
+    file, on the GPU where there is one; in a loading process on the CPU, because the GPU cannot be
+    used in a process that was forked from one which uses it.
 
     Raises:
         InputError: the weights cannot be had.
@@ -47,7 +49,8 @@ def load_raft(weights: str) -> nn.Module:
             ) from None
     else:
         model = _from_file(weights)
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    gpu = torch.cuda.is_available() and get_worker_info() is None
+    return model.eval().to("cuda" if gpu else "cpu")
 
 
 def _from_file(weights: str) -> nn.Module:

@@ -5,9 +5,11 @@ from itertools import chain
 
 import pytest
 import torch
+from lightning.fabric import Fabric
 from tiny_models import random_sample, tiny_config, tiny_segmenter
 from tiny_training import RUN, VOCABULARY, Samples, curve
 
+from aamn import training
 from aamn.checkpoint import extend_words, load_segmenter, read_checkpoint
 from aamn.config import OptimiserConfig
 from aamn.training import IterationSampler, learning_rate, train
@@ -46,6 +48,24 @@ def test_a_stopped_run_resumes_to_the_same_curve_and_weights(tmp_path):
     assert curve(parts) == curve(whole)
     a, b = (read_checkpoint(out / "last.pt")["model"] for out in (whole, parts))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_what_the_optimiser_goes_on_with_lies_where_its_parameters_do(tmp_path, monkeypatch, name):
+    """As on a GPU, to which the model is moved; here it is "moved" to another number format."""
+    values = (f"train.optimiser.name={name}",)
+    run(tmp_path, *values, stop_after=2)
+    setup, sums, formats = Fabric.setup, ("momentum_buffer", "exp_avg", "exp_avg_sq"), set()
+
+    def step(fabric, model, optimiser, *_):
+        for parameter, state in optimiser.state.items():
+            formats.update((parameter.dtype, state[key].dtype) for key in sums if key in state)
+        return {"total": torch.zeros(())}
+
+    monkeypatch.setattr(Fabric, "setup", lambda self, module, o: setup(self, module.double(), o))
+    monkeypatch.setattr(training, "_step", step)
+    run(tmp_path, *values, stop_after=1)
+    assert formats == {(torch.float64, torch.float64)}
 
 
 def test_lines_after_the_last_checkpoint_are_written_again_not_twice(tmp_path):

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from torchvision.models.optical_flow import raft_small
 
 from aamn.config import FlowConfig
+from aamn.data import raft
 from aamn.data.flow import (
     build_estimator,
     flow_between,
@@ -361,3 +362,19 @@ def test_raft_with_the_weights_of_a_file(tmp_path: Path) -> None:
     load_raft.cache_clear()
     with pytest.raises(InputError, match="fits neither"):
         build_estimator(FlowConfig(method="raft", weights=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "loading", "wanted"),
+    [(True, False, "cuda"), (True, True, "cpu"), (False, False, "cpu")],
+)
+def test_raft_lies_on_the_gpu_save_in_a_loading_process(
+    tmp_path, monkeypatch, gpu, loading, wanted
+):
+    torch.save(raft_small().state_dict(), tmp_path / "raft.pt")
+    moved = []
+    monkeypatch.setattr(raft.nn.Module, "to", lambda self, device: moved.append(device) or self)
+    monkeypatch.setattr(raft.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(raft, "get_worker_info", lambda: object() if loading else None)
+    raft.load_raft.__wrapped__(str(tmp_path / "raft.pt"))
+    assert moved == [wanted]
