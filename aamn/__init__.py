@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from aamn.bundle import VideoSegmenter
+    from aamn.predictor import VideoSegmenter
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,6 @@ def load(path: Path | str, device: torch.device | str | None = None) -> VideoSeg
     Raises:
         InputError: no bundle, or one that cannot be read.
     """
-    from aamn.bundle import load_bundle  # importing aamn alone stays quick
+    from aamn.predictor import load_bundle
 
     return load_bundle(path, device)

@@ -6,10 +6,9 @@ A detector of your own needs `attributes` and `detect`; or write its boxes with
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,74 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from proposals.backbones import weights_hash
+from proposals.config import DetectorConfig, config_to_dict
 from proposals.errors import InputError
 from proposals.store import Attributes
 
 CHECKPOINT_FORMAT = "aamn-detector"
 CHECKPOINT_VERSION = 1
 DETECTRON2 = "detectron2_"  # prefix of the names that detectron2_rcnn.py builds
-
-
-@dataclass
-class FineTuneConfig:
-    """Fine-tuning on the annotated frames of a manifest."""
-
-    iterations: int = 10_000
-    batch: int = 8  # frames an iteration
-    optimiser: str = "sgd"  # sgd | adamw
-    lr: float = 0.005
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup: int = 500  # iterations of linear warm-up, then a cosine to zero
-    clip_norm: float = 10.0  # 0: no gradient clipping
-    flip: float = 0.5  # probability of a mirror image
-    average: float = 0.0  # decay of the weights' running average; 0: the last weights
-    rois: int = 256  # sampled proposals a frame that the box head learns from
-    trainable_stages: int = 3  # of a ResNet's five, from the top (`small` learns all); 0: the
-    # heads alone, so that the trunk stays what it is
-    workers: int = 2  # decoding processes, when the frames are not cached
-    cache_mb: int = 2048  # decoded frames are kept in memory when they fit into this
-    checkpoint_every: int = 500  # iterations
-    seed: int = 0
-
-
-@dataclass
-class DetectorConfig:
-    """A Faster R-CNN and what it keeps of each frame."""
-
-    # small | resnet50_fpn | resnet50_fpn_gn | resnet50_fpn_v2 | resnet101_fpn
-    name: str = "resnet50_fpn"
-    # | detectron2_faster_rcnn_R_101_FPN_3x and its siblings in detectron2's COCO-Detection
-    weights: str = "coco"  # coco | imagenet | a file | "" random
-    classes: tuple[str, ...] = ()  # () those of the COCO weights or of the manifest
-    min_size: int = 320  # pixels of the frame's shorter side inside the network
-    max_size: int = 576  # bound of its longer side
-    # Above 0, frames are fitted into a square of so many pixels as stage two's are, instead: what
-    # a shared trunk wants (docs/index.md).
-    square: int = 0
-    trunk: str = ""  # a segmenter's checkpoint, whose RGB stream's trunk replaces that of `weights`
-    proposals: int = 300  # boxes a frame that the RPN hands to the box head
-    score_threshold: float = 0.01  # of the best class; lower boxes are not kept
-    nms_iou: float = 0.5  # class-agnostic: of two boxes that overlap more the better one stays
-    boxes_per_frame: int = 100
-    widths: tuple[int, ...] = (24, 48, 96, 128)  # of `small`: channels of its stages
-    strides: tuple[int, ...] = (2, 2, 2, 1)
-    anchors: tuple[int, ...] = (16, 28, 44, 64)  # of `small`: pixels; of resnet50_fpn_gn: of the
-    # five levels
-    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # of both: height / width
-    head: int = 256  # of `small`: channels of the box head's two layers
-    pool: int = 7  # of `small`: RoIAlign's output
-    finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
-
-    def __post_init__(self) -> None:
-        for key in ("classes", "widths", "strides", "anchors", "ratios"):
-            setattr(self, key, tuple(getattr(self, key)))
-
-    def settings(self) -> dict[str, str | int | float]:
-        """What decides the boxes besides the weights; stored with them."""
-        keys = ("min_size", "max_size", "proposals", "score_threshold", "nms_iou")
-        found = {key: getattr(self, key) for key in (*keys, "boxes_per_frame")}
-        return {**found, "square": self.square} if self.square else found
 
 
 @dataclass(frozen=True)
@@ -229,30 +167,6 @@ def rank_boxes(
     return boxes[best], scores[best], labels[best]
 
 
-def best_device() -> str:
-    """The name of the GPU where there is one, else of the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def build_detector(config: DetectorConfig) -> TrainableDetector:
-    """The network that the configuration names, with its weights.
-
-    Raises:
-        InputError: an unknown name, weights that cannot be had, detectron2 not installed.
-    """
-    return _family(config.name)(config)
-
-
-def _family(name: str) -> Callable[[DetectorConfig], TrainableDetector]:
-    if name.startswith(DETECTRON2):
-        from proposals.detectron2_rcnn import Detectron2RCNN
-
-        return Detectron2RCNN
-    from proposals.torchvision_rcnn import TorchvisionRCNN
-
-    return TorchvisionRCNN
-
-
 def save_detector(network: TrainableDetector, path: Path) -> None:
     """Writes a checkpoint that rebuilds itself, atomically."""
     save_atomically(
@@ -274,36 +188,6 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
     os.replace(aside, path)
 
 
-def load_network(path: Path | str, device: torch.device | str = "cpu") -> TrainableDetector:
-    """The network of a checkpoint that `save_detector` wrote.
-
-    Raises:
-        InputError: no file, another kind of file, or another version's.
-    """
-    content = read_checkpoint(Path(path))
-    if content.get("format") != CHECKPOINT_FORMAT:
-        raise InputError(f"{path} is no detector checkpoint; tools/train_detector.py writes one")
-    if content["version"] != CHECKPOINT_VERSION:
-        raise InputError(
-            f"{path} has version {content['version']} of the detector checkpoint, this library"
-            f" reads {CHECKPOINT_VERSION}: train it again"
-        )
-    network = build_detector(replace(config_from_dict(content["config"]), weights="", trunk=""))
-    network.load_state_dict(content["state"])
-    return network.to(device).eval()
-
-
-def load_detector(
-    path: Path | str, device: torch.device | str = "cpu", precision: str = "float32"
-) -> TorchDetector:
-    """The detector of a checkpoint, ready to detect.
-
-    Raises:
-        InputError: as `load_network`, and as `TorchDetector`.
-    """
-    return TorchDetector(load_network(path, device), precision)
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A dictionary of tensors and plain values.
 
@@ -321,23 +205,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: wanted a dictionary of weights, got {type(content).__name__}")
     return content
-
-
-def config_to_dict(config: DetectorConfig) -> dict[str, Any]:
-    """Plain values, for a checkpoint and for YAML."""
-    return json.loads(json.dumps(asdict(config)))
-
-
-def config_from_dict(values: dict[str, Any]) -> DetectorConfig:
-    """The inverse of `config_to_dict`.
-
-    Raises:
-        InputError: when another version of this library wrote the values.
-    """
-    values = dict(values)
-    finetune = dict(values.pop("finetune"))
-    known = {f.name for f in fields(DetectorConfig)} | {f.name for f in fields(FineTuneConfig)}
-    unknown = (values.keys() | finetune.keys()) - known
-    if unknown:
-        raise InputError(f"the detector's configuration has unknown keys: {sorted(unknown)}")
-    return DetectorConfig(**values, finetune=FineTuneConfig(**finetune))

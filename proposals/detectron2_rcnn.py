@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from proposals.config import DetectorConfig
 from proposals.detector import (
     CHECKPOINT_FORMAT,
     DETECTRON2,
-    DetectorConfig,
     TrainableDetector,
     rank_boxes,
     read_checkpoint,

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from proposals.config import FineTuneConfig, config_to_dict
 from proposals.detector import (
-    FineTuneConfig,
     FrameDetections,
     TorchDetector,
     TrainableDetector,
-    config_to_dict,
     read_checkpoint,
     save_atomically,
     save_detector,

@@ -26,13 +26,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from proposals.backbones import SmallBackbone, build_pyramid
-from proposals.detector import (
-    CHECKPOINT_FORMAT,
-    DetectorConfig,
-    TrainableDetector,
-    rank_boxes,
-    read_checkpoint,
-)
+from proposals.config import DetectorConfig
+from proposals.detector import CHECKPOINT_FORMAT, TrainableDetector, rank_boxes, read_checkpoint
 from proposals.errors import InputError
 from proposals.frames import fitted_size, resize_frame
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from aamn.config import Config
+from aamn.config.schema import Config
 from proposals.errors import InputError
 
 

@@ -176,8 +176,8 @@ def test_every_frame_of_a_segmented_video_has_a_mask_of_its_size(demo):
 
 
 def test_the_page_shows_both_systems_and_its_pictures(demo):
-    from aamn.data.a2d import A2DSentences
-    from aamn.data.a2d_labels import ACTORS
+    from aamn.data.datasets.a2d import A2DSentences
+    from aamn.data.datasets.a2d_labels import ACTORS
 
     found = json.loads((demo / "metrics.json").read_text())
     source = A2DSentences(demo / "corpus", "test")
@@ -231,7 +231,7 @@ def test_other_checkpoints_are_compared_on_the_same_sentences(demo, tmp_path):
 
 
 def test_a_second_call_of_each_long_step_reuses_what_is_there(demo):
-    from aamn.checkpoint import read_checkpoint
+    from aamn.inference.checkpoint import read_checkpoint
 
     data, run = demo / "corpus", demo
     before = {p: p.read_bytes() for p in (run / "proposals.h5", run / "flow.h5")}
@@ -349,7 +349,7 @@ def test_indexed_videos_are_searched(demo, indexed, tmp_path, capsys):
 def test_only_the_wanted_frames_are_indexed_and_a_part_is_not_taken_for_the_whole(
     demo, indexed, tmp_path, capsys
 ):
-    from aamn.index_file import IndexFile
+    from aamn.index.file import IndexFile
 
     clip = sorted((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))[0]
     words = ("--checkpoint", demo / "aamn" / "last.pt", "--query", "a red dog")

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from frame_cost import _count, _detector_parts, _input_size, frame_flops
 from tiny_models import tiny_config
 from torch import nn
 
-from proposals.detector import DetectorConfig
+from aamn.experiments.flops import _count, _detector_parts, _input_size, frame_flops
+from proposals.config import DetectorConfig
 
 
 @pytest.mark.parametrize(

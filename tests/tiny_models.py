@@ -7,7 +7,8 @@ from functools import cache
 
 import torch
 
-from aamn.config import Config, load_config
+from aamn.config.loading import load_config
+from aamn.config.schema import Config
 from aamn.models.build import build_segmenter
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Clip, Geometry, Proposals, Query, Sample, Target

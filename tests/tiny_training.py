@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from aamn.data.words import Vocabulary
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Sample
-from aamn.training import train
+from aamn.training.loop import train
 
 RUN = (
     "train.batch=2",

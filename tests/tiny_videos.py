@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from tiny_models import WORDS, tiny_config, tiny_segmenter
 
-from aamn.checkpoint import Loaded
-from aamn.config import FlowConfig
+from aamn.config.schema import FlowConfig
 from aamn.data.words import Vocabulary
-from aamn.index import VideoIndex
-from aamn.index_boxes import StoredBoxes
-from aamn.indexing import IndexJob, build_index
+from aamn.index.box_source import StoredBoxes
+from aamn.index.builder import IndexJob, build_index
+from aamn.index.video_index import VideoIndex
+from aamn.inference.checkpoint import Loaded
 from proposals.frames import FrameSource
 from proposals.store import Attributes, BoxWindow
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aamn.config import AugmentConfig
+from aamn.config.schema import AugmentConfig
 from aamn.data.words import Vocabulary
 from aamn.structures import Clip, Proposals, Query, Sample, Target
 from proposals.errors import InputError

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aamn.boxes import location_features
-from aamn.config import AAMNConfig
-from aamn.losses import matching_loss, sample_mismatches, segmentation_loss
-from aamn.masks import paste_binary_masks
+from aamn.config.schema import AAMNConfig
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule, JointModule
 from aamn.models.assignment import Assignment, assign, mask_targets
 from aamn.models.language import Language
+from aamn.models.losses import matching_loss, sample_mismatches, segmentation_loss
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
 from aamn.models.matching import TubeSide
 from aamn.models.segmenter import Segmenter
 from aamn.models.visual import FlowStream, Stream, TubeFeatures
+from aamn.ops.boxes import location_features
+from aamn.ops.masks import paste_binary_masks
 from aamn.structures import (
     Clip,
     MaskTrack,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aamn.config import ActionConfig
+from aamn.config.schema import ActionConfig
 from aamn.models.language import masked_softmax
 from aamn.models.matching import Context, Matching, TubeSide
 from aamn.models.visual import TubeFeatures

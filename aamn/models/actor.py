@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aamn.config import ActorConfig
+from aamn.config.schema import ActorConfig
 from aamn.models.matching import Matching, TubeSide
 from aamn.models.visual import TubeFeatures
 

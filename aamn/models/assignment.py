@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aamn.boxes import pairwise_iou
-from aamn.masks import crop_masks
+from aamn.ops.boxes import pairwise_iou
+from aamn.ops.masks import crop_masks
 from aamn.structures import Sample
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from aamn.config import Config
+from aamn.config.schema import Config
 from aamn.models.aamn import AAMN, MostConfident
 from aamn.models.baselines.acga import ACGA
 from aamn.models.baselines.cstm import CSTM

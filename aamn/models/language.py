@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from aamn.config import LanguageConfig
+from aamn.config.schema import LanguageConfig
 from proposals.errors import InputError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aamn.config import MaskHeadConfig
+from aamn.config.schema import MaskHeadConfig
 
 
 def _body(config: MaskHeadConfig, channels: int) -> nn.Sequential:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from aamn.tensor_file import read_tensor_file
 from proposals.errors import InputError
+from proposals.weights import read_tensor_file
 
 WRAPPERS = ("state", "model", "state_dict")  # keys under which programs store a state dict
 

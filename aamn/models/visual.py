@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d, roi_align
 
-from aamn.config import BackboneConfig
+from aamn.config.schema import BackboneConfig
 from aamn.models.pretrained import read_weights
 from proposals.backbones import PYRAMIDS, SmallBackbone, build_pyramid, weights_hash
 from proposals.errors import InputError

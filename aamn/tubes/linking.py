@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aamn.boxes import pairwise_iou
+from aamn.ops.boxes import pairwise_iou
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ import torch
 from tiny_models import random_sample, tiny_segmenter
 from torchvision.ops import box_iou
 
-from aamn.masks import crop_masks, filled_boxes, paste_binary_masks, paste_masks
-from aamn.models.i3d import build_i3d
-from proposals.detector import DetectorConfig, TorchDetector, build_detector
+from aamn.models.baselines.i3d import build_i3d
+from aamn.ops.masks import crop_masks, filled_boxes, paste_binary_masks, paste_masks
+from proposals.build import build_detector
+from proposals.config import DetectorConfig
+from proposals.detector import TorchDetector
 
 PYRAMID = (
     "aamn.backbone.name=resnet50_fpn_gn", "aamn.backbone.flow_name=small", "aamn.size=64",

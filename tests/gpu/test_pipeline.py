@@ -11,19 +11,22 @@ from tiny_videos import Frames, Store, job, loaded
 from torchvision.models.optical_flow import raft_small
 
 import aamn
-from aamn import index_boxes, indexing
-from aamn.bundle import write_bundle
-from aamn.checkpoint import extend_words, save_checkpoint
-from aamn.config import FlowConfig
-from aamn.data import raft
+from aamn.config.schema import FlowConfig
+from aamn.data.flow.estimators import raft
 from aamn.data.words import Vocabulary
-from aamn.full_video import segment_video
-from aamn.index import VideoIndex
-from aamn.index_file import Selection
-from aamn.indexing import Costs, build_index
+from aamn.index.builder import Costs, build_index
+from aamn.index.file import Selection
+from aamn.index.video_index import VideoIndex
+from aamn.index.video_index import box_source as index_boxes
+from aamn.index.video_index import builder as indexing
+from aamn.inference.checkpoint import extend_words, save_checkpoint
+from aamn.inference.clip_by_clip import segment_video
 from aamn.models.build import start_backbones
+from aamn.predictor import write_bundle
+from proposals.build import build_detector
+from proposals.config import DetectorConfig
 from proposals.decoding import Video
-from proposals.detector import DetectorConfig, TorchDetector, build_detector, save_detector
+from proposals.detector import TorchDetector, save_detector
 from proposals.extract import JobOptions, extract
 from proposals.store import ProposalStore
 

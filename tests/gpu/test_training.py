@@ -10,11 +10,12 @@ from lightning.fabric import Fabric
 from tiny_models import tiny_config, tiny_segmenter
 from tiny_training import RUN, VOCABULARY, Samples, curve, train_divisibly
 
-from aamn import training
-from aamn.checkpoint import read_checkpoint
-from aamn.training import choose_precision, train
+from aamn.inference.checkpoint import read_checkpoint
+from aamn.training.loop import choose_precision, train
+from aamn.training.loop import loop as training
 from proposals import finetune as finetuning
-from proposals.detector import DetectorConfig, FineTuneConfig, build_detector, load_network
+from proposals.build import build_detector, load_network
+from proposals.config import DetectorConfig, FineTuneConfig
 from proposals.finetune import finetune
 from proposals.manifest import AnnotatedFrame, Manifest
 

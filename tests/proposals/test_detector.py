@@ -8,24 +8,14 @@ import pytest
 import torch
 from torchvision.ops import FrozenBatchNorm2d, box_iou
 
-from aamn.config import load_config
+from aamn.config.loading import load_config
 from aamn.structures import Geometry
 from proposals import detector as detector_module
 from proposals import torchvision_rcnn
 from proposals.backbones import ResidualBlock, SmallBackbone, build_pyramid
-from proposals.detector import (
-    DetectorConfig,
-    FineTuneConfig,
-    TorchDetector,
-    best_device,
-    build_detector,
-    config_from_dict,
-    config_to_dict,
-    load_detector,
-    rank_boxes,
-    save_detector,
-    weights_hash,
-)
+from proposals.build import best_device, build_detector, load_detector
+from proposals.config import DetectorConfig, FineTuneConfig, config_from_dict, config_to_dict
+from proposals.detector import TorchDetector, rank_boxes, save_detector, weights_hash
 from proposals.errors import InputError
 from proposals.frames import fitted_size, resize_frame
 

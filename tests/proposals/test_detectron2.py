@@ -11,14 +11,9 @@ import torch
 from torch import nn
 
 from proposals import detectron2_rcnn
-from proposals.detector import (
-    DetectorConfig,
-    FineTuneConfig,
-    TorchDetector,
-    build_detector,
-    load_detector,
-    save_detector,
-)
+from proposals.build import build_detector, load_detector
+from proposals.config import DetectorConfig, FineTuneConfig
+from proposals.detector import TorchDetector, save_detector
 from proposals.detectron2_rcnn import Detectron2RCNN
 from proposals.errors import InputError
 from proposals.finetune import finetune

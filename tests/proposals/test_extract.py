@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 
 from proposals import extract as extract_module
+from proposals.build import build_detector
+from proposals.config import DetectorConfig
 from proposals.decoding import Video
-from proposals.detector import DetectorConfig, FrameDetections, TorchDetector, build_detector
+from proposals.detector import FrameDetections, TorchDetector
 from proposals.errors import InputError
 from proposals.extract import JobOptions, extract, find_videos, shard, shard_of
 from proposals.store import Attributes, ProposalStore

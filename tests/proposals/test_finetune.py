@@ -12,15 +12,9 @@ from PIL import Image
 from torch import nn
 
 from proposals import finetune as finetune_module
-from proposals.detector import (
-    DetectorConfig,
-    FineTuneConfig,
-    FrameDetections,
-    TorchDetector,
-    TrainableDetector,
-    build_detector,
-    load_detector,
-)
+from proposals.build import build_detector, load_detector
+from proposals.config import DetectorConfig, FineTuneConfig
+from proposals.detector import FrameDetections, TorchDetector, TrainableDetector
 from proposals.errors import InputError
 from proposals.finetune import _Order, _Samples, evaluate, finetune, write_measures
 from proposals.manifest import AnnotatedFrame, ManifestFrames, read_manifest

@@ -16,17 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from aamn.config import load_config
-from aamn.data.held_out import is_held_out
+from aamn.config.loading import load_config
+from aamn.data.datasets.held_out import is_held_out
 from proposals import decoding
+from proposals.build import build_detector, load_network
+from proposals.config import DetectorConfig, FineTuneConfig
 from proposals.decoding import Video
-from proposals.detector import (
-    DetectorConfig,
-    FineTuneConfig,
-    build_detector,
-    load_network,
-    save_detector,
-)
+from proposals.detector import save_detector
 from proposals.extract import JobOptions, Report
 from proposals.frames import open_frames
 from proposals.store import ProposalStore, shard_path

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aamn.data.a2d_labels import ACTORS
+from aamn.data.datasets.a2d_labels import ACTORS
 from aamn.data.synthetic.actors import BUILDS
 from aamn.data.synthetic.labels import ACTIONS_OF, COLOURS
 

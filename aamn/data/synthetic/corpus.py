@@ -16,14 +16,14 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from aamn.config import to_dict
+from aamn.config.loading import to_dict
 from aamn.data.synthetic.config import SyntheticConfig
 from aamn.data.synthetic.labels import label
 from aamn.data.synthetic.preview import contact_sheet
 from aamn.data.synthetic.scenes import Scene, plan_scene, render_scene
 from aamn.data.synthetic.sentences import KINDS
-from aamn.whole_files import write_text, written_aside
 from proposals.errors import InputError
+from proposals.files import write_text, written_aside
 
 # Raised whenever the same configuration would give other files.
 VERSION = 1

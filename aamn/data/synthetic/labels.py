@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aamn.data.a2d_labels import ACTIONS, ACTORS
+from aamn.data.datasets.a2d_labels import ACTIONS, ACTORS
 
 # The pairs that occur in A2D (Xu et al., CVPR 2015).
 ACTIONS_OF = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aamn.baseline_config import ACGAConfig
+from aamn.config.baselines import ACGAConfig
 from aamn.models.baselines import coordinates
 from aamn.models.baselines.coordinates import with_coordinates
 from aamn.models.baselines.decoder import MultiResolutionDecoder

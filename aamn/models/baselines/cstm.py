@@ -15,13 +15,13 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from aamn.baseline_config import CSTMConfig
+from aamn.config.baselines import CSTMConfig
+from aamn.models.baselines.i3d import build_i3d, layer_index
 from aamn.models.baselines.modulation import CMAM, ModulatedEncoder, Unmodulated
 from aamn.models.baselines.one_stage import OneStage, clip_needs
 from aamn.models.baselines.responses import ResponseLoss
 from aamn.models.baselines.stage_decoder import LGFS, StageDecoder, StageFusion, Unselected
 from aamn.models.baselines.video_encoder import RGBInput, load_stream
-from aamn.models.i3d import build_i3d, layer_index
 from aamn.models.pretrained import load_weights, read_weights
 from aamn.structures import Clip, Query
 from proposals.errors import InputError

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aamn.baseline_config import GavrilyukConfig
+from aamn.config.baselines import GavrilyukConfig
 from aamn.models.baselines import coordinates
 from aamn.models.baselines.coordinates import with_coordinates
 from aamn.models.baselines.decoder import Deconv

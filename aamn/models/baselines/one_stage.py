@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from aamn.masks import boxes_of_masks
 from aamn.models.baselines.responses import (
     ResponseLoss,
     content_probabilities,
@@ -17,6 +16,7 @@ from aamn.models.baselines.responses import (
     network_mask,
 )
 from aamn.models.segmenter import Segmenter
+from aamn.ops.masks import boxes_of_masks
 from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query, Sample
 from proposals.errors import InputError
 

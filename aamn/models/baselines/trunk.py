@@ -10,7 +10,7 @@ import h5py
 import torch
 from torch import Tensor, nn
 
-from aamn.whole_files import written_aside
+from proposals.files import written_aside
 
 log = logging.getLogger("aamn")
 

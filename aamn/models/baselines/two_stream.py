@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from aamn.baseline_config import ACGAConfig, GavrilyukConfig
+from aamn.config.baselines import ACGAConfig, GavrilyukConfig
 from aamn.models.baselines.one_stage import OneStage, clip_needs, stack_stream, stream_names
 from aamn.models.baselines.responses import ResponseLoss
 from aamn.models.baselines.video_encoder import STRIDE

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aamn.baseline_config import I3DConfig
+from aamn.config.baselines import I3DConfig
+from aamn.models.baselines.i3d import build_i3d, layer_index, load_i3d
 from aamn.models.baselines.trunk import build_trunk
-from aamn.models.i3d import build_i3d, layer_index, load_i3d
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")

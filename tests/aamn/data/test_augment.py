@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aamn.config import AugmentConfig
+from aamn.config.schema import AugmentConfig
 from aamn.data.augment import (
     Change,
     change_sample,

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from aamn.config import load_config
+from aamn.config.loading import load_config
 from aamn.data.synthetic import CorpusSummary, SyntheticConfig, write_corpus
 from aamn.data.synthetic.labels import COLOURS, label
 from aamn.data.synthetic.scenes import plan_scene

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aamn.data.a2d_labels import ACTIONS
+from aamn.data.datasets.a2d_labels import ACTIONS
 from aamn.data.synthetic.actors import BUILDS, Actor, extents, shape
 from aamn.data.synthetic.labels import ACTIONS_OF
 from aamn.data.synthetic.motions import Stage, Territory, Track, bounce, enter, perform

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from aamn.data.a2d_labels import ACTORS
+from aamn.data.datasets.a2d_labels import ACTORS
 from aamn.data.synthetic import SyntheticConfig
 from aamn.data.synthetic.casts import PROGRAMME
 from aamn.data.synthetic.labels import ACTIONS_OF, COLOURS, label

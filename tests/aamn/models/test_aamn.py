@@ -8,9 +8,9 @@ from tiny_models import random_query, random_sample, tiny_config, tiny_segmenter
 from torch import nn
 from torchvision.ops import roi_align
 
-from aamn.masks import paste_masks
 from aamn.models.aamn import FrameFeatures
 from aamn.models.build import build_segmenter
+from aamn.ops.masks import paste_masks
 from aamn.structures import Proposals
 from proposals.errors import InputError
 

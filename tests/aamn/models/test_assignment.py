@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from tiny_models import random_sample, tiny_segmenter
 
-from aamn.masks import crop_masks
 from aamn.models.assignment import Assignment, assign, mask_targets
+from aamn.ops.masks import crop_masks
 from aamn.structures import Target
 
 KEY = 1

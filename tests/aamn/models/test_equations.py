@@ -9,15 +9,15 @@ import torch
 from tiny_models import random_query, random_sample, tiny_segmenter
 from torch import nn
 
-from aamn.config import ActionConfig, ActorConfig, LanguageConfig
-from aamn.losses import matching_loss, sample_mismatches, segmentation_loss
-from aamn.masks import crop_masks
+from aamn.config.schema import ActionConfig, ActorConfig, LanguageConfig
 from aamn.models.aamn import FrameFeatures
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule
 from aamn.models.language import Language
+from aamn.models.losses import matching_loss, sample_mismatches, segmentation_loss
 from aamn.models.matching import Matching
 from aamn.models.visual import TubeFeatures
+from aamn.ops.masks import crop_masks
 from aamn.tubes.aggregation import gather_members, key_plus_context
 from aamn.tubes.linking import link_tubes
 

@@ -5,7 +5,7 @@ import torch
 from tiny_models import random_query, random_sample, tiny_segmenter
 from torch import nn
 
-from aamn.config import LanguageConfig
+from aamn.config.schema import LanguageConfig
 from aamn.models.language import Language, masked_softmax
 
 LENGTHS = (4, 1, 3)

@@ -6,7 +6,7 @@ from tiny_models import random_sample, tiny_segmenter
 from torch import nn
 from torch.nn import functional
 
-from aamn.config import BackboneConfig, MaskHeadConfig
+from aamn.config.schema import BackboneConfig, MaskHeadConfig
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
 from aamn.models.visual import BACKBONES
 from proposals.errors import InputError

@@ -10,7 +10,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from torchvision.ops import roi_align
 from torchvision.ops.poolers import LevelMapper
 
-from aamn.config import BackboneConfig
+from aamn.config.schema import BackboneConfig
 from aamn.models.build import start_backbones
 from aamn.models.visual import FlowStream, Stream, load_backbone, pyramid_levels
 from proposals.backbones import SmallBackbone, build_pyramid

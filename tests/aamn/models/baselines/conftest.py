@@ -11,7 +11,7 @@ import torch
 from scipy.signal import correlate
 from torch import nn
 
-from aamn.baseline_config import ACGAConfig, CSTMConfig, GavrilyukConfig, I3DConfig
+from aamn.config.baselines import ACGAConfig, CSTMConfig, GavrilyukConfig, I3DConfig
 from aamn.structures import Clip, Geometry, Needs, Query, Sample, Target
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

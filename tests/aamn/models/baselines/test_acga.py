@@ -15,9 +15,9 @@ from aamn.models.baselines.decoder import (
     ResponseHead,
 )
 from aamn.models.baselines.guidance import CellAttention, MeanWords, PlainCells, WordAttention
+from aamn.models.baselines.i3d import build_i3d
 from aamn.models.baselines.text_encoder import ConvText, LSTMText
 from aamn.models.baselines.video_encoder import FlowInput, RGBInput, VideoEncoder
-from aamn.models.i3d import build_i3d
 from proposals.errors import InputError
 
 TOLERANCE = {"rtol": 0, "atol": 1e-11}

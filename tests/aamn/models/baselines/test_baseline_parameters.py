@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from aamn.config import Config, load_config, to_dict
+from aamn.config.loading import load_config, to_dict
+from aamn.config.schema import Config
 from aamn.models.baselines.one_stage import OneStage, learned_parameters
 from aamn.models.build import build_segmenter
 

@@ -9,9 +9,9 @@ import torchvision
 from torch import nn
 
 from aamn.models.baselines.cstm import CSTM, GRUText, load_spatial, spatial_stages, temporal_stages
+from aamn.models.baselines.i3d import build_i3d
 from aamn.models.baselines.modulation import CMAM, Unmodulated
 from aamn.models.baselines.stage_decoder import LGFS, StageDecoder, StageFusion, Unselected
-from aamn.models.i3d import build_i3d
 from proposals.errors import InputError
 
 TOLERANCE = {"rtol": 0, "atol": 1e-11}

@@ -8,8 +8,8 @@ import torch
 
 from aamn.models.baselines import trunk as trunk_module
 from aamn.models.baselines.acga import ACGA
+from aamn.models.baselines.i3d import build_i3d
 from aamn.models.baselines.trunk import CachedTrunk, FrozenTrunk
-from aamn.models.i3d import build_i3d
 
 
 @pytest.fixture

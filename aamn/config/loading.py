@@ -1,0 +1,84 @@
+"""FIXME aamn.config.loading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from proposals.errors import InputError
+
+Schema = TypeVar("Schema")
+
+
+def _read(path: Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and its bases, the farthest base first."""
+    if path in seen:
+        raise InputError(f"{path}: its `base:` leads back to itself")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise InputError(f"no config file at {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is no readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: wanted a mapping of keys, got {type(content).__name__}")
+    base = content.pop("base", None)
+    below = _read((path.parent / base).resolve(), (*seen, path)) if base else []
+    return [*below, (path, content)]
+
+
+def load_config(
+    schema: type[Schema],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    start: Schema | None = None,
+) -> Schema:
+    """The typed configuration `schema` with the file's values (its bases' first) and then the
+    dot-list `overrides` ("train.batch=4"); `start` gives the values before either, such as those
+    a checkpoint was trained with.
+
+    Raises:
+        InputError: a file that cannot be read, an unknown key, a value of the wrong type; names
+            the file or the override.
+    """
+    tree = OmegaConf.structured(schema if start is None else start)
+    layers = _read(Path(path).resolve()) if path else []
+    sources: list[tuple[str, Any]] = [(str(file), content) for file, content in layers]
+    for override in overrides:
+        if "=" not in override:
+            raise InputError(f"--set {override}: wanted key=value, such as train.batch=4")
+        try:
+            quoted = override + "''" * override.endswith("=")  # nothing is the empty string
+            sources.append((f"--set {override}", OmegaConf.from_dotlist([quoted])))
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise InputError(f"--set {override}: {str(error).splitlines()[0]}") from None
+    for source, content in sources:
+        try:
+            tree = OmegaConf.merge(tree, content)
+        except OmegaConfBaseException as error:
+            raise InputError(f"{source}: {str(error).splitlines()[0]}") from None
+    return OmegaConf.to_object(tree)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A resolved configuration as plain Python values (for YAML and checkpoints)."""
+    return OmegaConf.to_container(OmegaConf.structured(config))
+
+
+def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
+    """The inverse of `to_dict`, strict about unknown keys.
+
+    Raises:
+        InputError: when the values were written by another version of the schema.
+    """
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+    except OmegaConfBaseException as error:
+        raise InputError(
+            f"the stored configuration does not fit this version: {str(error).splitlines()[0]}"
+        ) from None

@@ -1,0 +1,62 @@
+"""FIXME aamn.data.datasets.manifest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from aamn.data.datasets.a2d import SPLITS, A2DSentences, read_annotation, read_videoset
+from aamn.data.datasets.a2d_labels import ACTORS
+from aamn.data.datasets.held_out import HELD_OUT, is_held_out
+
+
+def make_manifest(root: Path, split: str, folder: Path, held_out: float = 0.0) -> dict[str, Any]:
+    """The split's annotated frames, their videos named relative to `folder`; `held_out` is the
+    share of the training videos that only the split HELD_OUT has.
+
+    Raises:
+        InputError: a file of the data set is missing or cannot be read.
+    """
+    whole = "train" if split == HELD_OUT else split
+    source = A2DSentences(root, whole)
+    rows = read_videoset(root / "Release" / "videoset.csv").values()
+    rows = [row for row in rows if row.split == SPLITS[whole]]
+    if whole == "train":
+        wanted = split == HELD_OUT
+        rows = [row for row in rows if is_held_out(row.video_id, held_out) == wanted]
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for video in tqdm(rows, unit="video"):
+        path = source.video_path(video.video_id).resolve()
+        for file in sorted(source.annotation_path(video.video_id, 0).parent.glob("*.h5")):
+            frame = read_annotation(file)
+            height, width = frame.masks.shape[1:]
+            image = {"id": len(images) + 1, "width": width, "height": height}
+            images.append(
+                {
+                    **image,
+                    "file_name": os.path.relpath(path, folder),
+                    "frame": int(file.stem) - 1,
+                    "video_id": video.video_id,
+                }
+            )
+            for box, label in zip(frame.boxes.tolist(), (frame.ids // 10).tolist(), strict=True):
+                annotations.append(
+                    {"id": len(annotations) + 1, "image_id": image["id"], **_coco(box, label)}
+                )
+    categories = [{"id": n, "name": name} for n, name in enumerate(ACTORS, start=1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _coco(box: list[float], label: int) -> dict[str, Any]:
+    x1, y1, x2, y2 = box
+    width, height = x2 - x1, y2 - y1
+    return {
+        "category_id": label,
+        "bbox": [x1, y1, width, height],
+        "area": width * height,
+        "iscrowd": 0,
+    }

@@ -1,0 +1,131 @@
+"""Optical flow between neighbouring frames: where each pixel goes, in pixels of the grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from aamn.config.schema import FlowConfig
+from proposals.errors import InputError
+from proposals.frames import FrameSource, resize_frame
+
+Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+_DIS_PRESETS = {
+    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+}
+
+
+def build_estimator(config: FlowConfig) -> Estimator:
+    """A function of two frames (h, w, 3) uint8 RGB that returns the flow (2, h, w) float32, (x, y)
+    pixels, from the first to the second.
+
+    Raises:
+        InputError: an unknown method or preset, or RAFT without its weights.
+    """
+    methods = {"dis": _dis, "farneback": _farneback, "raft": _raft}
+    if config.method not in methods:
+        raise InputError(f"flow.method: wanted one of {sorted(methods)}, got {config.method!r}")
+    return methods[config.method](config)
+
+
+def grid_size(size: tuple[int, int], longest_side: int) -> tuple[int, int]:
+    """(h, w) of frames of `size` (H0, W0) shrunk so that the longer side has at most
+    `longest_side` pixels (0: as they are)."""
+    scale = min(1.0, longest_side / max(size)) if longest_side else 1.0
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Flow (T, 2, h, w) on another grid (T, 2, *size), its values in pixels of the new one."""
+    (h, w), (h1, w1) = flow.shape[2:], size
+    if (h, w) == (h1, w1):
+        return flow
+    frames = [resize_frame(np.ascontiguousarray(one.transpose(1, 2, 0)), size) for one in flow]
+    factors = np.array([w1 / w, h1 / h], np.float32)[:, None, None]
+    return np.stack(frames).transpose(0, 3, 1, 2) * factors
+
+
+def iterate_flow(frames: Iterable[np.ndarray], estimate: Estimator) -> Iterator[np.ndarray]:
+    """Flow (2, h, w) float32 from each frame (h, w, 3) to its successor; the last frame repeats
+    the flow before it, and a single frame has none (zeros)."""
+    before, flow = None, None
+    for frame in frames:
+        if before is not None:
+            flow = estimate(before, frame)
+            yield flow
+        before = frame
+    if before is not None:
+        yield np.zeros((2, *before.shape[:2]), np.float32) if flow is None else flow
+
+
+def flow_between(frames: Iterable[np.ndarray], estimate: Estimator) -> np.ndarray:
+    """`iterate_flow` of all frames at once: (n, 2, h, w) float32."""
+    return np.stack(list(iterate_flow(frames, estimate)))
+
+
+def window_flow(
+    frames: FrameSource, indices: np.ndarray, size: tuple[int, int], estimate: Estimator
+) -> np.ndarray:
+    """Flow (T, 2, *size) of the frames at `indices` (T,), computed at `size`; the video's last
+    frame repeats the flow before it, as in `flow_between`."""
+    last = len(frames) - 1
+    if last == 0:
+        return np.zeros((len(indices), 2, *size), np.float32)
+    starts, places = np.unique(np.minimum(indices, last - 1), return_inverse=True)
+    needed = np.union1d(starts, starts + 1)
+    pictures = {
+        int(index): resize_frame(frame, size)
+        for index, frame in zip(needed, frames.read(needed), strict=True)
+    }
+    flows = np.stack([estimate(pictures[int(i)], pictures[int(i) + 1]) for i in starts])
+    return flows[places.reshape(-1)]
+
+
+def _grey(frame: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+
+
+def _dis(config: FlowConfig) -> Estimator:
+    """Dense inverse search (Kroeger et al., ECCV 2016)."""
+    if config.preset not in _DIS_PRESETS:
+        raise InputError(f"flow.preset: wanted one of {list(_DIS_PRESETS)}, got {config.preset!r}")
+    search = cv2.DISOpticalFlow_create(_DIS_PRESETS[config.preset])
+
+    def estimate(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(search.calc(_grey(one), _grey(two), None).transpose(2, 0, 1))
+
+    return estimate
+
+
+def _farneback(config: FlowConfig) -> Estimator:
+    """Polynomial expansion (Farneback, SCIA 2003), with OpenCV's usual parameters."""
+
+    def estimate(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+        flow = cv2.calcOpticalFlowFarneback(
+            _grey(one),
+            _grey(two),
+            None,
+            pyr_scale=0.5,
+            levels=4,
+            winsize=15,
+            iterations=3,
+            poly_n=5,
+            poly_sigma=1.2,
+            flags=0,
+        )
+        return np.ascontiguousarray(flow.transpose(2, 0, 1))
+
+    return estimate
+
+
+def _raft(config: FlowConfig) -> Estimator:
+    """RAFT (Teed and Deng, ECCV 2020) from torchvision; `weights` is "small", "large" or a file of
+    either's state."""
+    from aamn.data.flow.raft import RaftEstimator
+
+    return RaftEstimator(config.weights)

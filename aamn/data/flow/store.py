@@ -1,0 +1,320 @@
+"""The flow file: one compressed HDF5 that holds the flow of every frame of many videos.
+
+Attributes of the file: format, version and how the flow was computed (method, preset, weights,
+longest_side). One data set a video under /videos, named by the video's id with "%25" for "%" and
+"%2F" for "/": (N, 2, h, w) float16, (x, y) in pixels of its own h x w grid from each frame to the
+next, the last frame repeating the flow before it; its attribute frame_size is (H0, W0).
+
+Extraction writes one small file a video beside the result, each complete or absent, and at the
+end joins them into the result: whatever kills it costs the videos in progress, no more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import cv2
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from aamn.config.schema import FlowConfig
+from aamn.data.flow.estimators import build_estimator, grid_size, iterate_flow
+from aamn.structures import Needs
+from proposals.errors import InputError
+from proposals.files import rename_durably
+from proposals.frames import FrameSource, open_frames, resize_frame
+
+log = logging.getLogger("aamn")
+
+FORMAT, VERSION = "aamn-flow", 1
+BLOCK = 64  # frames of flow that are written at once
+
+
+class CannotWrite(InputError):
+    """The disk is full or read-only: no other video would fare better."""
+
+
+class FlowStore:
+    """The reading side of a flow file; picklable, each process opens the file for itself."""
+
+    def __init__(self, path: Path, attributes: dict[str, Any], frames: dict[str, int]) -> None:
+        self.path, self.attributes, self._counts = path, attributes, frames
+        self._file: h5py.File | None = None
+        self._process = -1
+
+    @classmethod
+    def read(cls, path: str | Path) -> FlowStore:
+        """Opens a flow file.
+
+        Raises:
+            InputError: the file is missing, damaged, or no flow file of this version.
+        """
+        path = Path(path)
+        with _open(path) as file:
+            _check_format(path, file)
+            counts = {unquote(name): len(data) for name, data in file["videos"].items()}
+            return cls(path, _plain(file.attrs), counts)
+
+    @property
+    def video_ids(self) -> list[str]:
+        """The videos in the file."""
+        return list(self._counts)
+
+    def __contains__(self, video_id: object) -> bool:
+        return video_id in self._counts
+
+    def frame_count(self, video_id: str) -> int:
+        """Frames of one video; InputError when the file lacks it."""
+        self._check(video_id)
+        return self._counts[video_id]
+
+    def window(self, video_id: str, frame_indices: np.ndarray) -> np.ndarray:
+        """Flow (T, 2, h, w) float32 of the frames at `frame_indices` (T,), in pixels of the stored
+        grid.
+
+        Raises:
+            InputError: the file lacks the video or a frame.
+        """
+        self._check(video_id)
+        indices = np.asarray(frame_indices, np.int64)
+        first, last = int(indices.min()), int(indices.max())
+        if first < 0 or last >= self._counts[video_id]:
+            raise InputError(
+                f"{self.path}: wanted frame {last if first >= 0 else first} of {video_id}, the "
+                f"file has {self._counts[video_id]}; the video has changed: extract its flow again"
+            )
+        stored = self._videos()[_name(video_id)][first : last + 1]
+        return stored[indices - first].astype(np.float32)
+
+    def _check(self, video_id: str) -> None:
+        if video_id not in self._counts:
+            raise InputError(
+                f"{self.path} has no flow of video {video_id}; run tools/extract_flow.py with the "
+                "same --out again to add it"
+            )
+
+    def _videos(self) -> h5py.Group:
+        if self._file is None or self._process != os.getpid():  # HDF5 files do not survive a fork
+            self._file, self._process = _open(self.path), os.getpid()
+        return self._file["videos"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None, "_process": -1}
+
+
+def stored_flow(path: str | Path | None, needs: Needs) -> FlowStore | None:
+    """The flow file, where one is named and flow is wanted.
+
+    Raises:
+        InputError: as `FlowStore.read`.
+    """
+    return FlowStore.read(path) if path and needs.flow else None
+
+
+def extract_flow(
+    videos: Mapping[str, str | Path], out: str | Path, config: FlowConfig, workers: int = 2
+) -> dict[str, str]:
+    """Adds the flow of `videos` (id: file or folder of frames) to the file `out`; what it or an
+    interrupted run has done already is kept. Returns what went wrong, by video.
+
+    Raises:
+        InputError: `out` was computed in another way, or cannot be written.
+    """
+    out = Path(out)
+    parts = out.with_name(out.name + ".parts")
+    build_estimator(config)
+    with _locked(parts):
+        return _extract(videos, out, parts, config, workers)
+
+
+def _extract(
+    videos: Mapping[str, str | Path], out: Path, parts: Path, config: FlowConfig, workers: int
+) -> dict[str, str]:
+    done = _finished(out, parts, config)
+    jobs = [(v, Path(path), parts, config) for v, path in videos.items() if v not in done]
+    if len(jobs) < len(videos):
+        log.info("%s: %d of %d videos are there already", out, len(videos) - len(jobs), len(videos))
+    failures = {}
+    for video_id, error in tqdm(_run(jobs, workers), total=len(jobs), desc="flow", unit="video"):
+        if error:
+            failures[video_id] = error
+    _join(out, parts, config)
+    return failures
+
+
+def _join(out: Path, parts: Path, config: FlowConfig) -> None:
+    """Makes one file of `out`, where it exists, and the videos in `parts`, which is removed."""
+    new = sorted(parts.glob("*.h5"))
+    if out.exists() and not new:
+        shutil.rmtree(parts)
+        return
+    sources = [path for path in (out, *new) if path.exists()]
+    with _written_aside(out) as joined:
+        _describe(joined, config)
+        for path in sources:
+            with _open(path) as file:
+                for name, data in file["videos"].items():
+                    if name not in joined["videos"]:
+                        file.copy(data, joined["videos"], name)
+    shutil.rmtree(parts)
+
+
+@contextmanager
+def _locked(parts: Path) -> Iterator[None]:
+    """Holds the folder of parts, which it makes, against a second run."""
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+        lock = (parts / "lock").open("w")
+    except OSError as error:
+        raise InputError(f"cannot write {parts}: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"another process is writing to {parts}; wait for it") from None
+        for stray in parts.glob("*.tmp"):
+            stray.unlink()
+        yield
+
+
+@contextmanager
+def _written_aside(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file that takes its name when it is complete and on the disk.
+
+    Raises:
+        CannotWrite: there is no room, or the folder cannot be written.
+    """
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        with h5py.File(aside, "w") as file:
+            yield file
+        rename_durably(aside, path)
+    except OSError as error:
+        raise CannotWrite(
+            f"cannot write {path} ({error}); make room and run the same command again"
+        ) from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+Job = tuple[str, Path, Path, FlowConfig]
+
+
+def _run(jobs: list[Job], workers: int) -> Iterator[tuple[str, str]]:
+    """(video_id, "" or what went wrong) of each job as it ends."""
+    if workers < 1 or len(jobs) < 2:
+        yield from map(_extract_one, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), context) as pool:
+        try:
+            for future in as_completed([pool.submit(_extract_one, job) for job in jobs]):
+                yield future.result()
+        except BrokenProcessPool:
+            raise InputError(
+                "a flow process died (out of memory?); run the same command again to go on"
+            ) from None
+
+
+def _extract_one(job: Job) -> tuple[str, str]:
+    video_id, path, parts, config = job
+    cv2.setNumThreads(1)
+    try:
+        with open_frames(path) as frames, _written_aside(_part(parts, video_id)) as file:
+            _describe(file, config)
+            _write_flow(file["videos"], video_id, frames, config)
+    except CannotWrite:
+        raise
+    except InputError as error:
+        return video_id, str(error)
+    return video_id, ""
+
+
+def _write_flow(videos: h5py.Group, video_id: str, frames: FrameSource, config: FlowConfig) -> None:
+    """Adds the flow of one video, a block of frames at a time: videos may be long."""
+    size = grid_size(frames.size, config.longest_side)
+    data = videos.create_dataset(
+        _name(video_id),
+        (0, 2, *size),
+        np.float16,
+        maxshape=(None, 2, *size),
+        chunks=(1, 2, *size),
+        compression="lzf",
+        shuffle=True,
+    )
+    data.attrs["frame_size"] = frames.size
+    pictures = (resize_frame(frame, size) for frame in frames.iterate())
+    flows = iterate_flow(pictures, build_estimator(config))
+    while block := list(islice(flows, BLOCK)):
+        data.resize(len(data) + len(block), 0)
+        data[-len(block) :] = np.stack(block)
+
+
+def _finished(out: Path, parts: Path, config: FlowConfig) -> set[str]:
+    """Videos whose flow is in the file or in its parts, all computed as `config` says."""
+    done: set[str] = set()
+    for path in (out, *parts.glob("*.h5")):
+        if path.exists():
+            store = FlowStore.read(path)
+            made = {key: store.attributes.get(key) for key in asdict(config)}
+            if made != asdict(config):
+                differs = [key for key, value in asdict(config).items() if made[key] != value]
+                raise InputError(
+                    f"{path} was made with another flow.{differs[0]} ({made[differs[0]]!r}); "
+                    "remove it or choose another --out"
+                )
+            done.update(store.video_ids)
+    return done
+
+
+def _describe(file: h5py.File, config: FlowConfig) -> None:
+    file.attrs.update({"format": FORMAT, "version": VERSION, **asdict(config)})
+    file.create_group("videos")
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes as Python's own numbers and texts."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()}
+
+
+def _check_format(path: Path, file: h5py.File) -> None:
+    if file.attrs.get("format") != FORMAT or "videos" not in file:
+        raise InputError(f"{path} is no flow file; tools/extract_flow.py writes one")
+    if file.attrs["version"] != VERSION:
+        raise InputError(
+            f"{path} has version {file.attrs['version']} of the flow format, this program reads "
+            f"version {VERSION}; extract the flow again"
+        )
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError:
+        raise InputError(f"no flow file at {path}; tools/extract_flow.py writes one") from None
+    except OSError as error:
+        raise InputError(f"{path} is no readable HDF5 file ({error})") from None
+
+
+def _part(parts: Path, video_id: str) -> Path:
+    return parts / f"{hashlib.sha256(video_id.encode()).hexdigest()[:24]}.h5"
+
+
+def _name(video_id: str) -> str:
+    """The name of a video's data set, in which "/" would open a group."""
+    return video_id.replace("%", "%25").replace("/", "%2F")

@@ -1,0 +1,212 @@
+"""From a key frame to what a segmenter is fed: a window of frames, flow and proposals.
+
+A frame is scaled as a whole to fit the network's square and lies in its top left corner; the rest
+of the square is zero, in rgb and in flow.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from aamn.config.schema import AugmentConfig, FlowConfig
+from aamn.data.augment import change_sample, check_augmentation, draw_change
+from aamn.data.cache import ByteLimitedCache, bytes_of, in_memory
+from aamn.data.datasets.source import KeyFrame, VideoTextSource
+from aamn.data.flow.estimators import build_estimator, resize_flow, window_flow
+from aamn.data.flow.store import FlowStore
+from aamn.data.words import Vocabulary
+from aamn.structures import Clip, Geometry, Needs, Proposals, Sample, Target
+from proposals.errors import InputError
+from proposals.frames import FrameSource, resize_frame
+from proposals.store import ProposalStore
+
+log = logging.getLogger("aamn")
+
+FRAME_BYTES = 512 << 20  # of decoded video that each loading process keeps
+TARGET_BYTES = 128 << 20  # of masks
+
+
+def clip_indices(key_frame: int, offsets: tuple[int, ...], count: int) -> np.ndarray:
+    """The frames (T,) int64 at `offsets` around the key frame, clamped to 0..count - 1."""
+    return np.clip(key_frame + np.array(offsets, np.int64), 0, count - 1)
+
+
+def load_clip(
+    video_id: str,
+    frames: FrameSource,
+    key_frame: int,
+    needs: Needs,
+    flow: FlowStore | None = None,
+    flow_config: FlowConfig | None = None,
+    shrink: float = 1.0,
+) -> Clip:
+    """The window around `key_frame` at the network's size, with flow from the store, or computed
+    as `flow_config` says when there is none; `shrink` scales the frame inside the square.
+
+    Raises:
+        InputError: the video cannot be decoded, or the flow file lacks it.
+    """
+    geometry = _geometry(frames.size, needs.network_size, shrink)
+    indices = clip_indices(key_frame, needs.offsets, len(frames))
+    clip_flow = None
+    if needs.flow:
+        if flow is not None:
+            content = resize_flow(flow.window(video_id, indices), geometry.content_size)
+        else:
+            estimate = build_estimator(flow_config or FlowConfig())
+            content = window_flow(frames, indices, geometry.content_size, estimate)
+        clip_flow = pad_to_network(torch.from_numpy(content), geometry)
+    return Clip(
+        video_id,
+        torch.from_numpy(indices),
+        pad_to_network(_pictures(frames, indices, geometry), geometry).div_(255),
+        clip_flow,
+        geometry,
+        needs.key,
+    )
+
+
+def load_proposals(
+    store: ProposalStore, video_id: str, frame_indices: np.ndarray | torch.Tensor, top: int
+) -> Proposals:
+    """The `top` most confident boxes of each frame at `frame_indices` (T,).
+
+    Raises:
+        InputError: the file lacks the video or a frame.
+    """
+    indices = np.asarray(frame_indices, np.int64)
+    window = store.window(video_id, indices, top)
+    return Proposals(
+        torch.from_numpy(indices),
+        torch.from_numpy(window.boxes),
+        torch.from_numpy(window.scores),
+        torch.from_numpy(window.labels),
+        torch.from_numpy(window.valid),
+    )
+
+
+class SampleDataset(Dataset):
+    """The key frames of a source as samples, each with all its sentences.
+
+    What a sample holds depends on `needs` alone; with `augment` its change is fixed by (seed,
+    epoch, index). Loading processes keep decoded videos and targets in memory within fixed limits.
+
+    Raises:
+        InputError: a segmenter that needs proposals is given no store.
+    """
+
+    def __init__(
+        self,
+        source: VideoTextSource,
+        needs: Needs,
+        vocabulary: Vocabulary,
+        store: ProposalStore | None = None,
+        flow: FlowStore | None = None,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        flow_config: FlowConfig | None = None,
+    ) -> None:
+        if needs.proposals and store is None:
+            raise InputError("this system needs proposals; data.proposals names no file")
+        if augment is not None:
+            check_augmentation(augment)
+        self.source, self.needs, self.vocabulary = source, needs, vocabulary
+        self.store, self.flow = store, flow
+        self.augment, self.seed, self.flow_config = augment, seed, flow_config
+        self._frames: ByteLimitedCache[FrameSource] = ByteLimitedCache(FRAME_BYTES)
+        self._targets: ByteLimitedCache[tuple[Target, ...]] = ByteLimitedCache(TARGET_BYTES)
+        self.late_key_frames: set[tuple[str, int]] = set()
+
+    def __len__(self) -> int:
+        return len(self.source.key_frames)
+
+    def __getitem__(self, place: int | tuple[int, int]) -> Sample:
+        """The sample at an index, or at (epoch, index) where augmentation is to differ by epoch."""
+        epoch, index = place if isinstance(place, tuple) else (0, place)
+        if get_worker_info() is not None:
+            cv2.setNumThreads(0)
+        key_frame = self.source.key_frames[index]
+        change = None
+        if self.augment is not None:
+            change = draw_change(self.augment, (self.seed, epoch, index))
+        sample = self._load(key_frame, change.shrink if change else 1.0)
+        return change_sample(sample, change, self.vocabulary) if change else sample
+
+    def _load(self, key_frame: KeyFrame, shrink: float) -> Sample:
+        video_id = key_frame.video_id
+        frames = self._frames.get(
+            video_id, lambda: in_memory(self.source.frames(video_id)), bytes_of
+        )
+        frame = self._within(key_frame, len(frames))
+        clip = load_clip(video_id, frames, frame, self.needs, self.flow, self.flow_config, shrink)
+        proposals = None
+        if self.needs.proposals:
+            self._check_boxes(video_id, frames)
+            proposals = load_proposals(
+                self.store, video_id, clip.frame_indices, self.needs.proposals
+            )
+        targets = self._targets.get(
+            (video_id, key_frame.frame),
+            lambda: self.source.targets(key_frame),
+            lambda targets: sum(target.mask.numel() for target in targets),
+        )
+        _check_sizes(targets, key_frame, frames)
+        queries = tuple(self.vocabulary.encode(e.text) for e in key_frame.expressions)
+        return Sample(clip, proposals, queries, targets)
+
+    def _check_boxes(self, video_id: str, frames: FrameSource) -> None:
+        stored = self.store.frame_size(video_id)
+        if tuple(stored) != tuple(frames.size):
+            raise InputError(
+                f"{self.store.path}: the boxes of {video_id} are in pixels of "
+                f"{stored[1]}x{stored[0]}, the video is {frames.size[1]}x{frames.size[0]}; extract "
+                "its proposals again"
+            )
+
+    def _within(self, key_frame: KeyFrame, count: int) -> int:
+        """The key frame, or the last decoded one where it lies past the end."""
+        if key_frame.frame >= count:
+            if not self.late_key_frames:
+                log.warning(
+                    "%s: frame %d is annotated but only %d could be decoded; the last one stands "
+                    "in, here and wherever this happens (tools/verify_dataset.py --deep lists all)",
+                    key_frame.video_id,
+                    key_frame.frame + 1,
+                    count,
+                )
+            self.late_key_frames.add((key_frame.video_id, key_frame.frame))
+        return min(key_frame.frame, count - 1)
+
+
+def _geometry(size: tuple[int, int], network: tuple[int, int], shrink: float) -> Geometry:
+    fitted = Geometry.fit(size, network)
+    return Geometry(size, network, fitted.scale * shrink)
+
+
+def _pictures(frames: FrameSource, indices: np.ndarray, geometry: Geometry) -> torch.Tensor:
+    """The frames (T, 3, h, w) uint8 at the content's size, each decoded once."""
+    needed, places = np.unique(indices, return_inverse=True)
+    pictures = np.stack([resize_frame(f, geometry.content_size) for f in frames.read(needed)])
+    return torch.from_numpy(pictures[places.reshape(-1)]).permute(0, 3, 1, 2)
+
+
+def pad_to_network(content: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    """Content (T, C, h, w) in the top left corner of (T, C, H, W) float32, zeros elsewhere."""
+    square = torch.zeros(*content.shape[:2], *geometry.network_size)
+    square[..., : content.shape[2], : content.shape[3]] = content
+    return square
+
+
+def _check_sizes(targets: tuple[Target, ...], key_frame: KeyFrame, frames: FrameSource) -> None:
+    for target in targets:
+        if tuple(target.mask.shape) != tuple(frames.size):
+            raise InputError(
+                f"{frames.path}: frames are {frames.size[1]}x{frames.size[0]} but the mask of "
+                f"frame {key_frame.frame + 1} is {target.mask.shape[1]}x{target.mask.shape[0]}; "
+                "download the video again"
+            )

@@ -1,0 +1,150 @@
+"""FIXME aamn.evaluation.systems."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+
+from torch.utils.data import DataLoader
+
+from aamn.config.schema import DataConfig
+from aamn.data.datasets.registry import open_source
+from aamn.data.datasets.source import VideoTextSource
+from aamn.data.flow.store import stored_flow
+from aamn.data.samples import SampleDataset
+from aamn.evaluation.coco_ap import ScoredMask, average_precision, scored_masks
+from aamn.evaluation.key_frames import evaluate
+from aamn.evaluation.metrics import summarise
+from aamn.index.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
+from aamn.index.query_encoder import Asker
+from aamn.inference.checkpoint import Loaded, extend_words, load_segmenter
+from aamn.models.segmenter import Segmenter
+from aamn.structures import MaskTrack, Report, Sample
+from proposals.build import best_device
+from proposals.store import ProposalStore
+
+MOST_CONFIDENT = "most_confident"
+
+
+@dataclass(frozen=True)
+class System:
+    """A checkpoint with the samples of a split that it is asked about, which come in one order
+    whatever the system."""
+
+    loaded: Loaded
+    data: DataConfig
+    split: str
+    dataset: SampleDataset
+
+    @property
+    def segmenter(self) -> Segmenter:
+        return self.loaded.segmenter
+
+    @property
+    def key(self) -> int:
+        """The key frame's place in the segmenter's tracks."""
+        needs = self.segmenter.needs
+        return needs.key if needs.predicts == "clip" else 0
+
+    def sample_of(self, place: int) -> tuple[Sample, int]:
+        """The sample of a row of the report, and the place of the row's sentence in it."""
+        counts = [len(key_frame.expressions) for key_frame in self.dataset.source.key_frames]
+        ends = list(accumulate(counts))
+        index = bisect_right(ends, place)
+        return self.dataset[index], place - (ends[index] - counts[index])
+
+    def answer(self, sample: Sample, own: int) -> MaskTrack:
+        """What the segmenter says to the sentence at a place of one of its samples."""
+        return self.segmenter.segment(sample.clip, sample.proposals, [sample.queries[own]])[0]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One system and what it answered to all its samples."""
+
+    system: System
+    evaluation: Evaluation
+
+
+def open_samples(loaded: Loaded, data: DataConfig, source: VideoTextSource) -> SampleDataset:
+    """A split's samples as a segmenter needs them."""
+    needs = loaded.segmenter.needs
+    return SampleDataset(
+        source,
+        needs,
+        loaded.vocabulary,
+        ProposalStore.read(data.proposals) if needs.proposals else None,
+        stored_flow(data.flow, needs),
+        flow_config=loaded.config.flow,
+    )
+
+
+def open_system(
+    checkpoint: Path | str,
+    overrides: Sequence[str] = (),
+    config_file: Path | str | None = None,
+    split: str = "",
+    places: Mapping[str, str | None] | None = None,
+) -> System:
+    """A checkpoint on a split of its data set; `places` are other values of data.root,
+    data.proposals and data.flow, where not empty. Words of the split that training has not seen
+    get the vectors of the segmenter's file."""
+    loaded = load_segmenter(checkpoint, best_device(), config_file, overrides)
+    data = replace(loaded.config.data, **{k: v for k, v in (places or {}).items() if v})
+    split = split or data.test_split
+    source = open_source(data, split)
+    loaded = extend_words(loaded, source.texts())
+    return System(loaded, data, split, open_samples(loaded, data, source))
+
+
+def through_indexes(system: System, folder: Path) -> System:
+    """The same samples, asked of indexes around their frames, which `folder` keeps.
+
+    Raises:
+        InputError: the system cannot index videos.
+    """
+    samples = system.dataset
+    asker = Asker(system.loaded)
+    indexes = KeyFrameIndexes(folder, asker, samples.source, samples.store, samples.flow)
+    segmenter = IndexedSegmenter(indexes)
+    return replace(
+        system,
+        loaded=replace(system.loaded, segmenter=segmenter),
+        dataset=SampleDataset(samples.source, segmenter.needs, samples.vocabulary),
+    )
+
+
+def evaluate_system(system: System, name: str = "") -> Run:
+    """Asks a system all sentences of its samples; `name` stands for it in tables."""
+    samples = DataLoader(system.dataset, batch_size=None, num_workers=system.data.workers)
+    masks: list[ScoredMask] = []
+    report = evaluate(
+        system.segmenter,
+        samples,
+        system=name or system.loaded.config.system,
+        data=f"{system.data.root} ({system.split})",
+        total=len(system.dataset),
+        observe=lambda *seen: masks.extend(scored_masks(*seen)),
+    )
+    return Run(system, Evaluation(report, masks))
+
+
+def evaluate_checkpoint(checkpoint: Path | str, overrides: Sequence[str] = ()) -> Run:
+    """Evaluates a checkpoint on the test split of the data it was trained on."""
+    return evaluate_system(open_system(checkpoint, overrides))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One system's rows, and its answers in the same order."""
+
+    report: Report
+    masks: Sequence[ScoredMask]
+
+    def metrics(self, places: Sequence[int]) -> dict[str, float]:
+        """Every metric of the rows at `places`, COCO's among them."""
+        rows = [self.report.rows[i] for i in places]
+        return summarise(rows) | average_precision(self.masks[i] for i in places)

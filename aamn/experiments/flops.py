@@ -1,0 +1,111 @@
+"""Counts the multiplications and additions behind one frame, network by network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from aamn.config.schema import Config
+from aamn.models.aamn import AAMN
+from aamn.models.build import build_segmenter
+from aamn.models.visual import TubeFeatures
+from proposals.build import build_detector
+from proposals.config import DetectorConfig
+from proposals.torchvision_rcnn import TorchvisionRCNN
+
+WORDS = 100  # of the vocabulary; no frame's cost depends on them
+
+
+def frame_flops(
+    config: Config, detector: DetectorConfig | None, size: tuple[int, int]
+) -> dict[str, float]:
+    """Floating-point operations of each part for one frame of a video of `size` (H0, W0) whose
+    index is built, as torch.utils.flop_counter counts them on tensors without memory (matrix
+    products and convolutions); a clip's own work is divided among its frames.
+
+    A trunk that both stages have is counted once.
+    """
+    with torch.device("meta"), torch.no_grad():
+        segmenter = build_segmenter(config, WORDS).eval()
+        counted = _segmenter_parts(segmenter)
+        if detector is None:
+            return counted
+        if detector.square == config.aamn.size and detector.name == config.aamn.backbone.name:
+            del counted["rgb trunk"]
+        return {**_detector_parts(detector, size), **counted}
+
+
+def _count(network: nn.Module, *inputs: Tensor | TubeFeatures) -> tuple[float, object]:
+    """Operations of one call, and its answer."""
+    with FlopCounterMode(display=False) as counter:
+        answer = network(*inputs)
+    return float(counter.get_total_flops()), answer
+
+
+def _segmenter_parts(segmenter: AAMN) -> dict[str, float]:
+    config, backbone = segmenter.config, segmenter.config.backbone
+    k, t = config.proposals, len(segmenter.needs.offsets)
+    counted: dict[str, float] = {}
+    for name, stream in segmenter.streams.items():
+        frame = torch.empty(1, 3 if name == "rgb" else 2, *segmenter.needs.network_size)
+        counted[f"{name} trunk"], _ = _count(stream, frame)
+        if stream.head is not None:
+            regions = torch.empty(1 + k, stream.backbone.channels, *2 * (backbone.roi_size,))
+            counted[f"{name} regions"], _ = _count(stream.head, regions)
+    counted["matching"] = _matching(segmenter, k) / t
+    side = config.mask_head.resolution
+    channels = sum(segmenter.streams[name].backbone.channels for name in segmenter.mask_sources)
+    details = segmenter.streams[segmenter.mask_sources[0]].detail_channels
+    finer = [torch.empty(k, details, 2 * side, 2 * side)] if details else []
+    grids = torch.empty(k, channels, side, side)
+    counted["mask head"], _ = _count(segmenter.mask_head, grids, *finer)
+    return counted
+
+
+def _matching(segmenter: AAMN, k: int) -> float:
+    """The layers behind the aggregation, and both modules' side of a clip's tubes."""
+    config, total = segmenter.config, 0.0
+    for name in segmenter.described:
+        layer, tubes = segmenter.tube_layers[name], torch.empty(k + 1, config.backbone.fc)
+        total += _count(layer, tubes)[0]
+    channels = config.tube_channels
+    features = TubeFeatures(
+        streams={name: torch.empty(1, k, channels) for name in ("rgb", "flow")},
+        whole=torch.empty(1, channels),
+        location=torch.empty(1, k, 5),
+        boxes=torch.empty(1, k, 4),
+        valid=torch.ones(1, k, dtype=torch.bool),
+    )
+    return total + sum(_count(part, features)[0] for part in segmenter.parts.values())
+
+
+def _detector_parts(config: DetectorConfig, size: tuple[int, int]) -> dict[str, float]:
+    classes = config.classes or ("anything",)
+    network = build_detector(replace(config, weights="", trunk="", classes=classes)).eval()
+    if not isinstance(network, TorchvisionRCNN):
+        raise NotImplementedError(config.name)
+    rcnn = network.rcnn
+    trunk, maps = _count(rcnn.backbone, torch.empty(1, 3, *_input_size(config, size)))
+    levels = list(maps.values()) if isinstance(maps, dict) else [maps]
+    proposals, _ = _count(rcnn.rpn.head, levels)
+    pool = rcnn.roi_heads.box_roi_pool.output_size
+    regions = torch.empty(config.proposals, levels[0].shape[1], *pool)
+    described, pooled = _count(rcnn.roi_heads.box_head, regions)
+    judged, _ = _count(rcnn.roi_heads.box_predictor, pooled)
+    return {
+        "detector's trunk": trunk,
+        "detector's proposals": proposals,
+        "detector's boxes": described + judged,
+    }
+
+
+def _input_size(config: DetectorConfig, size: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) that the detector's trunk sees of a video of `size`, padding included."""
+    if config.square:
+        return config.square, config.square
+    scale = min(config.min_size / min(size), config.max_size / max(size))
+    h, w = (-(-int(side * scale) // 32) * 32 for side in size)
+    return h, w

@@ -1,0 +1,334 @@
+"""The index file: all that a video contributes to any sentence's answer (contract: docs/index.md).
+
+It is written aside, made durable and then renamed, so that a file under its own name is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from proposals.errors import InputError
+from proposals.files import rename_durably
+
+FORMAT, VERSION = "aamn-index", 2
+SUFFIX = ".h5"
+NO_END = 1 << 40  # a number of frames that no video has
+CLIPS_A_CHUNK = 64  # of the small arrays, in the file
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an index was made from: a hash of the segmenter's video side, the boxes (detector and
+    settings), the flow (method and settings) and the numbers the streams computed in. Equal origins
+    make equal indexes of a video."""
+
+    model: str
+    boxes: dict[str, Any]
+    flow: dict[str, Any]
+    precision: str = "float32"
+
+    def difference(self, other: Origin) -> str:
+        """The first thing that differs, in words; "" when nothing does."""
+        for key in ("model", "boxes", "flow", "precision"):
+            mine, theirs = (json.dumps(getattr(o, key), sort_keys=True) for o in (self, other))
+            if mine != theirs:
+                return f"{key} is {mine} in the one and {theirs} in the other"
+        return ""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which clips of a video are indexed: all; those with one of `frames`, of which those up to
+    NO_END end with the video; or one around each of `key_frames` (rising) and no other.
+
+    Raises:
+        InputError: no frame at all, one before the first, or frames that do not rise.
+    """
+
+    frames: range | None = None
+    key_frames: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        frames, keys = self.frames, self.key_frames
+        if frames is not None and not (0 <= frames.start < frames.stop and frames.step > 0):
+            raise InputError(f"{frames}: wanted 0 <= start < end and a step above 0")
+        if keys is not None and (list(keys) != sorted({*keys}) or min(keys, default=-1) < 0):
+            raise InputError(f"key frames {keys}: wanted at least one, rising, from 0")
+
+    def covers(self, other: Selection) -> bool:
+        """Whether an index of this selection can stand in for one of the other."""
+        if self == other:
+            return True
+        if self.key_frames is not None or other.key_frames is not None:
+            return False
+        mine, theirs = self.frames, other.frames
+        if mine is None or theirs is None:
+            return mine is None
+        inside = theirs.start in mine and theirs.stop <= mine.stop
+        return inside and theirs.step % mine.step == 0
+
+    @property
+    def whole(self) -> bool:
+        return self.frames is None and self.key_frames is None
+
+    def wants(self, clip: range) -> bool:
+        """Whether a clip that answers for these frames is one of the selection's."""
+        return self.frames is None or any(frame in self.frames for frame in clip)
+
+    def __str__(self) -> str:
+        if self.key_frames is not None:
+            return f"{len(self.key_frames)} key frames"
+        if self.frames is None:
+            return "frames"
+        end = "the end" if self.frames.stop == NO_END else f"{self.frames.stop - 1}"
+        step = f" in steps of {self.frames.step}" if self.frames.step > 1 else ""
+        return f"frames {self.frames.start} to {end}{step}"
+
+    def to_json(self) -> str:
+        frames = self.frames and [self.frames.start, self.frames.stop, self.frames.step]
+        if frames and frames[1] == NO_END:
+            frames[1] = None
+        return json.dumps({"frames": frames, "key_frames": self.key_frames})
+
+    @classmethod
+    def from_json(cls, text: str) -> Selection:
+        value = json.loads(text)
+        frames, keys = value["frames"], value["key_frames"]
+        if frames:
+            start, stop, step = frames
+            frames = range(start, NO_END if stop is None else stop, step)
+        return cls(frames, None if keys is None else tuple(keys))
+
+
+WHOLE = Selection()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What holds for the whole video.
+
+    size (H0, W0); `parts` names the modules whose vectors lie side by side, with their widths;
+    `frames` is the end of the last clip's frames: the video's number of frames, unless `selection`
+    ends before.
+    """
+
+    video_id: str
+    path: str
+    size: tuple[int, int]
+    fps: float
+    parts: dict[str, int]
+    origin: Origin
+    selection: Selection = WHOLE
+    frames: int = 0
+
+
+@dataclass(frozen=True)
+class ClipBlock:
+    """C consecutive clips of a video, each of T frames with K tubes.
+
+    windows (C, 3) int64: key frame, first frame and end of the frames the clip answers for;
+    boxes (C, T, K, 4) float32 original pixels; vectors (C, K, D) float32; valid (C, K) bool; masks
+    (C, K, T, g, g) uint8, 255 times the probability; links (C, K, K) float32, scores (1) from the
+    tubes of the clip before (rows) to the clip's tubes (columns), zero for the first clip; context
+    (C, K, 1 + K) float32, how much the whole clip, then each tube, contributes to what a tube's
+    action is judged by, None without a contextual LSTM.
+    """
+
+    windows: np.ndarray
+    boxes: np.ndarray
+    vectors: np.ndarray
+    valid: np.ndarray
+    masks: np.ndarray
+    links: np.ndarray
+    context: np.ndarray | None = None
+
+
+ARRAYS = tuple(ClipBlock.__dataclass_fields__)
+OPTIONAL = {"context"}
+
+
+def index_path(folder: Path | str, video_id: str) -> Path:
+    """Where the index of a video lies: "%" and "/" of its id are escaped."""
+    return Path(folder) / (video_id.replace("%", "%25").replace("/", "%2F") + SUFFIX)
+
+
+@dataclass
+class IndexWriter:
+    """Appends blocks of clips to a file that is being written."""
+
+    file: h5py.File
+    clips: int = 0
+
+    def add(self, block: ClipBlock) -> None:
+        """Writes the next clips."""
+        for name in ARRAYS:
+            values = getattr(block, name)
+            if values is None:
+                continue
+            if name not in self.file:
+                self._create(name, values)
+            data = self.file[name]
+            data.resize(self.clips + len(values), 0)
+            data[self.clips :] = values
+        self.clips += len(block.windows)
+
+    def _create(self, name: str, values: np.ndarray) -> None:
+        rest = values.shape[1:]
+        packed: dict[str, Any] = {"chunks": (CLIPS_A_CHUNK, *rest)}
+        if name == "masks":  # one tube of one clip is what a sentence reads
+            packed = {"chunks": (1, 1, *rest[1:]), "compression": "lzf"}
+        self.file.create_dataset(name, (0, *rest), values.dtype, maxshape=(None, *rest), **packed)
+
+
+@contextmanager
+def written_index(path: Path, header: Header) -> Iterator[IndexWriter]:
+    """A writer of the index at `path`, which appears when the block of code is left without an
+    error; `header.frames` is taken from what was written.
+
+    Raises:
+        InputError: another process writes it, or the disk is full or read-only.
+    """
+    aside = path.with_name(path.name + ".tmp")
+    with _owned(aside):
+        try:
+            with h5py.File(aside, "w", locking=False) as file:
+                writer = IndexWriter(file)
+                yield writer
+                _describe(file, header)
+            rename_durably(aside, path)
+        except OSError as error:
+            reason = "no space left on the device" if error.errno == errno.ENOSPC else str(error)
+            raise InputError(
+                f"cannot write {path}: {reason}; make room and run the same command again"
+            ) from None
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _owned(aside: Path) -> Iterator[None]:
+    """Makes the file `aside`, which no other process writes in the meantime."""
+    while True:
+        try:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(aside, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise InputError(f"cannot write {aside.parent}: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"another process is writing {aside}; wait for it") from None
+            if aside.exists() and os.path.samestat(aside.stat(), os.fstat(descriptor)):
+                yield
+                return
+        finally:  # else it was renamed or removed between opening and locking
+            os.close(descriptor)
+
+
+def _describe(file: h5py.File, header: Header) -> None:
+    """The attributes, last, so that a file without them is no index."""
+    windows = file["windows"]
+    file.attrs["video_id"] = header.video_id
+    file.attrs["path"] = header.path
+    file.attrs["size"] = header.size
+    file.attrs["fps"] = header.fps
+    file.attrs["frames"] = int(windows[-1, 2])
+    file.attrs["parts"] = json.dumps(header.parts)
+    file.attrs["origin"] = json.dumps(asdict(header.origin), sort_keys=True)
+    file.attrs["selection"] = header.selection.to_json()
+    file.attrs["version"] = VERSION
+    file.attrs["format"] = FORMAT
+
+
+@dataclass
+class IndexFile:
+    """The reading side; opened lazily, so that it can be pickled to other processes."""
+
+    path: Path
+    header: Header
+    _file: h5py.File | None = field(default=None, repr=False)
+    _process: int = field(default=-1, repr=False)
+
+    @classmethod
+    def read(cls, path: Path | str) -> IndexFile:
+        """Opens an index.
+
+        Raises:
+            InputError: no file, another kind of file, another version, or a damaged one.
+        """
+        path = Path(path)
+        with _open(path) as file:
+            try:
+                return cls(path, _header(path, file))
+            except (KeyError, ValueError, TypeError, OSError) as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(
+                    f"{path} is a damaged index ({' '.join(str(error).split())}); remove it and "
+                    "index the video again"
+                ) from None
+
+    def array(self, name: str) -> h5py.Dataset | None:
+        """One of the arrays of `ClipBlock`, of all clips; None where it is optional and lacks."""
+        if self._file is None or self._process != os.getpid():  # HDF5 files do not survive a fork
+            self._file, self._process = _open(self.path), os.getpid()
+        return self._file.get(name)
+
+    def close(self) -> None:
+        """Frees the file; the next read opens it again."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None, "_process": -1}
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except FileNotFoundError:
+        raise InputError(f"no index at {path}; tools/index_video.py writes one") from None
+    except OSError as error:
+        raise InputError(
+            f"{path} is no index, or a damaged one ({' '.join(str(error).split())}); index the "
+            "video again"
+        ) from None
+
+
+def _header(path: Path, file: h5py.File) -> Header:
+    if file.attrs.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is HDF5, but no index of a video; tools/index_video.py writes one"
+        )
+    if file.attrs["version"] != VERSION:
+        raise InputError(
+            f"{path} has version {file.attrs['version']} of the index format, this library reads "
+            f"{VERSION}: index the video again"
+        )
+    counts = {len(file[name]) for name in ARRAYS if name in file or name not in OPTIONAL}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(f"its arrays are of {sorted(counts)} clips")
+    height, width = (int(value) for value in file.attrs["size"])
+    return Header(
+        video_id=str(file.attrs["video_id"]),
+        path=str(file.attrs["path"]),
+        size=(height, width),
+        fps=float(file.attrs["fps"]),
+        parts={name: int(n) for name, n in json.loads(file.attrs["parts"]).items()},
+        origin=Origin(**json.loads(file.attrs["origin"])),
+        selection=Selection.from_json(file.attrs["selection"]),
+        frames=int(file.attrs["frames"]),
+    )

@@ -1,0 +1,65 @@
+"""FIXME aamn.index.query_encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from aamn.data.flow.store import FlowStore
+from aamn.index.box_source import BoxSource
+from aamn.index.builder import IndexJob, model_hash
+from aamn.index.file import WHOLE, Selection
+from aamn.inference.checkpoint import Loaded, extend_words
+from aamn.models.aamn import EncodedSentences
+from aamn.structures import Query
+from proposals.frames import FrameSource
+
+
+class Asker:
+    """The sentence's side of a segmenter: words in, one vector a module out; `model` is the hash
+    that the indexes it can be asked of have."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        """Raises:
+        InputError: the checkpoint is of a system that cannot index videos.
+        """
+        self.model, self.loaded = model_hash(loaded.segmenter), loaded
+        self._known: set[str] = set()
+
+    def job(
+        self,
+        video_id: str,
+        frames: FrameSource,
+        boxes: BoxSource,
+        flow: FlowStore | None = None,
+        selection: Selection = WHOLE,
+        precision: str = "float32",
+    ) -> IndexJob:
+        """A video to index, so that it can be asked here; see `IndexJob`."""
+        segmenter, flow_config = self.loaded.segmenter, self.loaded.config.flow
+        return IndexJob(
+            segmenter, video_id, frames, boxes, flow, flow_config, selection, precision, self.model
+        )
+
+    def queries(self, texts: Sequence[str]) -> list[Query]:
+        """The sentences as word numbers.
+
+        Raises:
+            InputError: a sentence without a word.
+        """
+        new = [text for text in texts if text not in self._known]
+        self._known.update(new)
+        self.loaded = extend_words(self.loaded, new)
+        return [self.loaded.vocabulary.encode(text) for text in texts]
+
+    @torch.inference_mode()
+    def encode(self, queries: Sequence[Query]) -> EncodedSentences:
+        """The sentences' vectors, on the CPU."""
+        found = self.loaded.segmenter.encode_sentences(queries)
+        return EncodedSentences(
+            *(
+                {name: value.detach().float().cpu() for name, value in part.items()}
+                for part in (found.sides, found.biases, found.attention)
+            )
+        )

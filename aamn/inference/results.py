@@ -1,0 +1,190 @@
+"""What a full-video run leaves behind: for each sentence a folder with masks, a film, pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from aamn.inference.clip_by_clip import Answer
+from aamn.inference.submission import merge_objects, write_labels
+from aamn.structures import MaskTrack, Query
+from aamn.visualization.overlays import (
+    COLOURS,
+    Film,
+    caption,
+    contact_sheet,
+    overlay,
+    word_attention,
+    write_picture,
+)
+from proposals.files import write_json
+from proposals.frames import FrameSource
+
+SHEET_PICTURES = 8
+
+
+def folder_name(place: int, text: str) -> str:
+    """A folder's name for a sentence: its number and its words, safe on every file system."""
+    words = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    return f"{place:02d}_{words[:60].strip('_')}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which of the video's frames are written, and whether one indexed PNG a frame joins all
+    sentences."""
+
+    frames: range
+    palette: bool = False
+
+
+@dataclass
+class _Sentence:
+    """What is collected for one sentence while the video goes by."""
+
+    query: Query
+    folder: Path
+    colour: tuple[int, int, int]
+    film: Film
+    clips: list[dict[str, Any]] = field(default_factory=list)
+    codes: list[dict[str, Any]] = field(default_factory=list)
+    sheet: list[np.ndarray] = field(default_factory=list)
+    first: MaskTrack | None = None
+
+
+def write_results(
+    out: Path,
+    video_id: str,
+    frames: FrameSource,
+    queries: Sequence[Query],
+    answers: Iterable[Answer],
+    wanted: Wanted | None = None,
+    facts: Sequence[Mapping[str, Any]] = (),
+) -> list[Path]:
+    """Consumes the answers and writes, for each sentence, `masks/00000.png` ... (0 and 255, the
+    video's size), `masks.json` (COCO's run lengths), `overlay.mp4`, `attention.png`, `sheet.png`
+    and `result.json`, to which `facts` of the sentence are added; with `wanted.palette` also
+    `palette/00000.png` ... for all sentences, where index n is the n-th one.
+
+    Memory holds one clip at a time. Returns the sentences' folders.
+
+    Raises:
+        InputError: the video cannot be decoded any further, or a film cannot be written.
+    """
+    wanted = wanted or Wanted(range(len(frames)))
+    places = np.linspace(
+        0, len(wanted.frames) - 1, min(SHEET_PICTURES, len(wanted.frames)), dtype=int
+    )
+    shown = {wanted.frames[place] for place in places}
+    size = frames.size
+    with ExitStack() as stack:
+        sentences = []
+        for place, query in enumerate(queries):
+            folder = out / folder_name(place, query.text)
+            fps = frames.fps / wanted.frames.step
+            film = stack.enter_context(Film(folder / "overlay.mp4", fps, (size[0] + 18, size[1])))
+            colour = COLOURS[place % len(COLOURS)]
+            sentences.append(_Sentence(query, folder, colour, film))
+        for answer in answers:
+            pictures = frames.read(answer.tracks[0].frame_indices.numpy())
+            for sentence, track in zip(sentences, answer.tracks, strict=True):
+                _add(sentence, answer, track, pictures, shown)
+            if wanted.palette:
+                _add_labels(out / "palette", answer)
+    for place, sentence in enumerate(sentences):
+        _finish(sentence, video_id, size, facts[place] if facts else {})
+    return [sentence.folder for sentence in sentences]
+
+
+def _add(
+    sentence: _Sentence, answer: Answer, track: MaskTrack, pictures: np.ndarray, shown: set[int]
+) -> None:
+    """Writes one clip's masks and film frames of one sentence."""
+    sentence.first = sentence.first or track
+    masks = track.masks.numpy()
+    for step, frame in enumerate(track.frame_indices.tolist()):
+        write_picture(
+            sentence.folder / "masks" / f"{frame:05d}.png", masks[step].astype(np.uint8) * 255
+        )
+        sentence.codes.append({"frame": frame, "segmentation": run_lengths(masks[step])})
+        picture = overlay(pictures[step], masks[step], sentence.colour, track.boxes[step].tolist())
+        picture = caption(picture, sentence.query.text)
+        sentence.film.add(picture[:, : pictures.shape[2]])
+        if frame in shown:
+            sentence.sheet.append(picture)
+    entry: dict[str, Any] = {
+        "frames": [answer.start, answer.stop],
+        "tube": track.tube,
+        "score": _finite(track.score),
+        "boxes": [[round(v, 2) for v in box] for box in track.boxes.tolist()],
+    }
+    if track.scores is not None:
+        for name in ("total", "actor", "action"):
+            entry[f"{name}_scores"] = [_finite(v) for v in getattr(track.scores, name).tolist()]
+        entry |= _context(track)
+    sentence.clips.append(entry)
+
+
+def _context(track: MaskTrack) -> dict[str, Any]:
+    """How much the whole clip and every tube contribute to the winner's context."""
+    weights, members = track.scores.context_attention, track.scores.context_members
+    if weights is None or track.tube < 0:
+        return {}
+    given = dict(zip(members[track.tube].tolist(), weights[track.tube].tolist(), strict=True))
+    shares = [round(given.get(n, 0.0), 6) for n in range(-1, len(track.scores.total))]
+    return {"context_attention": {"clip": shares[0], "tubes": shares[1:]}}
+
+
+def run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run lengths of a mask (H0, W0) bool: {"size": [H0, W0], "counts": text}."""
+    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
+def _add_labels(folder: Path, answer: Answer) -> None:
+    """One clip's indexed PNGs; where sentences overlap the one with the higher score is shown."""
+    masks = np.stack([track.masks.numpy() for track in answer.tracks])
+    labels = merge_objects(masks, [track.score for track in answer.tracks])
+    for frame, picture in zip(answer.tracks[0].frame_indices.tolist(), labels, strict=True):
+        write_labels(picture, folder / f"{frame:05d}.png")
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: a tube that does not exist has no score."""
+    return round(value, 6) if np.isfinite(value) else None
+
+
+def _finish(
+    sentence: _Sentence, video_id: str, size: tuple[int, int], facts: Mapping[str, Any]
+) -> None:
+    """The pictures and the record that need the whole video."""
+    scores = sentence.first.scores if sentence.first else None
+    words = {}
+    if scores is not None:
+        picture = word_attention(
+            sentence.query.tokens, scores.actor_attention, scores.action_attention
+        )
+        write_picture(sentence.folder / "attention.png", picture)
+        words = {
+            "actor_attention": [round(v, 6) for v in scores.actor_attention.tolist()],
+            "action_attention": [round(v, 6) for v in scores.action_attention.tolist()],
+        }
+    write_picture(sentence.folder / "sheet.png", contact_sheet(sentence.sheet))
+    record = {
+        "video_id": video_id,
+        "sentence": sentence.query.text,
+        "words": list(sentence.query.tokens),
+        **words,
+        "size": list(size),
+        **{key: _finite(v) if isinstance(v, float) else v for key, v in facts.items()},
+        "clips": sentence.clips,
+    }
+    write_json(sentence.folder / "result.json", record)
+    write_json(sentence.folder / "masks.json", sentence.codes)

@@ -1,0 +1,94 @@
+"""Several sentences about one video, each with a colour of its own, as each system answers them
+(Figure 7 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from aamn.report.cases import figure
+from aamn.structures import Row
+from aamn.visualization.overlays import COLOURS, outlined
+
+FRAMES, WIDTH = 3, 400
+
+
+@dataclass(frozen=True)
+class Scene:
+    """F annotated frames of a video and S sentences about it.
+
+    frames (F, H0, W0, 3) uint8 RGB, `numbers` their places in the video; asked (F, S) bool, whether
+    the sentence's object is annotated in the frame; truth and each system's `answers`
+    (F, S, H0, W0) bool, all zeros where not asked.
+    """
+
+    video_id: str
+    numbers: Sequence[int]
+    texts: Sequence[str]
+    frames: np.ndarray
+    asked: np.ndarray
+    truth: np.ndarray
+    answers: Mapping[str, np.ndarray]
+
+    def mean_iou(self, system: str) -> float:
+        """Over the sentences asked in each frame; two empty masks agree."""
+        own = self.answers[system]
+        intersection = (own & self.truth).sum((2, 3))
+        union = (own | self.truth).sum((2, 3))
+        ious = np.where(union, intersection / np.maximum(union, 1), 1.0)
+        return float(ious[self.asked].mean())
+
+
+def pick_scenes(rows: Sequence[Row], count: int) -> list[list[int]]:
+    """Places of the rows of `count` scenes: videos in which most different objects are asked for,
+    frames evenly over the annotated ones, the first sentence about each object."""
+    videos: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        videos.setdefault(row.video_id, []).append(place)
+    order = sorted(videos.values(), key=lambda places: -len({rows[i].instance for i in places}))
+    return [_sampled(places, rows) for places in order[:count]]
+
+
+def _sampled(places: Sequence[int], rows: Sequence[Row]) -> list[int]:
+    numbers = sorted({rows[i].frame for i in places})
+    steps = np.linspace(0, len(numbers) - 1, min(FRAMES, len(numbers))).round().astype(int)
+    shown = {numbers[step] for step in steps}
+    texts: dict[int, str] = {}
+    for i in places:
+        if len(texts) < len(COLOURS):
+            texts.setdefault(rows[i].instance, rows[i].text)
+    return [
+        i for i in places if rows[i].frame in shown and texts.get(rows[i].instance) == rows[i].text
+    ]
+
+
+def scene_article(scene: Scene) -> str:
+    """The sentences in their colours, and below them a row of frames for each system."""
+    queries = "".join(
+        f"<span style='border-left:14px solid rgb{colour}'>{escape(text)}</span>"
+        for text, colour in zip(scene.texts, COLOURS, strict=False)
+    )
+    blank = np.zeros_like(scene.truth)
+    rows = {"": blank, "ground truth, ": scene.truth}
+    rows |= {
+        f"{name}, IoU {scene.mean_iou(name):.2f}, ": own for name, own in scene.answers.items()
+    }
+    lines = "".join(_line(scene, name, masks) for name, masks in rows.items())
+    return (
+        f"<article><header><span>{escape(scene.video_id)}</span></header>"
+        f"<p class='words queries'>{queries}</p>{lines}</article>"
+    )
+
+
+def _line(scene: Scene, name: str, masks: np.ndarray) -> str:
+    """One system's masks (F, S, H0, W0) on every frame."""
+    figures = ""
+    for frame, number, own in zip(scene.frames, scene.numbers, masks, strict=True):
+        picture = outlined(frame, width=WIDTH)
+        for mask, colour in zip(own, COLOURS, strict=False):
+            picture = outlined(picture, mask, colour, width=WIDTH)
+        figures += figure(picture, f"{name}frame {number + 1}")
+    return f"<div class='three'>{figures}</div>"

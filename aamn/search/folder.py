@@ -1,0 +1,93 @@
+"""Search through many videos: the indexes of a folder as one matrix of tube embeddings, of which a
+sentence finds the best by their inner products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aamn.index.file import SUFFIX, IndexFile
+from aamn.index.query_encoder import Asker
+from aamn.index.video_index import VideoIndex
+from proposals.errors import InputError
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A video that a sentence may be about: the score of its best tube for the sentence, and the
+    frames for which that tube's clip answers."""
+
+    video_id: str
+    path: Path
+    score: float
+    frames: range
+
+
+class IndexFolder:
+    """The indexes of a folder, ready to be searched; every clip's tubes are in memory, as numbers.
+
+    vectors (N, D) float32 of the N tubes of all videos, video by video; clips (N, 2) int64, the
+    first frame and the end of the frames that a tube's clip answers for; bounds (V + 1,) int64,
+    between which each video's tubes lie. Videos without any tube cannot be found.
+    """
+
+    def __init__(self, folder: Path | str, asker: Asker) -> None:
+        """Raises:
+        InputError: no index in the folder, a damaged one, or one of another segmenter.
+        """
+        self.asker = asker
+        self.files: list[IndexFile] = []
+        vectors, clips, counts = [], [], []
+        paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+        if not paths:
+            raise InputError(f"no index in {folder}; tools/index_video.py writes them")
+        for path in paths:
+            index = VideoIndex(IndexFile.read(path), asker)
+            valid = index.file.array("valid")[:]
+            if valid.any():
+                self.files.append(index.file)
+                vectors.append(index.file.array("vectors")[:][valid])
+                clips.append(index.windows[np.nonzero(valid)[0], 1:])
+                counts.append(len(vectors[-1]))
+            index.close()
+        if not self.files:
+            raise InputError(f"{folder}: not one of its {len(paths)} videos has a tube")
+        self.parts = list(self.files[0].header.parts)
+        self.vectors, self.clips = np.concatenate(vectors), np.concatenate(clips)
+        self.bounds = np.cumsum([0, *counts])
+
+    def __len__(self) -> int:
+        """Videos that can be found."""
+        return len(self.files)
+
+    def search(self, texts: Sequence[str], top: int = 10) -> list[list[Hit]]:
+        """The `top` videos of each sentence, best first, by the score of their best tube.
+
+        Raises:
+            InputError: a sentence without a word.
+        """
+        sentences = self.asker.encode(self.asker.queries(texts))
+        sides = np.concatenate([sentences.sides[name].numpy() for name in self.parts], 1)  # (Q, D)
+        bias = sum(float(sentences.biases[name]) for name in self.parts)
+        scores = self.vectors @ sides.T + bias  # (N, Q)
+        best = np.maximum.reduceat(scores, self.bounds[:-1], axis=0)  # (V, Q)
+        order = np.argsort(-best, axis=0, kind="stable")[:top]
+        return [
+            [self._hit(int(video), scores[:, query]) for video in order[:, query]]
+            for query in range(len(texts))
+        ]
+
+    def _hit(self, video: int, scores: np.ndarray) -> Hit:
+        """One video by all tubes' scores (N,) for the sentence."""
+        start, end = self.bounds[video : video + 2]
+        tube = start + int(scores[start:end].argmax())
+        first, stop = self.clips[tube].tolist()
+        file = self.files[video]
+        return Hit(file.header.video_id, file.path, float(scores[tube]), range(first, stop))
+
+    def open(self, hit: Hit) -> VideoIndex:
+        """The index of a video that was found, ready to be asked for its masks."""
+        return VideoIndex(IndexFile.read(hit.path), self.asker)

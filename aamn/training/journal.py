@@ -1,0 +1,87 @@
+"""FIXME aamn.training.journal."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import torch
+from lightning.fabric import Fabric
+
+from aamn.config.schema import Config
+from aamn.data.words import Vocabulary
+from aamn.inference.checkpoint import save_checkpoint
+from aamn.models.segmenter import Segmenter
+
+log = logging.getLogger("aamn")
+
+
+class _Journal:
+    """log.jsonl and TensorBoard: one line every `log_every` iterations, none twice; of all
+    processes together."""
+
+    def __init__(self, path: Path, fabric: Fabric, start: int) -> None:
+        self.path, self.fabric = path, fabric
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, float] = {}  # of this process, over the whole call
+        self.steps = 0
+        if fabric.is_global_zero:
+            kept = []
+            if path.is_file() and start:
+                lines = path.read_text(encoding="utf-8").splitlines()
+                kept = [line for line in lines if json.loads(line)["iteration"] <= start]
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def add(self, losses: dict[str, torch.Tensor]) -> None:
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+            if name.startswith("count/"):
+                self.counts[name] = self.counts.get(name, 0.0) + float(value.detach())
+        self.steps += 1
+
+    def flush(self, iteration: int, rate: float) -> dict[str, float]:
+        """Means of the losses and sums of the counts since the last line."""
+        sums = self.fabric.all_reduce(torch.tensor(list(self.sums.values())), reduce_op="sum")
+        losses = max(1, self.steps) * self.fabric.world_size
+        values = {
+            name: total if name.startswith("count/") else total / losses
+            for name, total in zip(self.sums, sums.tolist(), strict=True)
+        }
+        values["learning_rate"] = rate
+        if self.fabric.is_global_zero:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+        self.fabric.log_dict(values, step=iteration)
+        self.sums, self.steps = {}, 0
+        return values
+
+
+class _Keeper:
+    """last.pt and best.pt of a run; the first of several processes writes them."""
+
+    def __init__(
+        self,
+        out: Path,
+        segmenter: Segmenter,
+        vocabulary: Vocabulary,
+        config: Config,
+        fabric: Fabric,
+        best: float,
+    ) -> None:
+        self.out, self.fabric, self.best = out, fabric, best
+        self.model = (segmenter, vocabulary, config)
+
+    def keep_best(self, iteration: int, score: float) -> None:
+        """Writes best.pt where a validation's score is the highest so far."""
+        self.fabric.log_dict({"validation": score}, step=iteration)
+        if score > self.best:
+            self.best = score
+            if self.fabric.is_global_zero:
+                save_checkpoint(self.out / "best.pt", *self.model, iteration, best=score)
+
+    def keep_last(self, iteration: int, optimiser: torch.optim.Optimizer) -> None:
+        """Writes last.pt, from which training can go on."""
+        if self.fabric.is_global_zero:
+            state = optimiser.state_dict()
+            save_checkpoint(self.out / "last.pt", *self.model, iteration, state, self.best)

@@ -1,0 +1,37 @@
+"""FIXME aamn.training.optimiser."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from aamn.config.schema import OptimiserConfig
+from proposals.errors import InputError
+
+
+def learning_rate(config: OptimiserConfig, iteration: int) -> float:
+    """The rate of one iteration: linear warm-up, then steps of a tenth or half a cosine."""
+    if iteration < config.warmup:
+        return config.lr * (iteration + 1) / (config.warmup + 1)
+    if config.schedule == "cosine":
+        progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
+        return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if config.schedule == "step":
+        return config.lr * 0.1 ** sum(iteration >= milestone for milestone in config.milestones)
+    raise InputError(f"train.optimiser.schedule: 'step' or 'cosine', got {config.schedule!r}")
+
+
+def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser over all parameters that learn; vectors and scalars are not decayed."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.dim() > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr)
+    raise InputError(f"train.optimiser.name: 'sgd' or 'adamw', got {config.name!r}")

@@ -1,0 +1,94 @@
+"""FIXME aamn.training.run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from aamn.config.schema import Config
+from aamn.data.datasets.registry import open_source, validation_split
+from aamn.data.flow.store import stored_flow
+from aamn.data.samples import SampleDataset
+from aamn.data.words import Vocabulary, load_vectors
+from aamn.evaluation.key_frames import evaluate
+from aamn.evaluation.metrics import summarise
+from aamn.inference.checkpoint import load_segmenter
+from aamn.models.build import build_segmenter, start_backbones
+from aamn.models.segmenter import Segmenter
+from aamn.structures import Needs
+from aamn.training.loop import Progress, train
+from proposals.errors import InputError
+from proposals.store import ProposalStore
+
+
+def _word_vectors(config: Config, vocabulary: Vocabulary) -> torch.Tensor | None:
+    if not config.words.vectors:
+        return None
+    return torch.from_numpy(load_vectors(config.words.vectors, vocabulary.words).vectors)
+
+
+def _dataset(
+    config: Config, split: str, needs: Needs, vocabulary: Vocabulary, learning: bool
+) -> SampleDataset:
+    """The samples of one split, augmented where they are learned from."""
+    return SampleDataset(
+        open_source(config.data, split),
+        needs,
+        vocabulary,
+        ProposalStore.read(config.data.proposals) if needs.proposals else None,
+        stored_flow(config.data.flow, needs),
+        config.augment if learning else None,
+        config.seed,
+        config.flow,
+    )
+
+
+def _validation(
+    config: Config, needs: Needs, vocabulary: Vocabulary
+) -> Callable[[Segmenter], float] | None:
+    """Mean IoU on the validation split, where the configuration asks for it."""
+    if not config.train.evaluate_every:
+        return None
+    split = validation_split(config.data)
+    samples = DataLoader(_dataset(config, split, needs, vocabulary, False), batch_size=None)
+
+    def mean_iou(segmenter: Segmenter) -> float:
+        report = evaluate(segmenter, samples, system="validation", data=split, total=len(samples))
+        return summarise(report.rows)["Mean IoU"]
+
+    return mean_iou
+
+
+def start_from(path: str, segmenter: Segmenter, vocabulary: Vocabulary) -> None:
+    """Gives the segmenter all weights of a checkpoint of the same form and vocabulary.
+
+    Raises:
+        InputError: no checkpoint, other words, or weights that do not fit.
+    """
+    found = load_segmenter(path)
+    if found.vocabulary.state() != vocabulary.state():
+        raise InputError(f"train.start: {path} was trained on other words than this training split")
+    try:
+        segmenter.load_state_dict(found.segmenter.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()[:200]
+        raise InputError(f"train.start: {path} is of another form: {reason}") from None
+
+
+def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
+    """Trains what the configuration says on the data it names, or goes on with it, in `out`."""
+    torch.manual_seed(config.seed)
+    source = open_source(config.data, config.data.train_split)
+    vocabulary = Vocabulary.build(source.texts(), config.words.max_words)
+    segmenter = build_segmenter(config, len(vocabulary), _word_vectors(config, vocabulary))
+    dataset = _dataset(config, config.data.train_split, segmenter.needs, vocabulary, True)
+    validate = _validation(config, segmenter.needs, vocabulary)
+    if restart or not (out / "last.pt").is_file():
+        if config.train.start:
+            start_from(config.train.start, segmenter, vocabulary)
+        else:
+            start_backbones(segmenter, config)
+    return train(config, segmenter, dataset, vocabulary, out, restart=restart, validate=validate)

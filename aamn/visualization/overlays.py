@@ -1,0 +1,177 @@
+"""Pictures for people: masks over frames, word attention, films."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from proposals.errors import InputError
+from proposals.files import written_aside
+
+COLOURS = (
+    (255, 64, 64),
+    (64, 160, 255),
+    (64, 220, 96),
+    (255, 200, 32),
+    (220, 96, 255),
+    (32, 220, 220),
+)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def overlay(
+    frame: np.ndarray,
+    mask: np.ndarray,
+    colour: tuple[int, int, int] = COLOURS[0],
+    box: Sequence[float] | None = None,
+) -> np.ndarray:
+    """A copy of the frame (H0, W0, 3) uint8 RGB with the mask (H0, W0) bool tinted and outlined,
+    and the box (x1, y1, x2, y2) drawn thinly."""
+    picture = frame.copy()
+    tint = np.array(colour, dtype=np.float32)
+    picture[mask] = (0.5 * frame[mask] + 0.5 * tint).astype(np.uint8)
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, outlines, -1, colour, 1, cv2.LINE_AA)
+    if box is not None and box[2] > box[0]:
+        corners = [round(float(v)) for v in box]
+        cv2.rectangle(picture, corners[:2], corners[2:], (255, 255, 255), 1)
+    return picture
+
+
+def _dashed(
+    picture: np.ndarray, corners: Sequence[int], colour: tuple[int, int, int], thickness: int
+) -> None:
+    """A rectangle of dashes, drawn into the picture."""
+    x1, y1, x2, y2 = corners
+    sides = (((x1, y1), (x2, y1)), ((x2, y1), (x2, y2)), ((x1, y2), (x2, y2)), ((x1, y1), (x1, y2)))
+    for start, stop in sides:
+        length = max(abs(stop[0] - start[0]), abs(stop[1] - start[1]))
+        dashes = np.linspace(start, stop, 2 * max(1, length // 14) + 2).round().astype(int)
+        for a, b in zip(dashes[::2], dashes[1::2], strict=True):
+            cv2.line(picture, a.tolist(), b.tolist(), colour, thickness, cv2.LINE_AA)
+
+
+def outlined(
+    frame: np.ndarray,
+    mask: np.ndarray | None = None,
+    colour: tuple[int, int, int] = COLOURS[0],
+    boxes: Sequence[tuple[Sequence[float], tuple[int, int, int], bool]] = (),
+    width: int = 480,
+) -> np.ndarray:
+    """The frame scaled to `width` pixels with the mask tinted and outlined, and boxes
+    ((x1, y1, x2, y2) of the frame, colour, whether dashed) drawn over it."""
+    scale = width / frame.shape[1]
+    size = (width, round(frame.shape[0] * scale))
+    picture = cv2.resize(
+        frame, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    )
+    if mask is not None:
+        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        picture = overlay(picture, large > 0, colour)
+    for box, own, dashed in boxes:
+        corners = [round(float(v) * scale) for v in box]
+        if corners[2] <= corners[0]:
+            continue
+        if dashed:
+            _dashed(picture, corners, own, 2)
+        else:
+            cv2.rectangle(picture, corners[:2], corners[2:], own, 2, cv2.LINE_AA)
+    return picture
+
+
+def caption(picture: np.ndarray, text: str, width: int = 0) -> np.ndarray:
+    """The picture with a dark strip below it that holds the text, cut to what fits."""
+    width = max(width, picture.shape[1])
+    strip = np.full((18, width, 3), 24, np.uint8)
+    fit = max(4, int(width / 6.2))
+    text = text if len(text) <= fit else text[: fit - 2] + ".."
+    cv2.putText(strip, text, (4, 13), FONT, 0.38, (235, 235, 235), 1, cv2.LINE_AA)
+    wide = np.zeros((picture.shape[0], width, 3), np.uint8)
+    wide[:, : picture.shape[1]] = picture
+    return np.vstack([wide, strip])
+
+
+def word_attention(tokens: Sequence[str], actor: Tensor, action: Tensor) -> np.ndarray:
+    """A picture with one column a word: the word, and below it a bar for each module's weight."""
+    columns = [max(46, 12 + 9 * len(word)) for word in tokens]
+    left, height = 64, 140
+    picture = np.full((height, left + sum(columns) + 8, 3), 255, np.uint8)
+    rows = (("actor", actor, COLOURS[0], 84), ("action", action, COLOURS[1], 134))
+    for name, _, colour, base in rows:
+        cv2.putText(picture, name, (4, base - 4), FONT, 0.42, colour, 1, cv2.LINE_AA)
+    x = left
+    for place, (word, column) in enumerate(zip(tokens, columns, strict=True)):
+        cv2.putText(picture, word, (x, 24), FONT, 0.45, (20, 20, 20), 1, cv2.LINE_AA)
+        for _, weights, colour, base in rows:
+            weight = float(weights[place])
+            bar = round(36 * weight)
+            faded = tuple(int(255 - (255 - c) * (0.25 + 0.75 * weight)) for c in colour)
+            cv2.rectangle(picture, (x, base - bar), (x + column - 12, base), faded, -1)
+            label = f"{weight:.2f}"
+            cv2.putText(
+                picture, label, (x, base - bar - 3), FONT, 0.32, (60, 60, 60), 1, cv2.LINE_AA
+            )
+        x += column
+    return picture
+
+
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 4) -> np.ndarray:
+    """Pictures side by side in rows, each as large as the largest."""
+    height = max(p.shape[0] for p in pictures)
+    width = max(p.shape[1] for p in pictures)
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * (height + 4), columns * (width + 4), 3), 255, np.uint8)
+    for place, picture in enumerate(pictures):
+        y, x = divmod(place, columns)
+        y, x = y * (height + 4), x * (width + 4)
+        sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+    return sheet
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """A PNG of an RGB picture (H0, W0, 3) or a mask (H0, W0), both uint8, written atomically."""
+    if picture.ndim == 3:
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".png", picture)
+    if not done:
+        raise ValueError(f"{path}: cannot encode a picture of shape {picture.shape}")
+    with written_aside(path) as aside:
+        aside.write_bytes(data.tobytes())
+
+
+class Film:
+    """An mp4 written frame by frame; it appears under its name when it is complete."""
+
+    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
+        """`size` is (height, width) of every frame.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.aside = path.with_name(f".{os.getpid()}.{path.name}")
+        code = cv2.VideoWriter_fourcc(*"mp4v")
+        self.writer = cv2.VideoWriter(str(self.aside), code, fps or 25.0, size[::-1])
+        if not self.writer.isOpened():
+            raise InputError(f"cannot write a video at {path}: is the folder writable?")
+
+    def add(self, picture: np.ndarray) -> None:
+        """Appends an RGB frame (H, W, 3) uint8."""
+        self.writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.writer.release()
+        if kind is None:
+            os.replace(self.aside, self.path)
+        else:
+            self.aside.unlink(missing_ok=True)

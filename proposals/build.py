@@ -1,0 +1,74 @@
+"""FIXME proposals.build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from proposals.config import DetectorConfig, config_from_dict
+from proposals.detector import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_VERSION,
+    DETECTRON2,
+    TorchDetector,
+    TrainableDetector,
+    read_checkpoint,
+)
+from proposals.errors import InputError
+
+
+def best_device() -> str:
+    """The name of the GPU where there is one, else of the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def build_detector(config: DetectorConfig) -> TrainableDetector:
+    """The network that the configuration names, with its weights.
+
+    Raises:
+        InputError: an unknown name, weights that cannot be had, detectron2 not installed.
+    """
+    return _family(config.name)(config)
+
+
+def _family(name: str) -> Callable[[DetectorConfig], TrainableDetector]:
+    if name.startswith(DETECTRON2):
+        from proposals.detectron2_rcnn import Detectron2RCNN
+
+        return Detectron2RCNN
+    from proposals.torchvision_rcnn import TorchvisionRCNN
+
+    return TorchvisionRCNN
+
+
+def load_network(path: Path | str, device: torch.device | str = "cpu") -> TrainableDetector:
+    """The network of a checkpoint that `save_detector` wrote.
+
+    Raises:
+        InputError: no file, another kind of file, or another version's.
+    """
+    content = read_checkpoint(Path(path))
+    if content.get("format") != CHECKPOINT_FORMAT:
+        raise InputError(f"{path} is no detector checkpoint; tools/train_detector.py writes one")
+    if content["version"] != CHECKPOINT_VERSION:
+        raise InputError(
+            f"{path} has version {content['version']} of the detector checkpoint, this library"
+            f" reads {CHECKPOINT_VERSION}: train it again"
+        )
+    network = build_detector(replace(config_from_dict(content["config"]), weights="", trunk=""))
+    network.load_state_dict(content["state"])
+    return network.to(device).eval()
+
+
+def load_detector(
+    path: Path | str, device: torch.device | str = "cpu", precision: str = "float32"
+) -> TorchDetector:
+    """The detector of a checkpoint, ready to detect.
+
+    Raises:
+        InputError: as `load_network`, and as `TorchDetector`.
+    """
+    return TorchDetector(load_network(path, device), precision)

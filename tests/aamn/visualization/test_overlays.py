@@ -1,0 +1,239 @@
+"""Pictures for people: known pixels of what is drawn, and what lies on the disk."""
+
+import os
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aamn.visualization.overlays import (
+    COLOURS,
+    Film,
+    caption,
+    contact_sheet,
+    outlined,
+    overlay,
+    word_attention,
+    write_picture,
+)
+from proposals.errors import InputError
+
+WHITE = [255, 255, 255]
+
+
+def grey(height=30, width=40, value=100):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def block(y1, y2, x1, x2, size=(30, 40)):
+    mask = np.zeros(size, bool)
+    mask[y1:y2, x1:x2] = True
+    return mask
+
+
+def test_colours_are_six_different_ones():
+    assert len(set(COLOURS)) == len(COLOURS) == 6
+
+
+def test_an_overlay_is_tinted_inside_outlined_at_the_edge_and_untouched_outside():
+    frame = grey()
+    picture = overlay(frame, block(5, 20, 10, 30), (200, 0, 50))
+    inner = picture[7:18, 12:28]
+    assert (inner == (150, 50, 75)).all(), "half the frame, half the colour"
+    for edge in (picture[5, 10:30], picture[19, 10:30], picture[5:20, 10], picture[5:20, 29]):
+        np.testing.assert_allclose(edge, np.broadcast_to((200, 0, 50), edge.shape), atol=20)
+    outside = ~block(4, 21, 9, 31)  # an antialiased line may touch its neighbours
+    assert (picture[outside] == 100).all()
+    assert (frame == 100).all(), "the frame itself is kept"
+
+
+def test_every_part_of_a_mask_is_outlined_and_an_empty_mask_changes_nothing():
+    mask = block(2, 8, 2, 8) | block(20, 28, 30, 38)
+    picture = overlay(grey(), mask, (0, 255, 0))
+    for y, x in ((2, 4), (20, 33)):
+        np.testing.assert_allclose(picture[y, x], (0, 255, 0), atol=20)
+    assert (overlay(grey(), np.zeros((30, 40), bool)) == 100).all()
+
+
+def test_the_box_of_an_overlay_is_a_thin_white_frame():
+    picture = overlay(grey(), np.zeros((30, 40), bool), box=(4.4, 6.0, 20.6, 25.0))
+    frame = block(6, 26, 4, 22) & ~block(7, 25, 5, 21)
+    assert (picture[frame] == 255).all() and (picture[~frame] == 100).all()
+
+
+@pytest.mark.parametrize("box", [(0.0, 0.0, 0.0, 0.0), (7.0, 3.0, 7.0, 9.0)])
+def test_no_box_is_drawn_where_nobody_is_found(box):
+    empty = np.zeros((30, 40), bool)
+    assert (overlay(grey(), empty, box=box) == 100).all()
+    assert (outlined(grey(), boxes=[(box, COLOURS[0], False)], width=40) == 100).all()
+
+
+def test_a_box_that_is_nowhere_does_not_hide_the_next_one():
+    nowhere = ((0.0, 0.0, 0.0, 0.0), (0, 0, 255), False)
+    boxes = [nowhere, ((10.0, 5.0, 30.0, 20.0), (255, 0, 0), False)]
+    assert outlined(grey(), boxes=boxes, width=40)[5, 20].tolist() == [255, 0, 0]
+    assert outlined(grey()).shape == (360, 480, 3)
+
+
+@pytest.mark.parametrize("width", [20, 40, 120])
+def test_outlined_scales_frame_mask_and_box_together(width):
+    scale = width / 40
+    frame = grey()
+    frame[:, 30:] = 200
+    mask, box = block(10, 20, 10, 20), ((24.0, 4.0, 28.0, 24.0), (0, 0, 255), False)
+    picture = outlined(frame, mask, (0, 200, 0), [box], width)
+    assert picture.shape == (30 * scale, width, 3)
+
+    def at(x, y):
+        return picture[int(y * scale), int(x * scale)].tolist()
+
+    assert at(2, 2) == [100] * 3 and at(37, 2) == [200] * 3
+    assert at(15, 15) == [50, 150, 50], "half the colour inside the mask"
+    for x, y in ((24, 12), (28, 12), (26, 4), (26, 24)):
+        assert at(x, y)[2] > 200 > 60 > at(x, y)[0], "a line at each side of the box"
+    if width == 120:
+        assert at(26, 14) == [100] * 3, "nothing inside the box"
+
+
+def test_a_dashed_box_has_dashes_and_gaps_on_all_four_sides():
+    box = ((10.0, 10.0, 90.0, 70.0), (255, 0, 0), True)
+    picture = outlined(grey(80, 100), boxes=[box], width=100).astype(int)
+    red = (picture[..., 0] > 180) & (picture[..., 1] < 80)
+    sides = {"top": red[10, 10:91], "bottom": red[70, 10:91]}
+    sides |= {"left": red[10:71, 10], "right": red[10:71, 90]}
+    for name, side in sides.items():
+        runs = 1 + np.flatnonzero(np.diff(side.astype(int)))
+        assert 0.4 < side.mean() < 0.85 and len(runs) >= 6, name
+    assert all(red[y, x] for y in (10, 70) for x in (10, 90)), "dashes meet in the corners"
+    assert not red[14:67, 14:87].any()
+
+
+def test_a_caption_is_a_strip_below_the_picture():
+    picture = np.random.default_rng(0).integers(0, 255, (30, 62, 3), np.uint8)
+    found = caption(picture, "dog")
+    assert found.shape == (48, 62, 3) and (found[:30] == picture).all()
+    strip = found[30:]
+    assert strip.max() > 200, "light letters"
+    assert (strip[:, 40:] == 24).all() and (strip[:, 4:30] != 24).any()
+    wide = caption(picture, "dog", width=100)
+    assert wide.shape == (48, 100, 3) and not wide[:30, 62:].any()
+    assert caption(picture, "dog", width=5).shape == found.shape
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("abcdefghij", "abcdefghij"),  # ten letters fit into 62 pixels
+        ("abcdefghijk", "abcdefgh.."),
+        ("abcdefghijklmnopqrstuvwxyz", "abcdefgh.."),
+    ],
+)
+def test_a_long_caption_is_cut_to_what_fits(monkeypatch, text, shown):
+    drawn, real = [], cv2.putText
+    monkeypatch.setattr(cv2, "putText", lambda p, t, *rest: drawn.append(t) or real(p, t, *rest))
+    caption(grey(30, 62), text)
+    assert drawn == [shown]
+
+
+def test_each_words_bars_are_as_tall_and_as_deep_as_its_weights(monkeypatch):
+    labels, real = [], cv2.putText
+
+    def noted(picture, text, place, *rest):
+        labels.append((text, place[0]))
+        return real(picture, text, place, *rest)
+
+    monkeypatch.setattr(cv2, "putText", noted)
+    actor, action = torch.tensor([1.0, 0.0]), torch.tensor([0.25, 0.75])
+    picture = word_attention(("jumping", "dog"), actor, action)
+    # "jumping" has 12 + 9 * 7 = 75 pixels, "dog" the least, 46; the names of the rows have 64.
+    assert picture.shape == (140, 64 + 75 + 46 + 8, 3)
+    starts = {"jumping": 64, "dog": 64 + 75}
+    assert {(word, starts[word]) for word in starts} <= set(labels)
+    rows = (("actor", actor, COLOURS[0], 84), ("action", action, COLOURS[1], 134))
+    for name, weights, colour, base in rows:
+        assert any(text == name and x < 64 for text, x in labels)
+        for weight, (word, x) in zip(weights.tolist(), starts.items(), strict=True):
+            deep = [int(255 - (255 - c) * (0.25 + 0.75 * weight)) for c in colour]
+            column = (picture[base - 40 : base + 1, x + 2] == deep).all(-1)
+            assert column.sum() == round(36 * weight) + 1, (name, word)
+            assert column[-1], "bars stand on their line"
+            assert (f"{weight:.2f}", x) in labels
+            top = base - round(36 * weight)
+            assert (picture[top - 11 : top - 2, x : x + 25] < 120).all(-1).any(), "its number"
+        name_place = picture[base - 18 : base - 2, 2:60].reshape(-1, 3)
+        assert (abs(name_place - np.array(colour)).sum(1) < 40).any(), "in the bars' colour"
+    for x in starts.values():
+        assert (picture[14:25, x : x + 25] < 90).all(-1).any(), "dark words above the bars"
+    assert picture[84 - 18, 70].tolist() == list(COLOURS[0]), "the whole weight has the pure colour"
+    assert picture[84 - 18, 64 + 75 - 10].tolist() == WHITE, "a gap between the words"
+
+
+def test_a_contact_sheet_goes_row_by_row():
+    pictures = [grey(6, 8, 10 * (n + 1)) for n in range(4)] + [grey(4, 10, 50)]
+    sheet = contact_sheet(pictures, columns=3)
+    # Each cell is as large as the largest, 6 x 10, with 4 pixels of white behind it.
+    assert sheet.shape == (2 * 10, 3 * 14, 3)
+    wanted = np.full(sheet.shape, 255, np.uint8)
+    for (y, x), value in zip(((0, 0), (0, 14), (0, 28), (10, 0)), (10, 20, 30, 40), strict=True):
+        wanted[y : y + 6, x : x + 8] = value
+    wanted[10:14, 14:24] = 50
+    assert np.array_equal(sheet, wanted)
+
+
+@pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (4, 1, 4), (5, 2, 4), (8, 2, 4)])
+def test_a_contact_sheet_has_four_columns_at_most(count, rows, columns):
+    assert contact_sheet([grey(6, 8)] * count).shape == (rows * 10, columns * 12, 3)
+
+
+def test_a_written_picture_has_its_colours_and_a_mask_one_channel(tmp_path):
+    picture = np.zeros((2, 3, 3), np.uint8)
+    picture[0, 1] = (250, 20, 3)
+    write_picture(tmp_path / "deep" / "p.png", picture)
+    with Image.open(tmp_path / "deep" / "p.png") as image:
+        assert image.mode == "RGB" and image.size == (3, 2)
+        assert image.getpixel((1, 0)) == (250, 20, 3)
+    write_picture(tmp_path / "m.png", block(0, 1, 0, 2, (2, 3)).astype(np.uint8) * 255)
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "L"
+        assert np.array_equal(np.array(image), [[255, 255, 0], [0, 0, 0]])
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["p.png"]
+
+
+def film_of(path):
+    """Frames (n, H, W, 3) RGB and frames a second."""
+    film, frames = cv2.VideoCapture(str(path)), []
+    while (read := film.read())[0]:
+        frames.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
+    return np.array(frames), film.get(cv2.CAP_PROP_FPS)
+
+
+@pytest.mark.parametrize(("fps", "played"), [(10.0, 10.0), (2.5, 2.5), (0.0, 25.0)])
+def test_a_film_plays_its_frames_in_order_with_their_colours(tmp_path, fps, played):
+    red, green = grey(32, 48), grey(32, 48)
+    red[:], green[:] = (200, 30, 30), (30, 160, 30)
+    with Film(tmp_path / "new" / "f.mp4", fps, (32, 48)) as film:
+        for picture in (red, green, green):
+            film.add(picture)
+        assert not (tmp_path / "new" / "f.mp4").exists(), "not before it is complete"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["f.mp4"]
+    frames, rate = film_of(tmp_path / "new" / "f.mp4")
+    assert frames.shape == (3, 32, 48, 3) and rate == pytest.approx(played, rel=1e-3)
+    for frame, colour in zip(frames, ((200, 30, 30), (30, 160, 30), (30, 160, 30)), strict=True):
+        np.testing.assert_allclose(frame.mean((0, 1)), colour, atol=12)
+
+
+def test_a_film_that_was_not_finished_leaves_what_was_there(tmp_path):
+    (tmp_path / "f.mp4").write_bytes(b"before")
+    with pytest.raises(KeyError), Film(tmp_path / "f.mp4", 10.0, (32, 48)) as film:
+        film.add(grey(32, 48))
+        raise KeyError("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["f.mp4"]
+    assert (tmp_path / "f.mp4").read_bytes() == b"before"
+
+
+def test_a_film_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / f".{os.getpid()}.f.mp4").mkdir()
+    with pytest.raises(InputError, match=r"f\.mp4"):
+        Film(tmp_path / "f.mp4", 10.0, (32, 48))
