@@ -4,19 +4,45 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+VERSION: dict[str, str] = {}
+exec((HERE / "aamn/version.py").read_text(encoding="utf-8"), VERSION)
 EXTRAS = {
     "test": ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
 }
 
 setup(
     name="aamn",
-    version="0.1.0",
+    version=VERSION["__version__"],
     description="Text-based video segmentation: actor and action modular networks",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["aamn", "aamn.*", "proposals", "proposals.*"]),
+    packages=[
+        *find_packages(include=["aamn", "aamn.*", "proposals", "proposals.*"]),
+        *("aamn.configs", "aamn.configs.ablations", "aamn.configs.baselines"),
+    ],
+    package_dir={"aamn.configs": "configs"},  # recipes travel in the wheel
+    package_data={
+        "aamn": ["py.typed"],
+        "aamn.configs": ["*.yaml"],
+        "aamn.configs.ablations": ["*.yaml"],
+        "aamn.configs.baselines": ["*.yaml"],
+        "proposals": ["py.typed", "FORMAT.md"],
+    },
+    entry_points={"console_scripts": ["aamn = aamn.cli.main:main"]},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -30,6 +56,8 @@ setup(
         "pycocotools>=2.0.7",
         "pillow>=10",
         "tqdm>=4.66",
+        "click>=8.1",
+        "filelock>=3.12",
         "lightning>=2.4",
         "tensorboard>=2.16",
     ],

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aamn.version import __version__ as __version__
+
 if TYPE_CHECKING:
     import torch
 
     from aamn.predictor import VideoSegmenter
 
-__version__ = "0.1.0"
-
 
 def load(path: Path | str, device: torch.device | str | None = None) -> VideoSegmenter:
-    """The detector and the segmenter of a bundle (tools/make_bundle.py), on a GPU where there is
+    """The detector and the segmenter of a bundle (`aamn bundle`), on a GPU where there is
     one.
 
     Raises:

@@ -9,25 +9,27 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
-import aamn
 from aamn.data.flow.store import FlowStore
-from aamn.index.box_source import DetectedBoxes, Detector, detected_boxes
+from aamn.index.box_source import BoxSource, DetectedBoxes, Detector, StoredBoxes, detected_boxes
 from aamn.index.builder import build_index
-from aamn.index.file import IndexFile, Selection, index_path
+from aamn.index.file import WHOLE, IndexFile, Selection, index_path
 from aamn.index.query_encoder import Asker
 from aamn.index.video_index import VideoIndex
-from aamn.inference.checkpoint import Loaded, load_segmenter, read_checkpoint, write_atomically
+from aamn.inference.checkpoint import load_segmenter, read_checkpoint, write_atomically
 from aamn.search.folder import IndexFolder
+from aamn.version import __version__
 from proposals.build import best_device, load_detector
+from proposals.decoding import Video
 from proposals.errors import InputError
 from proposals.files import write_json, written_aside
-from proposals.frames import open_frames
+from proposals.frames import FrameSource, open_frames
+from proposals.store import ProposalStore
 
 FORMAT, VERSION = "aamn-bundle", 1
 DETECTOR, SEGMENTER, RECORD = "detector.pt", "segmenter.pt", "bundle.json"
@@ -45,19 +47,20 @@ class Bundle:
 
 @dataclass(frozen=True)
 class VideoSegmenter:
-    """A detector and a segmenter, ready for videos."""
+    """A segmenter, and what finds the boxes it chooses among: ready for videos.
 
-    loaded: Loaded
-    detector: Detector
-    absent_threshold: float | None
+    `boxes` is a detector or a proposals file, None where only indexes are read; `flow` is a flow
+    file, None computes flow.
+    """
+
+    asker: Asker
+    boxes: Detector | ProposalStore | None = None
+    flow: FlowStore | None = None
+    absent_threshold: float | None = None
 
     @cached_property
-    def _boxes(self) -> DetectedBoxes:
-        return detected_boxes(self.detector, self.loaded.segmenter)
-
-    @cached_property
-    def _asker(self) -> Asker:
-        return Asker(self.loaded)
+    def _detected(self) -> DetectedBoxes:
+        return detected_boxes(self.boxes, self.asker.loaded.segmenter)
 
     def index(
         self,
@@ -72,7 +75,7 @@ class VideoSegmenter:
         Args:
             out: the folder of indexes in which it is kept, or found if it is there already; None
                 keeps it in a temporary folder as long as it is used.
-            flow: stored flow of the video, under its name; None computes it.
+            flow: stored flow of the video, under its name; None: the segmenter's, or computed.
             precision: float32, or bfloat16 where the machine is faster with it.
             frames: only their clips are computed; None: all. An index in `out` that holds more
                 serves as well.
@@ -80,14 +83,44 @@ class VideoSegmenter:
         Raises:
             InputError: the video cannot be decoded, or `out` holds an index of another origin.
         """
-        path = Path(video)
-        video_id = path.name if path.is_dir() else path.stem
+        video = Video.at(video)
         owner = None if out is not None else tempfile.TemporaryDirectory(prefix="aamn-index-")
-        target = index_path(out if owner is None else owner.name, video_id)
-        with open_frames(path) as source:
-            job = self._asker.job(video_id, source, self._boxes, flow, Selection(frames), precision)
-            build_index(job, target)
-        return VideoIndex(IndexFile.read(target), self._asker, owner)
+        target = index_path(out if owner is None else owner.name, video.video_id)
+        segmenter = self if flow is None else replace(self, flow=flow)
+        segmenter.build(video, target, Selection(frames), precision)
+        return VideoIndex(IndexFile.read(target), self.asker, owner)
+
+    def build(
+        self,
+        video: Video,
+        path: Path,
+        selection: Selection = WHOLE,
+        precision: str = "float32",
+        again: bool = False,
+    ) -> bool:
+        """Writes the index of a video's selected clips to `path`; False when it is there already.
+        With `again` one of another origin makes way.
+
+        Raises:
+            InputError: as `build_index`, or the video cannot be opened.
+        """
+        with open_frames(video.path) as frames:
+            boxes = self._boxes(video.video_id, frames)
+            job = self.asker.job(video.video_id, frames, boxes, self.flow, selection, precision)
+            return build_index(job, path, replace=again)
+
+    def _boxes(self, video_id: str, frames: FrameSource) -> BoxSource:
+        if isinstance(self.boxes, ProposalStore):
+            return StoredBoxes(self.boxes, video_id, frames.size)
+        return self._detected
+
+    def read_index(self, path: Path | str) -> VideoIndex:
+        """The index at `path`, ready to be asked.
+
+        Raises:
+            InputError: no index, a damaged one, or one of another segmenter.
+        """
+        return VideoIndex(IndexFile.read(path), self.asker)
 
     def open_indexes(self, folder: Path | str) -> IndexFolder:
         """The indexes of a folder, so that sentences find videos among them.
@@ -95,7 +128,7 @@ class VideoSegmenter:
         Raises:
             InputError: no index there, a damaged one, or one of another segmenter.
         """
-        return IndexFolder(folder, self._asker)
+        return IndexFolder(folder, self.asker)
 
 
 def write_bundle(
@@ -121,7 +154,7 @@ def write_bundle(
         record = {
             "format": FORMAT,
             "version": VERSION,
-            "made_with": {"aamn": aamn.__version__, "torch": torch.__version__},
+            "made_with": {"aamn": __version__, "torch": torch.__version__},
             "iteration": content["iteration"],
             "absent_threshold": absent_threshold,
         }
@@ -141,7 +174,7 @@ def read_bundle(path: Path | str) -> Bundle:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
         kind, version = record["format"], record["version"]
     except FileNotFoundError:
-        raise InputError(f"no bundle at {path}; tools/make_bundle.py makes one") from None
+        raise InputError(f"no bundle at {path}; `aamn bundle` makes one") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path / RECORD} is damaged; make the bundle again") from None
     if kind != FORMAT or version != VERSION:
@@ -164,7 +197,7 @@ def load_bundle(path: Path | str, device: torch.device | str | None = None) -> V
     device = device or best_device()
     bundle = read_bundle(path)
     return VideoSegmenter(
-        load_segmenter(bundle.segmenter, device),
+        Asker(load_segmenter(bundle.segmenter, device)),
         load_detector(bundle.detector, device),
-        bundle.absent_threshold,
+        absent_threshold=bundle.absent_threshold,
     )

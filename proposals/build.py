@@ -1,4 +1,4 @@
-"""FIXME proposals.build."""
+"""Detectors by name, and from their checkpoints."""
 
 from __future__ import annotations
 

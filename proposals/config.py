@@ -1,4 +1,4 @@
-"""FIXME proposals.config."""
+"""The detectors' configuration."""
 
 from __future__ import annotations
 

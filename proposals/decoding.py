@@ -33,6 +33,12 @@ class Video:
     video_id: str
     path: Path
 
+    @classmethod
+    def at(cls, path: Path | str, video_id: str = "") -> Video:
+        """The video at a path; its id is its name without the suffix where none is given."""
+        path = Path(path)
+        return cls(video_id or (path.name if path.is_dir() else path.stem), path)
+
 
 @dataclass(frozen=True)
 class Chunk:

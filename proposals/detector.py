@@ -1,4 +1,4 @@
-"""The Detector protocol (frames in, ranked boxes out), its configuration, and its checkpoint.
+"""The Detector protocol (frames in, ranked boxes out) and its checkpoint.
 
 A detector of your own needs `attributes` and `detect`; or write its boxes with
 `ProposalStore.write`, without any of this.

@@ -254,16 +254,16 @@ def find_videos(places: Iterable[str | Path]) -> list[Video]:
     Raises:
         InputError: nothing at a place, or two videos with one id.
     """
-    videos: dict[str, Path] = {}
+    videos: dict[str, Video] = {}
     for place in places:
-        for path in _paths_at(Path(place)):
-            video_id = path.name if path.is_dir() else path.stem
-            if videos.setdefault(video_id, path) != path:
+        for video in map(Video.at, _paths_at(Path(place))):
+            first = videos.setdefault(video.video_id, video)
+            if first != video:
                 raise InputError(
-                    f"{videos[video_id]} and {path} have the same video id {video_id!r};"
+                    f"{first.path} and {video.path} have the same video id {video.video_id!r};"
                     " give each --out one of them"
                 )
-    return [Video(video_id, videos[video_id]) for video_id in sorted(videos)]
+    return [videos[video_id] for video_id in sorted(videos)]
 
 
 def _paths_at(place: Path) -> list[Path]:

@@ -1,71 +1,115 @@
-"""What every program in tools/ shares: the common options and the way a mistake is reported."""
+"""What the subcommands share: how one is declared, and the options that several have.
+
+A subcommand's module imports nothing heavy at its top, so that its help and a wrong path are
+answered at once.
+"""
 
 from __future__ import annotations
 
-import argparse
 import logging
-import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
 
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-class _Parser(argparse.ArgumentParser):
-    """Takes values that begin with a dash (`--video -abc`): A2D's ids often do."""
-
-    def parse_known_args(self, args=None, namespace=None):
-        return super().parse_known_args(_bind_dashes(self, args), namespace)
-
-
-def _bind_dashes(parser: argparse.ArgumentParser, args: list[str] | None) -> list[str]:
-    """Joins an option that takes one value to a following word that looks like an option but is
-    none of this program's."""
-    words, bound = list(sys.argv[1:] if args is None else args), []
-    options = parser._option_string_actions
-    single = {name for name, action in options.items() if action.nargs is None}
-    while words:
-        word = words.pop(0)
-        dashed = bool(words) and words[0].startswith("-") and words[0] not in options
-        if word in single and word.startswith("--") and dashed:
-            word = f"{word}={words.pop(0)}"
-        bound.append(word)
-    return bound
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, path_type=Path)
+PATH = click.Path(path_type=Path)
 
 
-def make_parser(description: str, example: str) -> argparse.ArgumentParser:
-    """A parser with --config, --set and --out, and an example at the end of its help."""
-    parser = _Parser(
-        description=description,
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", metavar="YAML", help="recipe; default: the built-in values")
-    parser.add_argument(
+class Subcommand(click.Command):
+    """Values may begin with a dash (`--video -abc`: A2D's ids often do), but an option's value is
+    never another option of the same subcommand: then it was forgotten."""
+
+    def __init__(self, *args: Any, example: str = "", **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.example = example
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+        valued = {name for option in options if not option.is_flag for name in option.opts}
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            if word == "--":
+                break
+            if word in valued and following.split("=")[0] in known:
+                raise click.BadOptionUsage(word, f"{word}: wanted a value, got {following}", ctx)
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.example:
+            with formatter.section("Example"):
+                for line in self.example.splitlines():
+                    formatter.write(f"{' ' * formatter.current_indent}{line}\n")
+
+
+def subcommand(name: str, example: str) -> Callable[[Callable[..., Any]], Subcommand]:
+    """Declares a subcommand; its docstring is its help, `example` stands below."""
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    return click.command(name, cls=Subcommand, example=example, context_settings=settings)
+
+
+def recipe_options(function: Function) -> Function:
+    """--config and --set: a recipe, and single values of it."""
+    overrides = click.option(
         "--set",
+        "overrides",
+        multiple=True,
         metavar="KEY=VALUE",
-        dest="overrides",
-        action="append",
-        default=[],
         help="override one value of the recipe, such as train.batch=4; may be repeated",
     )
-    parser.add_argument("--out", metavar="PATH", help="where the result goes")
-    return parser
+    config = click.option(
+        "--config",
+        metavar="YAML",
+        help="recipe: a file, or the name of one of `aamn configs`; default: the built-in values",
+    )
+    return config(overrides(function))
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Runs a program: a user's mistake is one line and exit code 2, Ctrl-C is exit code 130."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+def out_option(help: str, required: bool = False) -> Callable[[Function], Function]:
+    """--out: where the result goes."""
+    return click.option("--out", type=PATH, metavar="PATH", required=required, help=help)
+
+
+def inputs_options(function: Function) -> Function:
+    """--bundle, --checkpoint, --detector, --proposals and --flow of what segments videos."""
+    for option in (
+        click.option("--flow", type=FILE, metavar="HDF5", help="extracted flow; else on the fly"),
+        click.option("--proposals", type=EXISTING, metavar="HDF5", help="extracted boxes"),
+        click.option("--detector", type=FILE, metavar="PT", help="finds the boxes now"),
+        click.option("--checkpoint", type=FILE, metavar="PT", help="the segmenter, without bundle"),
+        click.option("--bundle", type=PATH, metavar="DIR", help="a segmenter with its detector"),
+    ):
+        function = option(function)
+    return function
+
+
+INPUTS = ("bundle", "checkpoint", "detector", "proposals", "flow", "config", "overrides")
+
+
+def split_inputs(values: dict[str, Any]) -> dict[str, Any]:
+    """Takes the values of `inputs_options` and `recipe_options` out of `values`."""
+    return {name: values.pop(name) for name in INPUTS if name in values}
+
+
+def sentences(file: Path | None) -> list[str]:
+    """The sentences of a file, one a line.
+
+    Raises:
+        InputError: it is no readable text.
+    """
+    if file is None:
+        return []
     try:
-        code = main() or 0
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        code = 2
-    except BrokenPipeError:
-        code = 0
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)
-        code = 130
-    sys.exit(code)
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is no readable list of sentences: {error}") from None
+    return [line for line in lines if line.strip()]

@@ -1,133 +1,109 @@
-"""Evaluates a trained segmenter on a data set's test split."""
+"""`aamn evaluate`, and what it shares with `aamn report`."""
 
 from __future__ import annotations
 
-import argparse
-import logging
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from aamn.cli.command_line import make_parser, run
-from aamn.cli.options import open_segmenter
-from aamn.evaluation.absence import write_videos
-from aamn.evaluation.key_frames import format_table, write_metrics
-from aamn.evaluation.systems import (
-    MOST_CONFIDENT,
-    Run,
-    System,
-    evaluate_system,
-    open_system,
-    through_indexes,
+import click
+
+from aamn.cli.command_line import (
+    FILE,
+    PATH,
+    Function,
+    log,
+    out_option,
+    recipe_options,
+    subcommand,
 )
-from aamn.report.assemble import write_page
 from proposals.errors import InputError
 
-log = logging.getLogger("aamn")
+
+def samples_options(function: Function) -> Function:
+    """--checkpoint, the data it is asked about, and what it is compared with."""
+    for option in (
+        click.option(
+            "--index",
+            type=PATH,
+            metavar="DIR",
+            help="ask indexes, of which those that DIR lacks are made; --full-video always does, "
+            "by default in a folder beside its metrics",
+        ),
+        click.option(
+            "--compare",
+            multiple=True,
+            metavar="SYSTEM",
+            help="also evaluate most_confident, the same masks on the detector's most confident "
+            "box, or another checkpoint; may be repeated",
+        ),
+        click.option("--flow", default="", metavar="HDF5", help="default: as in training"),
+        click.option("--proposals", default="", metavar="HDF5", help="default: as in training"),
+        click.option("--split", default="", help="default: the configuration's data.test_split"),
+        click.option("--data", default="", metavar="ROOT", help="default: as in training"),
+        click.option(
+            "--checkpoint", type=FILE, required=True, metavar="PT", help="from `aamn train`"
+        ),
+    ):
+        function = option(function)
+    return function
 
 
-def _runs(args: argparse.Namespace) -> list[Run]:
-    """The checkpoint's run, and those of the systems it is compared with on the same samples."""
-    places = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
-    first = open_system(args.checkpoint, args.overrides, args.config, args.split or "", places)
-    if args.index:
-        first = through_indexes(first, Path(args.index) / "key_frames")
-    runs = [evaluate_system(first)]
-    places = {key: getattr(first.data, key) for key in ("kind", *places)}
-    for other in args.compare:
-        own = (other, (), None)
-        if other == MOST_CONFIDENT:
-            own = (args.checkpoint, [*args.overrides, f"system={other}"], args.config)
-        system = open_system(*own, first.split, places)
-        name = system.loaded.config.system
-        taken = {run.evaluation.report.system for run in runs}
-        runs.append(evaluate_system(system, f"{name} ({other})" if name in taken else name))
-    return runs
+def evaluate(values: dict[str, Any], out: Path | None, report: Path | None, pictures: int) -> None:
+    """Prints and writes the metrics of a checkpoint and of what it is compared with, and the page
+    where `report` names its folder."""
+    from aamn.evaluation.key_frames import format_table, write_metrics
+    from aamn.evaluation.systems import EvaluateOptions, evaluate_all, shuffled_system
+    from aamn.report.assemble import write_page
 
-
-def _shuffled(args: argparse.Namespace, first: System) -> System | None:
-    """The checkpoint with words weighted at random; None where it has learned no weights."""
-    config = first.loaded.config
-    if config.system != "aamn" or config.aamn.language.attention != "learned":
-        return None
-    overrides = [*args.overrides, "aamn.language.attention=random"]
-    places = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
-    return open_system(args.checkpoint, overrides, args.config, first.split, places)
-
-
-def main() -> None:
-    parser = make_parser(
-        "Prints and writes the metrics of a checkpoint, over all sentences and by kind.",
-        "python tools/eval_net.py --checkpoint runs/a2d/aamn/last.pt --data datasets/a2d "
-        "--out runs/a2d/metrics.json",
-    )
-    parser.add_argument("--checkpoint", required=True, metavar="PT", help="from train_net")
-    parser.add_argument("--data", metavar="ROOT", help="default: the data it was trained on")
-    parser.add_argument("--split", help="default: the configuration's data.test_split")
-    parser.add_argument("--proposals", metavar="HDF5", help="default: as in training")
-    parser.add_argument("--flow", metavar="HDF5", help="default: as in training")
-    parser.add_argument(
-        "--compare",
-        action="append",
-        default=[],
-        metavar="SYSTEM",
-        help="also evaluate most_confident, the same masks on the detector's most confident box, "
-        "or another checkpoint; may be repeated",
-    )
-    parser.add_argument(
-        "--report", metavar="DIR", help="also write DIR/index.html: tables, curves, pictures"
-    )
-    parser.add_argument(
-        "--pictures", type=int, default=6, metavar="N", help="answers of each kind on the page"
-    )
-    parser.add_argument(
-        "--full-video", action="store_true", help="whole videos: bbox and pixel protocols, VP@X"
-    )
-    parser.add_argument(
-        "--calibrate",
-        metavar="SPLIT",
-        help="with --full-video: find on this split, such as train, the score below which a "
-        "sentence means nobody, and say what it does on the evaluated one",
-    )
-    parser.add_argument(
-        "--index",
-        metavar="DIR",
-        help="ask indexes, of which those that DIR lacks are made; --full-video always does, by "
-        "default in a folder beside its metrics",
-    )
-    args = parser.parse_args()
-    if args.calibrate and not args.full_video:
-        raise InputError("--calibrate: wanted with --full-video")
-    if args.full_video:
-        evaluate_videos(args)
-        return
-    runs = _runs(args)
+    options = EvaluateOptions(**values)
+    runs = evaluate_all(options)
     reports = [run.evaluation.report for run in runs]
     print(format_table(reports))
-    out = Path(args.out or Path(args.checkpoint).with_name("metrics.json"))
+    out = out or options.checkpoint.with_name("metrics.json")
     write_metrics(reports, out)
     log.info("wrote %s", out)
-    if args.report:
-        shuffled = _shuffled(args, runs[0].system)
-        log.info("wrote %s", write_page(Path(args.report), runs, shuffled, args.pictures))
+    if report:
+        shuffled = shuffled_system(options, runs[0].system)
+        log.info("wrote %s", write_page(report, runs, shuffled, pictures))
 
 
-log = logging.getLogger("aamn")
+@subcommand(
+    "evaluate",
+    "aamn evaluate --checkpoint runs/a2d/aamn/last.pt --data datasets/a2d --out runs/metrics.json",
+)
+@samples_options
+@click.option("--report", type=PATH, metavar="DIR", help="also write a page, as `aamn report`")
+@click.option("--pictures", default=6, metavar="N", help="answers of each kind on the page")
+@click.option("--full-video", is_flag=True, help="whole videos: box and pixel protocols, VP@X")
+@click.option(
+    "--calibrate",
+    default="",
+    metavar="SPLIT",
+    help="with --full-video: find on this split, such as train, the score below which a sentence "
+    "means nobody, and say what it does on the evaluated one",
+)
+@recipe_options
+@out_option("the JSON file for the metrics; default: beside the checkpoint")
+def command(
+    report: Path | None,
+    pictures: int,
+    full_video: bool,
+    calibrate: str,
+    out: Path | None,
+    **values: Any,
+) -> None:
+    """Prints and writes the metrics of a checkpoint, over all sentences and by kind."""
+    if calibrate and not full_video:
+        raise InputError("--calibrate: wanted with --full-video")
+    if not full_video:
+        return evaluate(values, out, report, pictures)
 
+    from aamn.evaluation.absence import VideoEvaluation, evaluate_videos
+    from aamn.jobs.inputs import InputOptions, Inputs
 
-def evaluate_videos(args: argparse.Namespace) -> None:
-    """Prints and writes the metrics of whole videos; with --calibrate also the threshold of
-    absence, found on another split, and what it does on this one."""
-    loaded = open_segmenter(args)
-    options = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
-    data = replace(loaded.config.data, **{k: v for k, v in options.items() if v})
-    split = args.split or data.test_split
-    if args.calibrate == split:
-        raise InputError(f"--calibrate {split}: wanted another split than the evaluated one")
-    out = Path(args.out or Path(args.checkpoint).with_name("full_video.json"))
-    folder = Path(args.index or out.with_suffix(".index"))
-    write_videos(loaded, data, split, out, folder, args.calibrate)
-    log.info("wrote %s", out)
-
-
-if __name__ == "__main__":
-    run(main)
+    checkpoint, config = values.pop("checkpoint"), values.pop("config")
+    options = InputOptions(checkpoint=checkpoint, config=config, overrides=values.pop("overrides"))
+    if values.pop("compare"):
+        raise InputError("--compare: wanted without --full-video")
+    found = VideoEvaluation(calibrate=calibrate, out=out, **values)
+    return evaluate_videos(Inputs(options).loaded, checkpoint, found)

@@ -1,252 +1,43 @@
-"""Trains and evaluates the rows of one of the paper's tables, and writes the table."""
+"""`aamn table`."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import torch
-import yaml
-from torch import nn
+import click
 
-from aamn.cli.command_line import make_parser, run
-from aamn.config.loading import load_config, to_dict
-from aamn.config.schema import Config
-from aamn.evaluation.absence import system_name, write_videos
-from aamn.evaluation.key_frames import write_metrics
-from aamn.evaluation.systems import evaluate_checkpoint
-from aamn.experiments import costs as systems_table
-from aamn.experiments.runs import run_rows
-from aamn.experiments.tables import (
-    BASE,
-    Measured,
-    Table,
-    TableRow,
-    choose_table,
-    own_overrides,
-    read_tables,
-    row_config,
-    run_name,
-    to_chart,
-    to_csv,
-    to_markdown,
-    with_overrides,
+from aamn.cli.command_line import out_option, recipe_options, subcommand
+
+
+@subcommand(
+    "table",
+    "aamn table 4 --data runs/demo/corpus --proposals runs/demo/proposals.h5 "
+    "\\\n    --flow runs/demo/flow.h5 --out runs/tables",
 )
-from aamn.inference.checkpoint import load_segmenter
-from aamn.models.baselines.one_stage import learned_parameters
-from aamn.models.build import SYSTEMS
-from aamn.training.run import train_from
-from proposals.build import best_device
-from proposals.errors import InputError
-from proposals.files import write_text
+@click.argument("name")
+@click.option("--base", default="aamn_demo", help="the recipe that rows vary; the same as --config")
+@click.option("--data", default="", metavar="ROOT", help="default: data.root")
+@click.option("--proposals", default="", metavar="HDF5", help="default: data.proposals")
+@click.option("--flow", default="", metavar="HDF5", help="default: data.flow")
+@click.option("--seeds", type=click.IntRange(1), default=1, metavar="N", help="runs a row")
+@click.option("--jobs", type=click.IntRange(1), default=1, metavar="N", help="runs at a time")
+@click.option(
+    "--test-set",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="evaluate with this value, such as data.kind=jhmdb for table 11; may be repeated",
+)
+@recipe_options
+@out_option("the tables' folder; default: runs/tables")
+def command(base: str, config: str | None, out: Path | None, **values: Any) -> int:
+    """Trains and evaluates what a table of the paper needs (NAME: 1 to 13, masks, systems, or
+    acga-parameters) and writes it beside the paper's numbers, as Markdown, CSV and SVG.
 
-log = logging.getLogger("aamn")
-
-CONFIGS = Path(__file__).parents[1] / "configs"
-
-
-def _metrics(path: Path) -> dict[str, dict[str, float]]:
-    """The metrics of a run by kind of sentence."""
-    (system,) = json.loads(path.read_text(encoding="utf-8")).values()
-    return system["metrics"]
-
-
-def _run_row(config: Config, folder: Path) -> Path:
-    """Trains and evaluates one recipe with one seed, unless that is done; its metrics' file.
-
-    Raises:
-        InputError: the folder holds a run of another recipe.
+    Run again after an interruption: finished rows are kept, and rows of several tables that are the
+    same recipe are run once. A --set of a system's own part, such as acga.size=96, reaches that
+    system's rows alone.
     """
-    metrics, stored = folder / "metrics.json", folder / "config.yaml"
-    wanted = yaml.safe_load(yaml.safe_dump(to_dict(config)))
-    if stored.is_file() and yaml.safe_load(stored.read_text(encoding="utf-8")) != wanted:
-        raise InputError(f"{folder} holds a run of another recipe; use another --out")
-    if metrics.is_file():
-        log.info("%s is done", folder)
-        return metrics
-    train_from(config, folder)
-    write_metrics([evaluate_checkpoint(folder / "last.pt").evaluation.report], metrics)
-    return metrics
+    from aamn.experiments.reproduce import TableOptions, reproduce
 
-
-def _read_otherwise(folder: Path, seed: int, name: str, own: Sequence[str]) -> Path:
-    """Evaluates a finished run in another way; its metrics' file."""
-    metrics = folder / f"metrics_{name}.json"
-    if not metrics.is_file():
-        torch.manual_seed(seed)
-        report = evaluate_checkpoint(folder / "last.pt", own).evaluation.report
-        write_metrics([report], metrics)
-    return metrics
-
-
-def _read_videos(folder: Path, reading: str) -> dict[str, float]:
-    """The metrics of a finished run on whole videos, by "linking/protocol"."""
-    metrics = folder / "metrics_full_video.json"
-    if not metrics.is_file():
-        loaded = load_segmenter(folder / "last.pt", best_device())
-        data = loaded.config.data
-        write_videos(loaded, data, data.test_split, metrics, folder / "index")
-    linking, protocol = reading.split("/")
-    systems = json.loads(metrics.read_text(encoding="utf-8"))["systems"]
-    return systems[system_name(linking)][protocol]
-
-
-def _seeds(base: Config, seeds: int) -> range:
-    return range(base.seed, base.seed + seeds)
-
-
-def _recipe(row: TableRow, base: Config) -> Config:
-    """What the row's run is trained with; the base's own where it is only read in another way."""
-    return base if row.test else row_config(row, base, CONFIGS / "ablations")
-
-
-def _folder(row: TableRow, base: Config, out: Path, seed: int) -> Path:
-    """Where the row's run is kept; rows that are the same recipe share it."""
-    name = BASE if row.test else run_name(row, _recipe(row, base), base)
-    return out / "runs" / name / f"seed{seed}"
-
-
-def planned_runs(table: Table, base: Config, out: Path, seeds: int) -> dict[Path, Config]:
-    """Every run that the table's rows need, once: its folder below `out`/runs -> its recipe."""
-    runs = {}
-    for row in table.rows:
-        if row.elsewhere:
-            continue
-        for seed in _seeds(base, seeds):
-            folder = _folder(row, base, out, seed)
-            runs[folder] = replace(_recipe(row, base), seed=seed, name=folder.parent.name)
-    return runs
-
-
-def measure(
-    table: Table, base: Config, out: Path, seeds: int, elsewhere: Sequence[str] = ()
-) -> dict[str, Measured]:
-    """Reads what the table's finished runs below `out`/runs say; label -> metrics of all seeds.
-
-    Args:
-        elsewhere: values of the configuration with which the trained rows are evaluated, where
-            the table is about another data set than the one trained on.
-    """
-    found = {}
-    for row in table.rows:
-        if row.elsewhere:
-            continue
-        runs = []
-        for seed in _seeds(base, seeds):
-            folder = _folder(row, base, out, seed)
-            path = folder / "metrics.json"
-            if row.videos:
-                runs.append({"all": _read_videos(folder, row.videos)})
-                continue
-            if row.test or elsewhere:
-                own = _leaves(row.file) if row.test else []
-                tag = row.file if row.test else f"table{table.name}"
-                path = _read_otherwise(folder, seed, tag, [*own, *elsewhere])
-            runs.append(_metrics(path))
-        found[row.label] = Measured(runs)
-    return found
-
-
-def _leaves(file: str) -> list[str]:
-    """An ablation file's own keys as overrides."""
-    tree = yaml.safe_load((CONFIGS / "ablations" / f"{file}.yaml").read_text(encoding="utf-8"))
-
-    def walk(node: dict, prefix: str) -> list[str]:
-        pairs = ((f"{prefix}{key}", value) for key, value in node.items())
-        return [
-            item
-            for key, value in pairs
-            for item in (walk(value, f"{key}.") if isinstance(value, dict) else [f"{key}={value}"])
-        ]
-
-    return walk({k: v for k, v in tree.items() if k not in ("base", "name")}, "")
-
-
-def _count_parameters() -> str:
-    """The comparison systems' learned parameters, counted without making them, as Markdown."""
-    rows = yaml.safe_load((CONFIGS / "published.yaml").read_text(encoding="utf-8"))
-    lines = ["| model | learned parameters | paper, or release |", "| --- | ---: | ---: |"]
-    for row in rows["acga-parameters"]:
-        config = load_config(Config, CONFIGS / "baselines" / f"{row['file']}.yaml")
-        with torch.device("meta"):
-            embedding = nn.Embedding(2, config.words.dimension, padding_idx=0)
-            count = learned_parameters(SYSTEMS[config.system](config, embedding))
-        lines.append(f"| {row['label']} | {count:,} | {row['paper']:,} |")
-    return "\n".join(lines) + "\n"
-
-
-def _first_runs(table: Table, base: Config, out: Path) -> dict[str, Path]:
-    """Label -> the folder of the row's run with the first seed, for all rows but quoted ones."""
-    rows = (row for row in table.rows if not row.elsewhere)
-    return {row.label: _folder(row, base, out, base.seed) for row in rows}
-
-
-def main() -> int | None:
-    parser = make_parser(
-        "Trains and evaluates what a table of the paper needs and writes it beside the paper's "
-        "numbers, as Markdown, CSV and SVG. Run again after an interruption: finished rows are "
-        "kept, and rows of several tables that are the same recipe are run once. A --set of a "
-        "system's own part, such as acga.size=96, reaches that system's rows alone.",
-        "python tools/reproduce_table.py 4 --data runs/demo/corpus "
-        "--proposals runs/demo/proposals.h5 --flow runs/demo/flow.h5 --out runs/tables",
-    )
-    parser.add_argument("name", help="1 to 13, masks, systems, or acga-parameters")
-    parser.add_argument(
-        "--base",
-        default=str(CONFIGS / "aamn_demo.yaml"),
-        metavar="YAML",
-        help="the recipe that rows are variants of; default: configs/aamn_demo.yaml",
-    )
-    parser.add_argument("--data", metavar="ROOT", help="default: data.root")
-    parser.add_argument("--proposals", metavar="HDF5", help="default: data.proposals")
-    parser.add_argument("--flow", metavar="HDF5", help="default: data.flow")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs a row; default 1")
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="runs at a time, sharing the CPU's cores"
-    )
-    parser.add_argument(
-        "--test-set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="evaluate with this value, such as data.kind=jhmdb for table 11; may be repeated",
-    )
-    args = parser.parse_args()
-    out = Path(args.out or "runs/tables")
-    if args.name == "acga-parameters":
-        text = _count_parameters()
-        write_text(out / "acga-parameters.md", text)
-        print(text)
-        return None
-    for option in ("seeds", "jobs"):
-        if getattr(args, option) < 1:
-            raise InputError(f"--{option}: wanted at least 1, got {getattr(args, option)}")
-    table = choose_table(read_tables(CONFIGS / "published.yaml"), args.name)
-    base = load_config(Config, args.config or args.base, own_overrides(args.overrides, "aamn"))
-    table = with_overrides(table, args.overrides)
-    places = {"root": args.data, "proposals": args.proposals, "flow": args.flow}
-    base.data = replace(base.data, **{k: v for k, v in places.items() if v})
-    if not base.data.root:
-        raise InputError("wanted --data ROOT, the data set to train on")
-    failed = run_rows(_run_row, planned_runs(table, base, out, args.seeds), args.jobs)
-    if failed:
-        log.error("%d run(s) failed; the finished ones are kept: %s", len(failed), out / "runs")
-        return 1
-    measured = measure(table, base, out, args.seeds, args.test_set)
-    text, costs = to_markdown(table, measured), {}
-    if table.costs:
-        costs = systems_table.measure_costs(_first_runs(table, base, out))
-        text += f"\n{systems_table.budget_text(base)}\n\n{systems_table.to_markdown(costs)}"
-    further = {label: one.cells() for label, one in costs.items()}
-    write_text(out / f"{table.stem}.md", text)
-    write_text(out / f"{table.stem}.csv", to_csv(table, measured, further))
-    write_text(out / f"{table.stem}.svg", to_chart(table, measured))
-    print(text)
-    log.info("wrote %s and its .csv and .svg", out / f"{table.stem}.md")
-
-
-if __name__ == "__main__":
-    run(main)
+    return reproduce(TableOptions(config=config or base, out=out or Path("runs/tables"), **values))

@@ -1,45 +1,54 @@
-"""Trains a segmenter on a data set's training split."""
+"""`aamn train`."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
 from pathlib import Path
 
-from aamn.cli.command_line import make_parser, run
-from aamn.config.loading import load_config
-from aamn.config.schema import Config
-from aamn.training.run import train_from
+import click
+
+from aamn.cli.command_line import EXISTING, FILE, log, out_option, recipe_options, subcommand
 from proposals.errors import InputError
 
-log = logging.getLogger("aamn")
 
+@subcommand(
+    "train",
+    "aamn train --config aamn_vgg16_a2d --data datasets/a2d --proposals runs/a2d/proposals.h5 "
+    "\\\n    --flow runs/a2d/flow.h5 --out runs/a2d/aamn",
+)
+@click.option("--data", metavar="ROOT", help="the data set; default: data.root")
+@click.option("--proposals", type=EXISTING, metavar="HDF5", help="default: data.proposals")
+@click.option("--flow", type=FILE, metavar="HDF5", help="default: data.flow; none: on the fly")
+@click.option("--restart", is_flag=True, help="ignore an existing checkpoint")
+@recipe_options
+@out_option("the run's folder; default: runs/NAME")
+def command(
+    data: str | None,
+    proposals: Path | None,
+    flow: Path | None,
+    restart: bool,
+    config: str | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+) -> None:
+    """Trains a segmenter. Run again after an interruption: it goes on from the last checkpoint, on
+    the same curve. Several GPUs: the same under torchrun."""
+    from dataclasses import replace
 
-def main() -> None:
-    parser = make_parser(
-        "Trains a segmenter. Run again after an interruption: it goes on from the last checkpoint, "
-        "on the same curve.",
-        "python tools/train_net.py --config configs/aamn_vgg16_a2d.yaml --data datasets/a2d "
-        "--proposals runs/a2d/proposals.h5 --flow runs/a2d/flow.h5 --out runs/a2d/aamn",
+    from aamn.config.loading import load_config
+    from aamn.config.schema import Config
+
+    recipe = load_config(Config, config, overrides)
+    recipe.data = replace(
+        recipe.data,
+        root=data or recipe.data.root,
+        proposals=str(proposals or recipe.data.proposals),
+        flow=str(flow or recipe.data.flow),
     )
-    parser.add_argument("--data", metavar="ROOT", help="the data set; default: data.root")
-    parser.add_argument("--proposals", metavar="HDF5", help="default: data.proposals")
-    parser.add_argument("--flow", metavar="HDF5", help="default: data.flow; none: on the fly")
-    parser.add_argument("--restart", action="store_true", help="ignore an existing checkpoint")
-    args = parser.parse_args()
-    config = load_config(Config, args.config, args.overrides)
-    config.data = replace(
-        config.data,
-        root=args.data or config.data.root,
-        proposals=args.proposals or config.data.proposals,
-        flow=args.flow or config.data.flow,
-    )
-    if not config.data.root:
+    if not recipe.data.root:
         raise InputError("wanted --data ROOT, the data set to train on")
-    out = Path(args.out or f"runs/{config.name}")
-    progress = train_from(config, out, args.restart)
-    log.info("%s: %d iterations done; checkpoint in %s", config.name, progress.iteration, out)
 
+    from aamn.training.run import train_from
 
-if __name__ == "__main__":
-    run(main)
+    out = out or Path("runs") / recipe.name
+    progress = train_from(recipe, out, restart)
+    log.info("%s: %d iterations done; checkpoint in %s", recipe.name, progress.iteration, out)

@@ -1,4 +1,9 @@
-"""FIXME aamn.config.loading."""
+"""Reading of recipes: YAML files, their bases, and single values, strict about what is known.
+
+A recipe is a short YAML file that may name another one as its `base:`; what it says itself
+overrides the base, and `--set a.b=c` overrides both. Keys are strict: an unknown one is an error
+that names the file and the key.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from aamn.config.recipes import find_recipe
 from proposals.errors import InputError
 
 Schema = TypeVar("Schema")
@@ -32,6 +38,11 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str,
     return [*below, (path, content)]
 
 
+def recipe_files(path: Path) -> list[Path]:
+    """The file of a recipe and those of its bases, the farthest first."""
+    return [file for file, _ in _read(path.resolve())]
+
+
 def load_config(
     schema: type[Schema],
     path: str | Path | None = None,
@@ -47,7 +58,7 @@ def load_config(
             the file or the override.
     """
     tree = OmegaConf.structured(schema if start is None else start)
-    layers = _read(Path(path).resolve()) if path else []
+    layers = _read(find_recipe(path).resolve()) if path else []
     sources: list[tuple[str, Any]] = [(str(file), content) for file, content in layers]
     for override in overrides:
         if "=" not in override:

@@ -1,8 +1,6 @@
 """Every knob of stage two: type, default, unit and where the paper fixes it.
 
-A recipe is a short YAML file that may name another one as its `base:`; what it says itself
-overrides the base, and `--set a.b=c` overrides both. Keys are strict: an unknown one is an error
-that names the file and the key. A module gets its own part of the tree, never the whole.
+A module gets its own part of the tree, never the whole; loading.py reads recipes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The options --full-video and --calibrate of eval_net: whole videos, clip by clip and by
-video-level tubes, and the score below which a sentence means nobody."""
+"""Whole videos, clip by clip and by video-level tubes, and the score below which a sentence means
+nobody."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -157,3 +158,45 @@ def _absence(indexes: StoredIndexes, calibrated_on: str, scores: Scores, split: 
         },
         split: {**vars(shares), "present": len(scores.present), "absent": len(scores.absent)},
     }
+
+
+def read_threshold(path: Path) -> float:
+    """The score of "nobody" in a file of `aamn evaluate --full-video --calibrate`.
+
+    Raises:
+        InputError: the file holds none.
+    """
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["absence"]["threshold"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path} holds no calibrated threshold; `aamn evaluate --full-video --calibrate` "
+            "writes one"
+        ) from None
+
+
+@dataclass(frozen=True)
+class VideoEvaluation:
+    """Which whole videos are evaluated, and where the results go; see `aamn evaluate --help`."""
+
+    data: str = ""
+    proposals: str = ""
+    flow: str = ""
+    split: str = ""
+    calibrate: str = ""
+    out: Path | None = None
+    index: Path | None = None
+
+
+def evaluate_videos(loaded: Loaded, checkpoint: Path, options: VideoEvaluation) -> None:
+    """Prints and writes the metrics of whole videos; with `calibrate` also the threshold of
+    absence, found on another split, and what it does on this one."""
+    places = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
+    data = replace(loaded.config.data, **{k: v for k, v in places.items() if v})
+    split = options.split or data.test_split
+    if options.calibrate == split:
+        raise InputError(f"--calibrate {split}: wanted another split than the evaluated one")
+    out = options.out or checkpoint.with_name("full_video.json")
+    folder = options.index or out.with_suffix(".index")
+    write_videos(loaded, data, split, out, folder, options.calibrate)
+    log.info("wrote %s", out)

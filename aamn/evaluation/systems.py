@@ -1,4 +1,4 @@
-"""FIXME aamn.evaluation.systems."""
+"""Systems on the samples of a split: opened, asked, and compared on the same sentences."""
 
 from __future__ import annotations
 
@@ -148,3 +148,50 @@ class Evaluation:
         """Every metric of the rows at `places`, COCO's among them."""
         rows = [self.report.rows[i] for i in places]
         return summarise(rows) | average_precision(self.masks[i] for i in places)
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """A checkpoint, the data it is asked about, and what it is compared with; see `aamn evaluate
+    --help`."""
+
+    checkpoint: Path
+    config: str | None = None
+    overrides: tuple[str, ...] = ()
+    data: str = ""
+    split: str = ""
+    proposals: str = ""
+    flow: str = ""
+    compare: tuple[str, ...] = ()
+    index: Path | None = None
+
+
+def evaluate_all(options: EvaluateOptions) -> list[Run]:
+    """The checkpoint's run, and those of the systems it is compared with on the same samples."""
+    places = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
+    first = open_system(
+        options.checkpoint, options.overrides, options.config, options.split, places
+    )
+    if options.index:
+        first = through_indexes(first, options.index / "key_frames")
+    runs = [evaluate_system(first)]
+    places = {key: getattr(first.data, key) for key in ("kind", *places)}
+    for other in options.compare:
+        own = (other, (), None)
+        if other == MOST_CONFIDENT:
+            own = (options.checkpoint, [*options.overrides, f"system={other}"], options.config)
+        system = open_system(*own, first.split, places)
+        name = system.loaded.config.system
+        taken = {run.evaluation.report.system for run in runs}
+        runs.append(evaluate_system(system, f"{name} ({other})" if name in taken else name))
+    return runs
+
+
+def shuffled_system(options: EvaluateOptions, first: System) -> System | None:
+    """The checkpoint with words weighted at random; None where it has learned no weights."""
+    config = first.loaded.config
+    if config.system != "aamn" or config.aamn.language.attention != "learned":
+        return None
+    overrides = [*options.overrides, "aamn.language.attention=random"]
+    places = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
+    return open_system(options.checkpoint, overrides, options.config, first.split, places)

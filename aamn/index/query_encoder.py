@@ -1,4 +1,4 @@
-"""FIXME aamn.index.query_encoder."""
+"""The sentence's side of an index: text in, vectors out."""
 
 from __future__ import annotations
 

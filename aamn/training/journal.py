@@ -1,4 +1,4 @@
-"""FIXME aamn.training.journal."""
+"""What a run leaves behind while it learns: lines of metrics, and its last and best checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FIXME aamn.training.optimiser."""
+"""The optimiser and its learning rate (Sec. IV-B)."""
 
 from __future__ import annotations
 

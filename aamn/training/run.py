@@ -1,4 +1,4 @@
-"""FIXME aamn.training.run."""
+"""A training run from its configuration: data, words, model and where they start from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FIXME aamn.training.sampler."""
+"""Which samples an iteration learns from."""
 
 from __future__ import annotations
 

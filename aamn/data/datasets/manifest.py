@@ -1,7 +1,8 @@
-"""FIXME aamn.data.datasets.manifest."""
+"""The COCO JSON of a data set's annotated frames, which detectors are fine-tuned on."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from tqdm import tqdm
 
 from aamn.data.datasets.a2d import SPLITS, A2DSentences, read_annotation, read_videoset
 from aamn.data.datasets.a2d_labels import ACTORS
-from aamn.data.datasets.held_out import HELD_OUT, is_held_out
+from aamn.data.datasets.held_out import HELD_OUT, check_share, is_held_out
+from proposals.errors import InputError
+from proposals.files import write_text
 
 
 def make_manifest(root: Path, split: str, folder: Path, held_out: float = 0.0) -> dict[str, Any]:
@@ -60,3 +63,17 @@ def _coco(box: list[float], label: int) -> dict[str, Any]:
         "area": width * height,
         "iscrowd": 0,
     }
+
+
+def write_manifest(root: Path, split: str, out: Path, held_out: float = 0.0) -> dict[str, Any]:
+    """Writes what `make_manifest` makes, videos named relative to the file, and returns it.
+
+    Raises:
+        InputError: as `make_manifest`, or the split has no annotated frame.
+    """
+    check_share(held_out, "--held-out")
+    manifest = make_manifest(root, split, out.resolve().parent, held_out)
+    if not manifest["annotations"]:
+        raise InputError(f"{root}: the {split} split has no annotated frame")
+    write_text(out, json.dumps(manifest))
+    return manifest

@@ -11,7 +11,7 @@ from aamn.cli import command_line
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
 from aamn.experiments import paper_size
-from aamn.experiments.paper_size import count_parts, random_clip, time_steps
+from aamn.experiments.parameters import count_parts, random_clip, time_steps
 from aamn.models.build import build_segmenter
 
 VGG = 14_714_688  # torchvision's vgg16().features

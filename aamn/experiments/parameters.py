@@ -5,13 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from aamn.cli.command_line import make_parser, run
-from aamn.config.loading import load_config
 from aamn.config.schema import Config
 from aamn.models.build import build_segmenter
 from aamn.structures import Clip, Geometry, Needs, Proposals, Query, Sample, Target
@@ -20,7 +17,6 @@ from proposals.build import best_device
 
 log = logging.getLogger("aamn")
 
-RECIPE = Path(__file__).parents[1] / "configs" / "aamn_vgg16_a2d.yaml"
 FRAME = (320, 568)  # pixels of a typical video of A2D
 WORDS = 2000  # about A2D Sentences' vocabulary
 
@@ -77,26 +73,10 @@ def time_steps(config: Config, steps: Sequence[str]) -> dict[str, float]:
     return seconds
 
 
-def main() -> None:
-    parser = make_parser(
-        "Prints the parameters of every part of a recipe's model, counted without making them, and "
-        "with --steps the seconds of single steps on noise.",
-        "python tools/paper_size.py --steps train infer",
-    )
-    parser.add_argument("--steps", nargs="*", default=[], choices=["train", "infer"])
-    parser.add_argument("--depth", type=int, default=2, help="how deep parts are listed")
-    args = parser.parse_args()
-    config = load_config(Config, args.config or RECIPE, args.overrides)
+def parameters_table(config: Config, depth: int) -> str:
+    """The parameters of every part of a recipe's model down to `depth`, as Markdown; no part is
+    made for it."""
     with torch.device("meta"):
-        rows = count_parts(build_segmenter(config, WORDS), args.depth)
+        rows = count_parts(build_segmenter(config, WORDS), depth)
     lines = ["| part | parameters |", "| --- | ---: |"]
-    lines += [f"| {name} | {count:,} |" for name, count in rows]
-    print("\n".join(lines))
-    if args.out:
-        Path(args.out).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for name, seconds in time_steps(config, args.steps).items() if args.steps else ():
-        print(f"{name}: {seconds:.1f} s")
-
-
-if __name__ == "__main__":
-    run(main)
+    return "\n".join([*lines, *(f"| {name} | {count:,} |" for name, count in rows)]) + "\n"

@@ -1,0 +1,52 @@
+"""`aamn configs`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from aamn.cli.command_line import PATH, subcommand
+from aamn.config.recipes import find_recipe, recipe_folder, recipe_names
+from proposals.errors import InputError
+
+
+def _what(path: Path) -> str:
+    """The comment that a recipe begins with, in one line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# "))
+    return " ".join(comment).split(". ")[0].rstrip(".")
+
+
+@subcommand("configs", "aamn configs copy aamn_vgg16_a2d .")
+@click.argument("action", type=click.Choice(["list", "show", "copy"]), default="list")
+@click.argument("name", required=False)
+@click.argument("folder", type=PATH, default=".")
+def command(action: str, name: str | None, folder: Path) -> None:
+    """Lists the recipes that --config takes by name, prints one, or copies one into a folder, its
+    bases beside it."""
+    if action == "list":
+        for known in recipe_names():
+            if name is None or name in known:
+                print(f"{known:<42} {_what(find_recipe(known))}")
+        return
+    from aamn.config.loading import recipe_files
+
+    if name is None:
+        raise InputError(f"wanted the name of a recipe: `aamn configs {action} NAME`")
+    path = find_recipe(name)
+    if action == "show":
+        print(path.read_text(encoding="utf-8"), end="")
+        return
+    for source in recipe_files(path):
+        target = folder / source.relative_to(recipe_folder().resolve())
+        if target.exists():
+            raise InputError(f"{target} is there already; remove it or choose another folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        print(target)

@@ -1,0 +1,120 @@
+"""`aamn demo`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from aamn.cli.command_line import PATH, log, subcommand
+
+HELD_OUT = "0.1"  # of the training videos, for the threshold of absence
+SMALL = {  # subcommand -> what makes it quick: to see that everything works, not how well
+    "synthetic": ("train_videos=6", "test_videos=3", "missed_videos=0", "max_frames=26"),
+    "train-detector": (
+        *("widths=[8,8,16,16]", "head=32", "proposals=20"),
+        *("finetune.iterations=30", "finetune.batch=2", "finetune.warmup=5"),
+    ),
+    "train": (
+        *("words.dimension=8", "aamn.radius=1", "aamn.size=64", "aamn.tube_channels=16"),
+        *("aamn.match_channels=16", "aamn.backbone.widths=[8,8,16,16]", "aamn.backbone.fc=16"),
+        *("aamn.language.hidden=8", "aamn.mask_head.channels=8"),
+        *("train.optimiser.iterations=10", "train.batch=2"),
+    ),
+}
+
+CONTENTS = """
+{out}/ holds
+  corpus/          the synthetic data set, in A2D Sentences' layout (preview.png shows it)
+  detector/        the fine-tuned Faster R-CNN, metrics.json with its recall
+  proposals.h5     every frame's boxes
+  flow.h5          every frame's optical flow
+  aamn/            checkpoint, curves (tensorboard --logdir {out}/aamn)
+  metrics.json     every metric and every row behind it
+  full_video.json  the same of whole videos; the score below which a sentence has no match
+  bundle/          detector and segmenter together: what aamn.load() and --bundle take
+  videos/          per video and sentence: masks/, overlay.mp4, sheet.png, attention.png
+
+Try a sentence of your own:
+  aamn segment {video} "the dog on the left" --bundle {out}/bundle --out {out}/mine"""
+
+
+def steps(out: Path, small: bool) -> list[list[str]]:
+    """The subcommands of the demo, in order."""
+    data, detector = str(out / "corpus"), str(out / "detector/detector.pt")
+    boxes, flow = str(out / "proposals.h5"), str(out / "flow.h5")
+    checkpoint, held_out = str(out / "aamn/last.pt"), ["--held-out", HELD_OUT]
+    train, test = str(out / "train.json"), str(out / "test.json")
+    starts = (
+        f"data.held_out={HELD_OUT}",
+        f"aamn.backbone.weights={detector}",
+        f"aamn.backbone.flow_weights={detector}",
+    )
+    chosen = [
+        ["synthetic", "--config", "synthetic_demo", "--out", data],
+        ["manifest", "--data", data, "--split", "train", *held_out, "--out", train],
+        ["manifest", "--data", data, "--split", "test", *held_out, "--out", test],
+        [
+            *("train-detector", "--config", "detector_demo", "--manifest", train),
+            *("--validation", test, "--out", str(out / "detector")),
+        ],
+        ["extract", "--data", data, "--detector", detector, "--out", boxes],
+        ["flow", "--data", data, "--out", flow],
+        [
+            *("train", "--config", "aamn_demo", "--data", data, "--proposals", boxes),
+            *("--flow", flow, "--out", str(out / "aamn"), *_set(starts)),
+        ],
+        [
+            *("evaluate", "--checkpoint", checkpoint, "--compare", "most_confident"),
+            *("--out", str(out / "metrics.json")),
+        ],
+        [
+            *("segment", "--checkpoint", checkpoint, "--data", data, "--count", "3"),
+            *("--proposals", boxes, "--flow", flow, "--out", str(out / "videos")),
+        ],
+        [
+            *("evaluate", "--checkpoint", checkpoint, "--full-video", "--calibrate", "held_out"),
+            *("--out", str(out / "full_video.json")),
+        ],
+        [
+            *("bundle", "--checkpoint", checkpoint, "--detector", detector),
+            *(() if small else ("--metrics", str(out / "full_video.json"))),
+            *("--out", str(out / "bundle")),
+        ],
+    ]
+    return [[*words, *_set(SMALL.get(words[0], ()))] if small else words for words in chosen]
+
+
+def _set(values: tuple[str, ...]) -> list[str]:
+    return [word for value in values for word in ("--set", value)]
+
+
+@subcommand("demo", "aamn demo --out runs/demo")
+@click.option("--small", is_flag=True, help="a minute: to see that everything works, not how well")
+@click.option("--out", type=PATH, default="runs/demo", metavar="DIR", help="default: runs/demo")
+def command(small: bool, out: Path) -> int:
+    """Runs the whole pipeline on a synthetic corpus, without a download: draws the corpus,
+    fine-tunes a detector on it, extracts proposals and optical flow, trains AAMN, evaluates it, and
+    segments three held-out videos by their sentences.
+
+    Every step is one of the other subcommands, and is printed. The same command again goes on
+    after the last step that was finished.
+    """
+    from aamn.cli.main import run
+    from proposals.files import write_json
+
+    record = out / "steps.json"
+    done = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else []
+    for number, words in enumerate(steps(out, small)):
+        if number < len(done) and done[number] == words:
+            continue
+        log.info("\n$ aamn %s", " ".join(words))
+        code = run(words)
+        if code:
+            return code
+        done = [*done[:number], words]
+        write_json(record, done)
+    video = next((out / "corpus/Release/clips320H").glob("*.mp4"), "clip.mp4")
+    print(CONTENTS.format(out=out, video=video))
+    return 0

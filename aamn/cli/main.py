@@ -1,0 +1,112 @@
+"""`aamn`: one command, whose subcommands are found here and imported when they are called."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from aamn.version import __version__
+from proposals.errors import InputError
+
+SUBCOMMANDS = {  # name -> its line in the overview; grouped as a user meets them
+    "Use": {
+        "demo": "the whole pipeline, small, on a synthetic corpus",
+        "segment": "masks of a video's actors, chosen by sentences",
+        "index": "compute videos once, so that any sentence can be asked later",
+        "search": "find the videos of a folder of indexes that fit sentences",
+        "bundle": "put a detector and a segmenter into one folder",
+        "checks": "what is installed here, and what is missing for what",
+    },
+    "Train": {
+        "verify": "check a data set before it is trained on",
+        "manifest": "the COCO JSON that detectors are fine-tuned on",
+        "train-detector": "fine-tune a detector on annotated frames",
+        "extract": "every frame's proposals into one HDF5 file",
+        "flow": "every frame's optical flow into one HDF5 file",
+        "train": "train a segmenter",
+        "configs": "list recipes, print one, copy one",
+        "synthetic": "draw a corpus of synthetic videos in A2D's layout",
+    },
+    "Measure": {
+        "evaluate": "metrics of a trained segmenter on a data set's split",
+        "report": "the same as an HTML page with curves and pictures",
+        "table": "train and evaluate the rows of one of the paper's tables",
+        "benchmark": "what an index costs and saves",
+        "attention": "draw what a comparison system attends to",
+        "parameters": "count a recipe's parameters, time single steps",
+    },
+}
+_LINES = {name: line for group in SUBCOMMANDS.values() for name, line in group.items()}
+
+
+class _Subcommands(click.Group):
+    """Imports a subcommand's module when it is called, so that the overview is there at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_LINES)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _LINES:
+            return None
+        return import_module(f"aamn.cli.{name.replace('-', '_')}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, lines in SUBCOMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(lines.items()))
+
+
+@click.group("aamn", cls=_Subcommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="aamn")
+def aamn() -> None:
+    """Text-based video segmentation: type "man in red jumping", get that actor's mask in every
+    frame.
+
+    \b
+    The first minute:
+      aamn demo                                         everything, on a synthetic corpus
+      aamn segment clip.mp4 "red dog jumping" --bundle runs/demo/bundle
+
+    Each subcommand's --help shows an example. A mistake in what is given is one line and exit code
+    2; a batch goes on with the rest, lists what failed and exits with 1. All can be interrupted;
+    the same command again goes on.
+    """
+
+
+def run(words: Sequence[str] | None = None) -> int:
+    """Runs the command with these words (default: the process's own); its exit code. A user's
+    mistake is one line and exit code 2, Ctrl-C is exit code 130."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        code = aamn.main(None if words is None else list(words), "aamn", standalone_mode=False)
+    except InputError as error:
+        return _mistake(str(error))
+    except click.ClickException as error:
+        return _mistake(error.format_message())
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except BrokenPipeError:
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    return code or 0
+
+
+def _mistake(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    sys.exit(run())
+
+
+def tool(subcommand: str) -> None:
+    """Runs one subcommand with the process's words: what a file of tools/ does."""
+    sys.exit(run([subcommand, *sys.argv[1:]]))

@@ -1,0 +1,102 @@
+"""What the programs that segment videos are given: a segmenter, and the boxes and the flow to use,
+each opened once, when it is first wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from aamn.data.flow.store import FlowStore, stored_flow
+from aamn.index.query_encoder import Asker
+from aamn.inference.checkpoint import Loaded, load_segmenter
+from aamn.predictor import Bundle, VideoSegmenter, read_bundle
+from proposals.build import best_device, load_detector
+from proposals.detector import TorchDetector
+from proposals.errors import InputError
+from proposals.store import ProposalStore
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """Files by the names of their options; the segmenter is changed as `config` and `overrides`
+    say."""
+
+    bundle: Path | None = None
+    checkpoint: Path | None = None
+    detector: Path | None = None
+    proposals: Path | None = None
+    flow: Path | None = None
+    config: str | None = None
+    overrides: tuple[str, ...] = ()
+
+
+class Inputs:
+    """The segmenter, boxes and flow that options name."""
+
+    def __init__(self, options: InputOptions) -> None:
+        """Raises:
+        InputError: no bundle there; both a bundle and a checkpoint, or neither.
+        """
+        if bool(options.bundle) == bool(options.checkpoint):
+            raise InputError("wanted one of --bundle DIR and --checkpoint PT: the segmenter")
+        self.options = options
+        self.bundle: Bundle | None = read_bundle(options.bundle) if options.bundle else None
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        """The segmenter, on a GPU where there is one.
+
+        Raises:
+            InputError: as `load_segmenter`.
+        """
+        path = self.bundle.segmenter if self.bundle else self.options.checkpoint
+        options = self.options
+        return load_segmenter(path, best_device(), options.config, options.overrides)
+
+    @cached_property
+    def store(self) -> ProposalStore | None:
+        """The proposals file, where one is named."""
+        return ProposalStore.read(self.options.proposals) if self.options.proposals else None
+
+    @cached_property
+    def detector(self) -> TorchDetector:
+        """The detector that finds boxes where no file holds them: the one that is named, else the
+        bundle's.
+
+        Raises:
+            InputError: there is none.
+        """
+        path = self.options.detector or (self.bundle and self.bundle.detector)
+        if not path:
+            raise InputError("wanted --proposals HDF5 or --detector PT: the boxes to choose among")
+        return load_detector(path, self.loaded.segmenter.device)
+
+    @cached_property
+    def flow(self) -> FlowStore | None:
+        """The flow file, where one is named and wanted."""
+        return stored_flow(self.options.flow, self.loaded.segmenter.needs)
+
+    def absent_threshold(self, wanted: float | str | None) -> float | None:
+        """The score below which a sentence means nobody; "auto": the one that the bundle was made
+        with.
+
+        Raises:
+            InputError: "auto" without a bundle, or with one that is not calibrated.
+        """
+        if wanted != "auto":
+            return wanted
+        if self.bundle is None:
+            raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")
+        if self.bundle.absent_threshold is None:
+            raise InputError(
+                f"{self.options.bundle} holds no score for --absent-threshold auto; make it again "
+                "with `aamn bundle --metrics`, from `aamn evaluate --full-video --calibrate`"
+            )
+        return self.bundle.absent_threshold
+
+    def video_segmenter(self, boxes_needed: bool = True) -> VideoSegmenter:
+        """All of them together, ready for videos; a mistake in one is found now. Without
+        `boxes_needed` it only reads indexes that are there."""
+        boxes = (self.store or self.detector) if boxes_needed else None
+        return VideoSegmenter(Asker(self.loaded), boxes, self.flow)

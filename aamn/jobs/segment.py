@@ -1,0 +1,236 @@
+"""Segments whole videos by sentences and writes what was found."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from aamn.data.datasets.registry import open_source
+from aamn.index.file import NO_END, WHOLE, IndexFile, Selection, index_path
+from aamn.index.video_index import VideoIndex, answers
+from aamn.inference.checkpoint import Loaded, extend_words
+from aamn.inference.clip_by_clip import segment_video, windows_of
+from aamn.inference.results import Wanted, write_results
+from aamn.jobs.inputs import Inputs
+from aamn.predictor import VideoSegmenter
+from aamn.tubes.video_linking import LINK_WEIGHT
+from proposals.decoding import Video
+from proposals.errors import InputError
+from proposals.extract import extract
+from proposals.frames import FrameSource, open_frames
+from proposals.store import ProposalStore
+
+log = logging.getLogger("aamn")
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What to segment by which sentences, and what of it is written; see `aamn segment --help`."""
+
+    video: Path | None = None
+    texts: tuple[str, ...] = ()
+    video_id: str = ""
+    data: str = ""
+    split: str = ""
+    count: int = 0
+    index: Path | None = None
+    linking: str = "video"
+    link_weight: float = LINK_WEIGHT
+    absent_threshold: float | str | None = None
+    start: int = 0
+    end: int | None = None
+    stride: int = 1
+    palette: bool = False
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video and the sentences to segment it by."""
+
+    video: Video
+    texts: tuple[str, ...]
+
+
+def _jobs(options: SegmentOptions, loaded: Loaded) -> list[Job]:
+    """The named or indexed video with the given sentences, or a data set's videos with their own
+    (or with the given ones)."""
+    if options.data and not options.video:
+        data = replace(loaded.config.data, root=options.data)
+        source = open_source(data, options.split or data.test_split)
+        return [
+            Job(
+                Video(video_id, source.video_path(video_id)),
+                options.texts or tuple(e.text for e in source.sentences(video_id)),
+            )
+            for video_id in source.video_ids[: options.count or None]
+        ]
+    if options.video:
+        video = Video.at(options.video, options.video_id)
+    elif options.index:
+        header = IndexFile.read(options.index).header
+        video = Video(header.video_id, Path(header.path))
+    else:
+        raise InputError("wanted a video, or --data ROOT for a data set's videos")
+    if not options.texts:
+        raise InputError('wanted at least one --query "SENTENCE"')
+    return [Job(video, options.texts)]
+
+
+def _proposals(inputs: Inputs, video: Video, out: Path) -> ProposalStore:
+    """The given proposals file, or one that the given detector writes into the result folder."""
+    if inputs.store is not None:
+        return inputs.store
+    path = out / "proposals.h5"
+    report = extract(inputs.detector, [video], path)
+    if report.failures:
+        raise InputError(report.failures[video.video_id])
+    return ProposalStore.read(path)
+
+
+def _refuse_other_size(video_id: str, frames: FrameSource, store: ProposalStore) -> None:
+    """Raises InputError where the boxes are of a video of another size (or of none)."""
+    boxes = store.frame_size(video_id)
+    if boxes != tuple(frames.size):
+        raise InputError(
+            f"{frames.path} has frames of {frames.size[1]}x{frames.size[0]}, but the proposals of "
+            f"{video_id} are of {boxes[1]}x{boxes[0]}; was another copy of the video extracted?"
+        )
+
+
+def _selection(options: SegmentOptions, loaded: Loaded) -> Selection:
+    """The clips that start, end and stride leave."""
+    frames = _wanted(options, NO_END).frames
+    if frames.step <= len(loaded.segmenter.needs.offsets):  # every clip has one of them
+        frames = range(frames.start, frames.stop)
+    return WHOLE if frames == range(NO_END) else Selection(frames)
+
+
+def _index(
+    options: SegmentOptions, segmenter: VideoSegmenter, video: Video, out: Path
+) -> VideoIndex:
+    """The given index, or one of the wanted frames that is built in the result folder."""
+    selection = _selection(options, segmenter.asker.loaded)
+    if options.index:
+        index = segmenter.read_index(options.index)
+        held = index.header.selection
+        if not held.covers(selection):
+            raise InputError(
+                f"{options.index} is an index of {held} alone; choose among these by --start, "
+                "--end and --stride, or index the whole video"
+            )
+        return index
+    path = index_path(out / "index", video.video_id)
+    segmenter.build(video, path, selection, again=True)
+    return segmenter.read_index(path)
+
+
+def _wanted(options: SegmentOptions, count: int) -> Wanted:
+    """The frames of start, end and stride in a video of `count` frames."""
+    stop = count if options.end is None else min(options.end, count)
+    if options.stride < 1 or not 0 <= options.start < stop:
+        known = f"; the video has {count} frames" if count < NO_END else ""
+        raise InputError(
+            f"--start {options.start} --end {options.end} --stride {options.stride}: wanted "
+            f"0 <= start < end and stride above 0{known}"
+        )
+    return Wanted(range(options.start, stop, options.stride), options.palette)
+
+
+def _clip_by_clip(
+    options: SegmentOptions, loaded: Loaded, inputs: Inputs, job: Job, out: Path
+) -> None:
+    """Any system, clip by clip."""
+    queries = [loaded.vocabulary.encode(text) for text in job.texts]
+    video, needs = job.video, loaded.segmenter.needs
+    frames = open_frames(video.path)
+    wanted = _wanted(options, len(frames))
+    store = None
+    if needs.proposals:
+        store = _proposals(inputs, video, out)
+        _refuse_other_size(video.video_id, frames, store)
+    found = segment_video(
+        loaded.segmenter,
+        video.video_id,
+        frames,
+        queries,
+        store,
+        inputs.flow,
+        loaded.config.flow,
+        wanted.frames,
+    )
+    steps = len(windows_of(wanted.frames, len(frames), needs))
+    bar = tqdm(found, total=steps, desc=video.video_id, unit="clip")
+    for folder in write_results(out, video.video_id, frames, queries, bar, wanted):
+        print(folder)
+
+
+def _by_index(
+    options: SegmentOptions,
+    segmenter: VideoSegmenter,
+    threshold: float | None,
+    job: Job,
+    out: Path,
+) -> None:
+    """AAMN, through the video's index."""
+    for text in job.texts:
+        segmenter.asker.loaded.vocabulary.encode(text)  # a mistake is found before the work
+    frames = open_frames(job.video.path)
+    index = _index(options, segmenter, job.video, out)
+    if tuple(frames.size) != index.size:
+        raise InputError(
+            f"{frames.path} has frames of {frames.size[1]}x{frames.size[0]}, the index "
+            f"{index.file.path} is of a video of {index.size[1]}x{index.size[0]}"
+        )
+    wanted = _wanted(options, index.header.frames)
+    tracks = index.query(
+        job.texts,
+        linking=options.linking,
+        absent_threshold=threshold,
+        link_weight=options.link_weight,
+    )
+    facts = [
+        {"linking": options.linking, "score": track.score, "present": track.present}
+        for track in tracks
+    ]
+    queries = [track.query for track in tracks]
+    found = answers(tracks, wanted.frames)
+    for folder in write_results(out, index.video_id, frames, queries, found, wanted, facts):
+        print(folder)
+    for track in tracks:
+        if not track.present:
+            log.info("nobody in %s is meant by %r", index.video_id, track.text)
+
+
+def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
+    """Segments one video, or a data set's videos one after another; the exit code: 1 where some of
+    several failed, which are listed at the end.
+
+    Raises:
+        InputError: options that cannot be; the only video failed.
+    """
+    threshold = inputs.absent_threshold(options.absent_threshold)
+    loaded = inputs.loaded
+    jobs = _jobs(options, loaded)
+    if loaded.config.system == "aamn":
+        segmenter = inputs.video_segmenter(boxes_needed=options.index is None)
+        segment = partial(_by_index, options, segmenter, threshold)
+    else:
+        loaded = extend_words(loaded, [text for job in jobs for text in job.texts])
+        segment = partial(_clip_by_clip, options, loaded, inputs)
+    if len(jobs) == 1:
+        segment(jobs[0], options.out or Path("runs") / jobs[0].video.video_id)
+        return 0
+    failures = {}
+    for job in jobs:
+        try:
+            segment(job, (options.out or Path("runs/videos")) / job.video.video_id)
+        except InputError as error:
+            failures[job.video.video_id] = error
+    for video_id, error in failures.items():
+        log.error("%s: %s", video_id, error)
+    return 1 if failures else 0

@@ -1,0 +1,3 @@
+from aamn.cli.main import tool  # `aamn flow`
+
+tool("flow")

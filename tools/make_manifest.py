@@ -1,0 +1,3 @@
+from aamn.cli.main import tool  # `aamn manifest`
+
+tool("manifest")

@@ -1,0 +1,3 @@
+from aamn.cli.main import tool  # `aamn synthetic`
+
+tool("synthetic")
