@@ -21,7 +21,7 @@ from aamn.index.builder import build_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
 from aamn.index.query_encoder import Asker
 from aamn.index.video_index import VideoIndex
-from aamn.inference.checkpoint import load_segmenter, read_checkpoint, write_atomically
+from aamn.inference.checkpoint import load_segmenter, read_checkpoint
 from aamn.search.folder import IndexFolder
 from aamn.version import __version__
 from proposals.build import best_device, load_detector
@@ -30,6 +30,7 @@ from proposals.errors import InputError
 from proposals.files import write_json, written_aside
 from proposals.frames import FrameSource, open_frames
 from proposals.store import ProposalStore
+from proposals.weights import save_tensors
 
 FORMAT, VERSION = "aamn-bundle", 1
 DETECTOR, SEGMENTER, RECORD = "detector.pt", "segmenter.pt", "bundle.json"
@@ -148,7 +149,7 @@ def write_bundle(
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / RECORD).unlink(missing_ok=True)
-        write_atomically({**content, "optimiser": {}}, out / SEGMENTER)
+        save_tensors({**content, "optimiser": {}}, out / SEGMENTER)
         with written_aside(out / DETECTOR) as aside:
             shutil.copyfile(detector, aside)
         record = {

@@ -15,9 +15,9 @@ from proposals.detector import (
     DETECTRON2,
     TorchDetector,
     TrainableDetector,
-    read_checkpoint,
 )
 from proposals.errors import InputError
+from proposals.weights import read_mapping
 
 
 def best_device() -> str:
@@ -50,7 +50,7 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> Traina
     Raises:
         InputError: no file, another kind of file, or another version's.
     """
-    content = read_checkpoint(Path(path))
+    content = read_mapping(Path(path))
     if content.get("format") != CHECKPOINT_FORMAT:
         raise InputError(f"{path} is no detector checkpoint; tools/train_detector.py writes one")
     if content["version"] != CHECKPOINT_VERSION:

@@ -1,16 +1,15 @@
 """The Detector protocol (frames in, ranked boxes out) and its checkpoint.
 
 A detector of your own needs `attributes` and `detect`; or write its boxes with
-`ProposalStore.write`, without any of this.
+`write_proposals`, without any of this.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from proposals.backbones import weights_hash
 from proposals.config import DetectorConfig, config_to_dict
 from proposals.errors import InputError
 from proposals.store import Attributes
+from proposals.weights import save_tensors
 
 CHECKPOINT_FORMAT = "aamn-detector"
 CHECKPOINT_VERSION = 1
@@ -169,7 +169,7 @@ def rank_boxes(
 
 def save_detector(network: TrainableDetector, path: Path) -> None:
     """Writes a checkpoint that rebuilds itself, atomically."""
-    save_atomically(
+    save_tensors(
         {
             "format": CHECKPOINT_FORMAT,
             "version": CHECKPOINT_VERSION,
@@ -178,30 +178,3 @@ def save_detector(network: TrainableDetector, path: Path) -> None:
         },
         path,
     )
-
-
-def save_atomically(content: dict[str, Any], path: Path) -> None:
-    """torch.save into a file beside `path`, then a renaming."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    torch.save(content, aside)
-    os.replace(aside, path)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A dictionary of tensors and plain values.
-
-    Raises:
-        InputError: no file, or one that holds anything else.
-    """
-    if not path.is_file():
-        raise InputError(f"no weights file at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises many kinds here
-        raise InputError(
-            f"{path} is no readable weights file; wanted what torch.save writes of plain tensors"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: wanted a dictionary of weights, got {type(content).__name__}")
-    return content

@@ -22,9 +22,9 @@ from proposals.detector import (
     DETECTRON2,
     TrainableDetector,
     rank_boxes,
-    read_checkpoint,
 )
 from proposals.errors import InputError
+from proposals.weights import read_mapping
 
 log = logging.getLogger("proposals")
 
@@ -180,7 +180,7 @@ def _load_weights(rcnn: nn.Module, source: str) -> None:
         InputError: a file that is not there, no way to the site, or weights of another backbone.
     """
     if "://" not in source and Path(source).suffix != ".pkl":
-        content = read_checkpoint(Path(source))
+        content = read_mapping(Path(source))
         if content.get("format") == CHECKPOINT_FORMAT:
             _load_own(rcnn, content["state"], source)
             return

@@ -23,7 +23,8 @@ from proposals.decoding import Chunk, Event, Finished, Video, decode_ahead
 from proposals.detector import Detector, FrameDetections
 from proposals.errors import InputError
 from proposals.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_key, open_frames
-from proposals.store import ProposalStore, ProposalWriter, shard_path
+from proposals.store import shard_path
+from proposals.store_writer import ProposalWriter, write_proposals
 
 log = logging.getLogger("proposals")
 
@@ -97,9 +98,7 @@ def extract(
         raise InputError(f"wanted batch and group above 0 and workers not below, got {options}")
     a = detector.attributes
     report, begin = Report(), time.perf_counter()
-    with ProposalStore.write(
-        out, a.detector, a.weights, a.classes, a.settings, options.fresh
-    ) as store:
+    with write_proposals(out, a.detector, a.weights, a.classes, a.settings, options.fresh) as store:
         job = _Job(detector, store, options, report)
         job.run(videos)
     report.seconds = time.perf_counter() - begin

@@ -1,42 +1,72 @@
-"""Files that are there whole or not at all: written under another name and then renamed."""
+"""Every file the project writes is there whole or not at all: written under another name, then
+renamed. One way to do that, to keep two processes apart, to name a file after a video, and to open
+HDF5."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+
+import h5py
+from filelock import FileLock, Timeout
+
+from proposals.errors import InputError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_PATIENCE = 0.2  # seconds that a lock is waited for: its file may just be going away
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, which becomes `path` when the block ends well; after an
-    error the unfinished file is removed and what was at `path` before is still there."""
+def written_aside(path: Path, durable: bool = False, suffix: str = "") -> Iterator[Path]:
+    """A new file beside `path` to write to, which becomes `path` when the block ends well; after an
+    error it is removed and what was at `path` before is still there.
+
+    Args:
+        durable: content and name are on the disk when the block has ended, whatever happens then.
+        suffix: of the name to write to, where the writer goes by it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    descriptor, name = tempfile.mkstemp(f".tmp{suffix}", f".{path.name}.", path.parent)
+    os.close(descriptor)
+    aside = Path(name)
     try:
         yield aside
+        aside.chmod(0o666 & ~_umask())  # mkstemp lets only its user read
+        if durable:
+            _sync(aside, os.O_RDWR)
         os.replace(aside, path)
+        if durable:
+            _sync(path.parent, os.O_RDONLY)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def rename_durably(aside: Path, path: Path) -> None:
-    """Gives a finished file its name once its content, and then the name, is on the disk.
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
-    Raises:
-        OSError: the disk is full or read-only.
-    """
-    with aside.open("rb+") as written:
-        os.fsync(written.fileno())
-    os.replace(aside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
+
+
+def sweep(path: Path) -> None:
+    """Removes what killed writers of `path` have left beside it; only for who holds its lock."""
+    for stray in path.parent.glob(f".{path.name}.*.tmp*"):
+        stray.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -48,3 +78,82 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON, a line a value."""
     write_text(path, json.dumps(content, indent=1))
+
+
+@contextmanager
+def hdf5_aside(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file that takes the name `path`, durably, when the block ends well.
+
+    Raises:
+        OSError: the disk is full or read-only; `cannot_write` says so in one line.
+    """
+    with written_aside(path, durable=True) as aside, h5py.File(aside, "w", locking=False) as file:
+        yield file
+        file.close()  # before it gets its name
+
+
+def open_hdf5(path: Path, kind: str, advice: str) -> h5py.File:
+    """An HDF5 file to read.
+
+    Args:
+        kind: what the file should be, such as "index", and
+        advice: what to do where it is not, for the error's line.
+
+    Raises:
+        InputError: no such file, or one that is no HDF5.
+    """
+    try:
+        return h5py.File(path, "r", locking=False)
+    except FileNotFoundError:
+        raise InputError(f"no {kind} at {path}; {advice}") from None
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is no {kind}, or a damaged one ({reason}); {advice}") from None
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """A full or read-only disk as one line."""
+    full = error.errno in _NO_ROOM or "No space left" in str(error)
+    reason = "no space left on the device" if full else " ".join(str(error).split())
+    return InputError(f"cannot write {path}: {reason}; make room and run the same command again")
+
+
+@contextmanager
+def locked(lock: Path, advice: str = "wait for it") -> Iterator[None]:
+    """Holds the lock file `lock`, which is removed at the end, against other processes.
+
+    Raises:
+        InputError: another process holds it (named in it), or it cannot be written.
+    """
+    held = FileLock(lock, timeout=_PATIENCE)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except Timeout:
+        raise InputError(f"{lock.parent} is being written by {_holder(lock)}; {advice}") from None
+    except OSError as error:
+        raise cannot_write(lock.parent, error) from None
+    try:
+        lock.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+        held.release()
+
+
+def _holder(lock: Path) -> str:
+    try:
+        return lock.read_text(encoding="utf-8") or "another process"
+    except OSError:
+        return "another process"
+
+
+def escaped(video_id: str) -> str:
+    """A video's id as one name in a folder or an HDF5 file."""
+    return video_id.replace("%", "%25").replace("/", "%2F")
+
+
+def unescaped(name: str) -> str:
+    """The inverse of `escaped`."""
+    return unquote(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import random
@@ -22,13 +21,13 @@ from proposals.detector import (
     FrameDetections,
     TorchDetector,
     TrainableDetector,
-    read_checkpoint,
-    save_atomically,
     save_detector,
 )
 from proposals.errors import InputError
+from proposals.files import write_json
 from proposals.manifest import Manifest, ManifestFrames
 from proposals.measures import measure
+from proposals.weights import read_mapping, save_tensors
 
 log = logging.getLogger("proposals")
 
@@ -188,12 +187,12 @@ class _Trainer:
         }
         if self.network.device.type == "cuda":  # which RoIs are sampled is drawn there
             content["random_gpu"] = torch.cuda.get_rng_state(self.network.device)
-        save_atomically(content, self.checkpoint)
+        save_tensors(content, self.checkpoint)
 
     def resume(self) -> None:
         if not self.checkpoint.exists():
             return
-        content = read_checkpoint(self.checkpoint)
+        content = read_mapping(self.checkpoint)
         if content.get("config") != config_to_dict(self.network.config):
             raise InputError(
                 f"{self.checkpoint} was written with another configuration; choose another --out,"
@@ -243,6 +242,4 @@ def evaluate(detector: TorchDetector, manifest: Manifest, cache_mb: int = 0) -> 
 def write_measures(measured: dict[str, float], path: Path) -> None:
     """The measures as JSON."""
     rounded = {key: round(value, 4) for key, value in measured.items() if np.isfinite(value)}
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    write_json(path, rounded)

@@ -27,9 +27,10 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from proposals.backbones import SmallBackbone, build_pyramid
 from proposals.config import DetectorConfig
-from proposals.detector import CHECKPOINT_FORMAT, TrainableDetector, rank_boxes, read_checkpoint
+from proposals.detector import CHECKPOINT_FORMAT, TrainableDetector, rank_boxes
 from proposals.errors import InputError
 from proposals.frames import fitted_size, resize_frame
+from proposals.weights import read_mapping
 
 log = logging.getLogger("proposals")
 
@@ -287,7 +288,7 @@ def _load_weights(rcnn: FasterRCNN, config: DetectorConfig) -> None:
         _check_published(name, weights, _IMAGENET)
         _load_body(rcnn, _downloaded(_IMAGENET[name]), "the ImageNet weights")
     elif weights:
-        state = read_checkpoint(Path(weights))
+        state = read_mapping(Path(weights))
         if state.get("format") == CHECKPOINT_FORMAT:
             state = {key.removeprefix("rcnn."): value for key, value in state["state"].items()}
         load = _load_body if "conv1.weight" in state else _load_detector
@@ -343,7 +344,7 @@ def _load_trunk(rcnn: FasterRCNN, path: str) -> None:
     Raises:
         InputError: no readable checkpoint, or its trunk is of another form.
     """
-    state = read_checkpoint(Path(path)).get("model", {})
+    state = read_mapping(Path(path)).get("model", {})
     first = next(iter(rcnn.backbone.state_dict()))
     prefixes = [k.removesuffix(first) for k in state if k.endswith(first) and ".rgb." in k]
     if not prefixes:

@@ -1,5 +1,5 @@
-"""Files that torch.save wrote: read as tensors and plain values alone, so that no code in them
-runs, and with one line that says what is wrong with a file."""
+"""Files of tensors: written whole or not at all, and read as tensors and plain values alone, so
+that no code in them runs, with one line that says what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from typing import Any
 import torch
 
 from proposals.errors import InputError
+from proposals.files import written_aside
 
 
-def read_tensor_file(path: str | Path, kind: str = "weight file", advice: str = "") -> Any:
+def save_tensors(content: Any, path: Path) -> None:
+    """torch.save, so that the path never holds half a file."""
+    with written_aside(path) as aside:
+        torch.save(content, aside)
+
+
+def read_tensors(path: str | Path, kind: str = "weight file", advice: str = "") -> Any:
     """What the file holds, on the CPU.
 
     Args:
@@ -27,3 +34,17 @@ def read_tensor_file(path: str | Path, kind: str = "weight file", advice: str = 
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # a damaged pickle raises whatever it stumbles over
         raise InputError(f"{path} is no {kind}, or a damaged one{advice}") from None
+
+
+def read_mapping(path: str | Path, kind: str = "weight file", advice: str = "") -> dict[str, Any]:
+    """The same of a file that holds a dictionary.
+
+    Raises:
+        InputError: as `read_tensors`, or the file holds anything else.
+    """
+    content = read_tensors(path, kind, advice)
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: wanted a dictionary of weights, got {type(content).__name__}{advice}"
+        )
+    return content

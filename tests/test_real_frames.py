@@ -14,6 +14,7 @@ from torchvision.ops import box_iou, masks_to_boxes, nms, roi_align
 from aamn.tubes.linking import link_tubes
 from proposals.frames import open_frames
 from proposals.store import ProposalStore
+from proposals.store_writer import write_proposals
 
 REAL_DATA = Path(os.environ.get("AAMN_REAL_DATA", Path(__file__).parents[2] / "shared/data"))
 DAVIS, YOLOX = REAL_DATA / "davis", REAL_DATA / "onnx/yolox_nano.onnx"
@@ -81,7 +82,7 @@ def looks(frames: np.ndarray, boxes: torch.Tensor) -> torch.Tensor:
 def test_the_linker_follows_the_annotated_object(yolox, tmp_path, sequence, wanted):
     source = open_frames(DAVIS / "JPEGImages/480p" / sequence)
     frames = source.read(range(len(source)))
-    with ProposalStore.write(tmp_path / "p.h5", detector="YOLOX-nano") as store:
+    with write_proposals(tmp_path / "p.h5", detector="YOLOX-nano") as store:
         found = [detect(yolox, frame) for frame in frames]
         boxes, scores, labels = zip(*found, strict=True)
         store.add(sequence, boxes, scores, labels, frame_size=source.size)

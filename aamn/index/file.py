@@ -5,8 +5,6 @@ It is written aside, made durable and then renamed, so that a file under its own
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ import h5py
 import numpy as np
 
 from proposals.errors import InputError
-from proposals.files import rename_durably
+from proposals.files import cannot_write, escaped, hdf5_aside, locked, open_hdf5, sweep
 
 FORMAT, VERSION = "aamn-index", 2
 SUFFIX = ".h5"
@@ -160,7 +158,7 @@ OPTIONAL = {"context"}
 
 def index_path(folder: Path | str, video_id: str) -> Path:
     """Where the index of a video lies: "%" and "/" of its id are escaped."""
-    return Path(folder) / (video_id.replace("%", "%25").replace("/", "%2F") + SUFFIX)
+    return Path(folder) / (escaped(video_id) + SUFFIX)
 
 
 @dataclass
@@ -199,42 +197,15 @@ def written_index(path: Path, header: Header) -> Iterator[IndexWriter]:
     Raises:
         InputError: another process writes it, or the disk is full or read-only.
     """
-    aside = path.with_name(path.name + ".tmp")
-    with _owned(aside):
+    with locked(path.with_name(f".{path.name}.lock")):
+        sweep(path)
         try:
-            with h5py.File(aside, "w", locking=False) as file:
+            with hdf5_aside(path) as file:
                 writer = IndexWriter(file)
                 yield writer
                 _describe(file, header)
-            rename_durably(aside, path)
         except OSError as error:
-            reason = "no space left on the device" if error.errno == errno.ENOSPC else str(error)
-            raise InputError(
-                f"cannot write {path}: {reason}; make room and run the same command again"
-            ) from None
-        finally:
-            aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _owned(aside: Path) -> Iterator[None]:
-    """Makes the file `aside`, which no other process writes in the meantime."""
-    while True:
-        try:
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(aside, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise InputError(f"cannot write {aside.parent}: {error.strerror}") from None
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(f"another process is writing {aside}; wait for it") from None
-            if aside.exists() and os.path.samestat(aside.stat(), os.fstat(descriptor)):
-                yield
-                return
-        finally:  # else it was renamed or removed between opening and locking
-            os.close(descriptor)
+            raise cannot_write(path, error) from None
 
 
 def _describe(file: h5py.File, header: Header) -> None:
@@ -297,15 +268,7 @@ class IndexFile:
 
 
 def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r", locking=False)
-    except FileNotFoundError:
-        raise InputError(f"no index at {path}; tools/index_video.py writes one") from None
-    except OSError as error:
-        raise InputError(
-            f"{path} is no index, or a damaged one ({' '.join(str(error).split())}); index the "
-            "video again"
-        ) from None
+    return open_hdf5(path, "index", "`aamn index` writes one")
 
 
 def _header(path: Path, file: h5py.File) -> Header:

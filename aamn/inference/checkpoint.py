@@ -22,8 +22,7 @@ from aamn.data.words import Vocabulary, load_vectors, tokenise
 from aamn.models.build import build_segmenter
 from aamn.models.segmenter import Segmenter
 from proposals.errors import InputError
-from proposals.files import written_aside
-from proposals.weights import read_tensor_file
+from proposals.weights import read_tensors, save_tensors
 
 log = logging.getLogger("aamn")
 
@@ -40,12 +39,6 @@ class Loaded:
     iteration: int
 
 
-def write_atomically(content: Any, path: Path) -> None:
-    """torch.save through a temporary file, so that the path never holds half a checkpoint."""
-    with written_aside(path) as aside:
-        torch.save(content, aside)
-
-
 def save_checkpoint(
     path: Path,
     segmenter: Segmenter,
@@ -57,7 +50,7 @@ def save_checkpoint(
 ) -> None:
     """Writes everything needed to use the segmenter and, with `optimiser`, to go on training;
     `best` is the highest validation score of the run so far."""
-    write_atomically(
+    save_tensors(
         {
             "format": FORMAT,
             "config": to_dict(config),
@@ -77,7 +70,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError: no such file, not a checkpoint, or one of another format.
     """
-    content = read_tensor_file(path, "checkpoint", "; train one with tools/train_net.py")
+    content = read_tensors(path, "checkpoint", "; train one with tools/train_net.py")
     if not isinstance(content, dict) or "vocabulary" not in content:
         raise InputError(f"{path} is no checkpoint of a segmenter")
     if content.get("format") != FORMAT:

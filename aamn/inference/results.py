@@ -1,4 +1,5 @@
-"""What a full-video run leaves behind: for each sentence a folder with masks, a film, pictures."""
+"""What a full-video run leaves behind: for each sentence a folder with masks, an overlay video and
+pictures."""
 
 from __future__ import annotations
 
@@ -17,12 +18,13 @@ from aamn.inference.submission import merge_objects, write_labels
 from aamn.structures import MaskTrack, Query
 from aamn.visualization.overlays import (
     COLOURS,
-    Film,
+    VideoWriter,
     caption,
     contact_sheet,
     overlay,
     word_attention,
     write_picture,
+    written_video,
 )
 from proposals.files import write_json
 from proposals.frames import FrameSource
@@ -52,7 +54,7 @@ class _Sentence:
     query: Query
     folder: Path
     colour: tuple[int, int, int]
-    film: Film
+    overlay_video: VideoWriter
     clips: list[dict[str, Any]] = field(default_factory=list)
     codes: list[dict[str, Any]] = field(default_factory=list)
     sheet: list[np.ndarray] = field(default_factory=list)
@@ -76,7 +78,7 @@ def write_results(
     Memory holds one clip at a time. Returns the sentences' folders.
 
     Raises:
-        InputError: the video cannot be decoded any further, or a film cannot be written.
+        InputError: the video cannot be decoded any further, or a video cannot be written.
     """
     wanted = wanted or Wanted(range(len(frames)))
     places = np.linspace(
@@ -89,9 +91,10 @@ def write_results(
         for place, query in enumerate(queries):
             folder = out / folder_name(place, query.text)
             fps = frames.fps / wanted.frames.step
-            film = stack.enter_context(Film(folder / "overlay.mp4", fps, (size[0] + 18, size[1])))
+            path = folder / "overlay.mp4"
+            video = stack.enter_context(written_video(path, fps, (size[0] + 18, size[1])))
             colour = COLOURS[place % len(COLOURS)]
-            sentences.append(_Sentence(query, folder, colour, film))
+            sentences.append(_Sentence(query, folder, colour, video))
         for answer in answers:
             pictures = frames.read(answer.tracks[0].frame_indices.numpy())
             for sentence, track in zip(sentences, answer.tracks, strict=True):
@@ -106,7 +109,7 @@ def write_results(
 def _add(
     sentence: _Sentence, answer: Answer, track: MaskTrack, pictures: np.ndarray, shown: set[int]
 ) -> None:
-    """Writes one clip's masks and film frames of one sentence."""
+    """Writes one clip's masks and overlay frames of one sentence."""
     sentence.first = sentence.first or track
     masks = track.masks.numpy()
     for step, frame in enumerate(track.frame_indices.tolist()):
@@ -116,7 +119,7 @@ def _add(
         sentence.codes.append({"frame": frame, "segmentation": run_lengths(masks[step])})
         picture = overlay(pictures[step], masks[step], sentence.colour, track.boxes[step].tolist())
         picture = caption(picture, sentence.query.text)
-        sentence.film.add(picture[:, : pictures.shape[2]])
+        sentence.overlay_video.add(picture[:, : pictures.shape[2]])
         if frame in shown:
             sentence.sheet.append(picture)
     entry: dict[str, Any] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from proposals.errors import InputError
-from proposals.weights import read_tensor_file
+from proposals.weights import read_tensors
 
 WRAPPERS = ("state", "model", "state_dict")  # keys under which programs store a state dict
 
@@ -20,7 +20,7 @@ def read_weights(path: str | Path, advice: str = "") -> dict[str, Tensor]:
     Raises:
         InputError: no such file, or one that holds no mapping of names to tensors.
     """
-    content = read_tensor_file(path, advice=advice)
+    content = read_tensors(path, advice=advice)
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

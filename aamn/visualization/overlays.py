@@ -1,9 +1,9 @@
-"""Pictures for people: masks over frames, word attention, films."""
+"""Pictures for people: masks over frames, word attention, videos."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -145,33 +145,31 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
         aside.write_bytes(data.tobytes())
 
 
-class Film:
-    """An mp4 written frame by frame; it appears under its name when it is complete."""
+class VideoWriter:
+    """Takes a video's pictures one by one."""
 
-    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        """`size` is (height, width) of every frame.
-
-        Raises:
-            InputError: the file cannot be written.
-        """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self.aside = path.with_name(f".{os.getpid()}.{path.name}")
-        code = cv2.VideoWriter_fourcc(*"mp4v")
-        self.writer = cv2.VideoWriter(str(self.aside), code, fps or 25.0, size[::-1])
-        if not self.writer.isOpened():
-            raise InputError(f"cannot write a video at {path}: is the folder writable?")
+    def __init__(self, writer: cv2.VideoWriter) -> None:
+        self._writer = writer
 
     def add(self, picture: np.ndarray) -> None:
         """Appends an RGB frame (H, W, 3) uint8."""
-        self.writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
-    def __enter__(self) -> Film:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.writer.release()
-        if kind is None:
-            os.replace(self.aside, self.path)
-        else:
-            self.aside.unlink(missing_ok=True)
+@contextmanager
+def written_video(path: Path, fps: float, size: tuple[int, int]) -> Iterator[VideoWriter]:
+    """The writer of an mp4, which appears under its name when it is complete; `size` is (height,
+    width) of every frame.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with written_aside(path, suffix=".mp4") as aside:
+        code = cv2.VideoWriter_fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(aside), code, fps or 25.0, size[::-1])
+        if not writer.isOpened():
+            raise InputError(f"cannot write a video at {path}: is the folder writable?")
+        try:
+            yield VideoWriter(writer)
+        finally:
+            writer.release()

@@ -22,6 +22,7 @@ from proposals.detector import FrameDetections, TorchDetector
 from proposals.errors import InputError
 from proposals.extract import JobOptions, extract, find_videos, shard, shard_of
 from proposals.store import Attributes, ProposalStore
+from proposals.store_writer import write_proposals
 
 FORK = multiprocessing.get_context("fork")
 
@@ -149,7 +150,7 @@ def test_a_second_run_has_nothing_to_do(clips, undisturbed, tmp_path):
 def test_a_later_run_looks_at_the_groups_alone_that_lack_a_video(clips, undisturbed, tmp_path):
     """Groups of three in the order of the ids: -v1 -v3 -v5, -v7 v0 v2, v4 v6."""
     out, whole = tmp_path / "p.h5", ProposalStore.read(undisturbed)
-    with ProposalStore.write(out, "bright spot") as writer:
+    with write_proposals(out, "bright spot") as writer:
         for video_id in ("-v1", "-v3", "-v5", "-v7", "v2"):
             file, row = whole._at(video_id)
             video = file.video(row)
@@ -463,7 +464,7 @@ def test_shards_do_not_hide_behind_a_whole_file(clips, undisturbed, tmp_path):
 
 def test_two_workers_on_one_shard(clips, tmp_path):
     with (
-        ProposalStore.write(tmp_path / "p.h5", "bright spot"),
+        write_proposals(tmp_path / "p.h5", "bright spot"),
         pytest.raises(InputError, match="is being written by process"),
     ):
         run(clips, tmp_path / "p.h5")

@@ -26,6 +26,7 @@ from proposals.detector import save_detector
 from proposals.extract import JobOptions, Report
 from proposals.frames import open_frames
 from proposals.store import ProposalStore, shard_path
+from proposals.store_writer import write_proposals
 
 SIZE = (48, 64)
 TINY = DetectorConfig(
@@ -238,7 +239,7 @@ def test_extraction_by_shards_is_the_whole_extraction(corpus, weights, tmp_path,
 
 def test_fresh_forgets_what_was_there(corpus, weights, tmp_path, capsys):
     out = tmp_path / "p.h5"
-    with ProposalStore.write(out, "another"):
+    with write_proposals(out, "another"):
         pass
     command = ("extract_proposals", "--data", corpus, "--detector", weights, "--out", out)
     assert call(*command, "--workers", 0, capsys=capsys)[0] == 2
@@ -426,7 +427,7 @@ def test_wrong_inputs_get_one_line(
         write_video(corpus / "c.mp4")
         (corpus / "broken.h5").write_text("no HDF5")
     other = tmp_path / "other.h5"
-    with ProposalStore.write(other, "another"):
+    with write_proposals(other, "another"):
         pass
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from proposals import store as store_module
 from proposals.errors import InputError
 from proposals.store import Attributes, ProposalStore, shard_path
+from proposals.store_writer import write_proposals
 
 SIZE = (60, 80)  # H0, W0
 CLASSES = ("adult", "ball", "car")
@@ -36,7 +37,7 @@ def boxes_of(seed: int, counts=(3, 0, 5, 1)):
 
 
 def write(path: Path, videos: dict[str, int], **changes) -> Path:
-    with ProposalStore.write(path, "mine", classes=CLASSES, **changes) as store:
+    with write_proposals(path, "mine", classes=CLASSES, **changes) as store:
         for video_id, seed in videos.items():
             if video_id not in store:
                 store.add(video_id, *boxes_of(seed), frame_size=SIZE)
@@ -127,7 +128,7 @@ def unsynced():
 )
 def test_any_valid_videos_come_back_in_any_window(tmp_path_factory, unsynced, several, top, data):
     path = tmp_path_factory.mktemp("any") / "p.h5"
-    with ProposalStore.write(path, "mine", classes=CLASSES) as writer:
+    with write_proposals(path, "mine", classes=CLASSES) as writer:
         for video_id, (size, *arrays) in several.items():
             writer.add(video_id, *arrays, frame_size=size)
     store = ProposalStore.read(path)
@@ -181,7 +182,7 @@ def test_any_fault_is_refused_by_its_place(tmp_path_factory, fault, video, video
     path = tmp_path_factory.mktemp("wrong") / "p.h5"
     with (
         pytest.raises(InputError) as caught,
-        ProposalStore.write(path, "mine", classes=CLASSES) as writer,
+        write_proposals(path, "mine", classes=CLASSES) as writer,
     ):
         writer.add(video_id, *arrays, frame_size=size)
     message = str(caught.value)
@@ -198,7 +199,7 @@ PLACES = ["..", ".", "../p", "/tmp/p", "a/b", "a\\b", "p.h5", "lock", "A", "a", 
 def test_any_ids_are_different_videos_and_no_id_is_a_path(tmp_path_factory, unsynced, ids):
     folder, ids = tmp_path_factory.mktemp("ids"), sorted(ids)
     path = folder / "x" / "p.h5"
-    with suppress(KeyError), ProposalStore.write(path, "mine", classes=CLASSES) as writer:
+    with suppress(KeyError), write_proposals(path, "mine", classes=CLASSES) as writer:
         for number, video_id in enumerate(ids):
             assert video_id not in writer
             writer.add(video_id, *boxes_of(number), frame_size=(60, 80 + number))
@@ -208,7 +209,7 @@ def test_any_ids_are_different_videos_and_no_id_is_a_path(tmp_path_factory, unsy
     assert len(written) == len(ids) and {p.parent for p in written} == {parts}
     for close in (False, True):
         if close:
-            with ProposalStore.write(path, "mine", classes=CLASSES) as writer:
+            with write_proposals(path, "mine", classes=CLASSES) as writer:
                 assert all(video_id in writer for video_id in ids)
             assert [p for p in folder.rglob("*") if p.is_file()] == [path]
         store = ProposalStore.read(path)
@@ -222,7 +223,7 @@ def test_numbers_are_stored_in_the_types_of_the_contract(tmp_path):
     """Also where there is no box, and from lists, tensors and 64-bit arrays."""
     path = tmp_path / "p.h5"
     one = [[[1, 2, 30.5, 40]]], [[1]], [[2]]
-    with ProposalStore.write(path, "mine", classes=CLASSES) as writer:
+    with write_proposals(path, "mine", classes=CLASSES) as writer:
         writer.add("v", *one, frame_size=np.array(SIZE))
         writer.add("none", [[], []], [[], []], [[], []], frame_size=(7, 9))
     with h5py.File(path) as file:
@@ -248,7 +249,7 @@ def test_numbers_are_stored_in_the_types_of_the_contract(tmp_path):
 
 
 def test_a_file_without_any_box_has_empty_windows(tmp_path):
-    with ProposalStore.write(tmp_path / "p.h5", "mine") as writer:
+    with write_proposals(tmp_path / "p.h5", "mine") as writer:
         writer.add("v", [[]] * 3, [[]] * 3, [[]] * 3, frame_size=SIZE)
     window = ProposalStore.read(tmp_path / "p.h5").window("v", [2, 0], 4)
     assert window.boxes.shape == (2, 4, 4) and not window.boxes.any() and not window.valid.any()
@@ -256,7 +257,7 @@ def test_a_file_without_any_box_has_empty_windows(tmp_path):
 
 def test_boxes_may_touch_the_frame_s_edges_and_scores_be_equal(tmp_path):
     h0, w0 = SIZE
-    with ProposalStore.write(tmp_path / "p.h5", "mine") as writer:
+    with write_proposals(tmp_path / "p.h5", "mine") as writer:
         boxes = [[0, 0, w0, h0], [0, 0, 1e-3, 1e-3]]
         writer.add("v", [boxes], [[0.5, 0.5]], [[0, 2**31 - 2]], frame_size=SIZE)
     window = ProposalStore.read(tmp_path / "p.h5").window("v", [0], 2)
@@ -303,7 +304,7 @@ def test_windows_read_mapped_arrays_of_a_file_that_is_opened_once(file, monkeypa
 def test_a_pickled_store_leaves_its_boxes_in_the_file(tmp_path):
     counts = (3000,) * 3
     boxes, scores, labels = boxes_of(1, counts)
-    with ProposalStore.write(tmp_path / "p.h5", "mine", classes=CLASSES) as writer:
+    with write_proposals(tmp_path / "p.h5", "mine", classes=CLASSES) as writer:
         writer.add("v", boxes, scores, labels, frame_size=SIZE)
     store = ProposalStore.read(tmp_path / "p.h5")
     store.window("v", [0], 5)
@@ -332,7 +333,7 @@ def test_nothing_gets_its_name_before_it_is_on_the_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(store_module.os, "fsync", fsync)
     monkeypatch.setattr(store_module.os, "replace", replace)
-    with ProposalStore.write(tmp_path / "p.h5", "mine", classes=CLASSES) as writer:
+    with write_proposals(tmp_path / "p.h5", "mine", classes=CLASSES) as writer:
         for video_id in ("a", "b"):
             writer.add(video_id, *boxes_of(1), frame_size=SIZE)
         parts = (tmp_path / "p.h5.parts").stat().st_ino
@@ -361,7 +362,7 @@ def test_joining_knows_how_much_room_it_needs(tmp_path, monkeypatch, counts):
 
 
 def _write_three(path: Path, large, small) -> None:
-    with ProposalStore.write(path, "mine", classes=CLASSES) as writer:
+    with write_proposals(path, "mine", classes=CLASSES) as writer:
         for video_id, arrays in (("a", small), ("b", large), ("c", large)):
             if video_id not in writer:
                 writer.add(video_id, *arrays, frame_size=SIZE)
@@ -389,7 +390,7 @@ def test_parts_are_closed_once_they_are_copied(tmp_path, monkeypatch):
 
 
 def test_an_unfinished_job_is_read_and_said_to_be_one(tmp_path, caplog):
-    with suppress(KeyError), ProposalStore.write(tmp_path / "p.h5", "mine") as writer:
+    with suppress(KeyError), write_proposals(tmp_path / "p.h5", "mine") as writer:
         for video_id in ("a", "b"):
             writer.add(video_id, [[]], [[]], [[]], frame_size=SIZE)
         raise KeyError
@@ -399,11 +400,11 @@ def test_an_unfinished_job_is_read_and_said_to_be_one(tmp_path, caplog):
 
 
 def test_an_abandoned_writer_keeps_its_videos_and_frees_the_lock(tmp_path):
-    writer = ProposalStore.write(tmp_path / "p.h5", "mine")
+    writer = write_proposals(tmp_path / "p.h5", "mine")
     writer.add("a", [[]], [[]], [[]], frame_size=SIZE)
     writer.abandon()
     assert not (tmp_path / "p.h5").exists()
-    with ProposalStore.write(tmp_path / "p.h5", "mine") as again:
+    with write_proposals(tmp_path / "p.h5", "mine") as again:
         assert "a" in again and "b" not in again
     again.close()  # a second time does nothing
     assert ProposalStore.read(tmp_path / "p.h5").video_ids == ["a"]
@@ -440,7 +441,7 @@ def test_an_exception_keeps_what_was_added(tmp_path):
     path = tmp_path / "p.h5"
     with (
         pytest.raises(ZeroDivisionError),
-        ProposalStore.write(path, "mine", classes=CLASSES) as store,
+        write_proposals(path, "mine", classes=CLASSES) as store,
     ):
         store.add("a", *boxes_of(1), frame_size=SIZE)
         _ = 1 / 0
@@ -524,7 +525,7 @@ def test_another_detector_cannot_append(file):
 
 def test_a_fresh_start_forgets_the_file_and_its_parts(tmp_path):
     path = write(tmp_path / "p.h5", {"a": 1})
-    with suppress(KeyError), ProposalStore.write(path, "mine", classes=CLASSES) as store:
+    with suppress(KeyError), write_proposals(path, "mine", classes=CLASSES) as store:
         store.add("b", *boxes_of(2), frame_size=SIZE)
         raise KeyError
     write(path, {"c": 3}, weights="new", fresh=True)
@@ -534,10 +535,10 @@ def test_a_fresh_start_forgets_the_file_and_its_parts(tmp_path):
 def test_a_fresh_start_waits_for_the_writer(tmp_path):
     path = write(tmp_path / "p.h5", {"a": 1})
     with (
-        ProposalStore.write(path, "mine", classes=CLASSES),
+        write_proposals(path, "mine", classes=CLASSES),
         pytest.raises(InputError, match="is being written by"),
     ):
-        ProposalStore.write(path, "other", fresh=True)
+        write_proposals(path, "other", fresh=True)
     assert ProposalStore.read(path).video_ids == ["a"]
 
 
@@ -568,7 +569,7 @@ ONE, LABEL = np.array([0.5]), np.array([0])
 def test_wrong_boxes_do_not_get_in(tmp_path, boxes, scores, labels, message):
     with (
         pytest.raises(InputError, match=message),
-        ProposalStore.write(tmp_path / "p.h5", "mine", classes=CLASSES) as store,
+        write_proposals(tmp_path / "p.h5", "mine", classes=CLASSES) as store,
     ):
         store.add("v", [boxes], [scores], [labels], frame_size=SIZE)
     assert list(tmp_path.glob("p.h5.parts/*.h5")) == []
@@ -589,7 +590,7 @@ def test_wrong_videos_do_not_get_in(tmp_path, video_id, arrays, size, message):
     path = write(tmp_path / "p.h5", {"there": 1})
     with (
         pytest.raises(InputError, match=message),
-        ProposalStore.write(path, "mine", classes=CLASSES) as store,
+        write_proposals(path, "mine", classes=CLASSES) as store,
     ):
         store.add(video_id, *arrays, frame_size=size)
     assert ProposalStore.read(path).video_ids == ["there"]
@@ -668,11 +669,11 @@ def test_windows_outside_the_file(tmp_path, video_id, frames, message):
 def test_two_writers_of_one_file(tmp_path):
     path = tmp_path / "p.h5"
     with (
-        ProposalStore.write(path, "mine"),
+        write_proposals(path, "mine"),
         pytest.raises(InputError, match=rf"is being written by process {os.getpid()} on"),
     ):
-        ProposalStore.write(path, "mine")
-    with ProposalStore.write(path, "mine"):
+        write_proposals(path, "mine")
+    with write_proposals(path, "mine"):
         pass  # the lock is gone with its holder
 
 
@@ -687,7 +688,7 @@ def test_a_lock_whose_folder_was_just_removed_is_taken_again(tmp_path, monkeypat
         real(file, operation)
 
     monkeypatch.setattr(store_module.fcntl, "flock", flock)
-    with ProposalStore.write(path, "mine"):
+    with write_proposals(path, "mine"):
         assert (tmp_path / "p.h5.parts" / "lock").exists()
 
 
@@ -699,7 +700,7 @@ from proposals.errors import InputError
 from proposals.store import ProposalStore
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 try:
-    with ProposalStore.write(sys.argv[1], "mine", classes=CLASSES) as store:
+    with write_proposals(sys.argv[1], "mine", classes=CLASSES) as store:
         for name, counts in (("a", (3,)), ("b", (900,)), ("c", (3,))):
             store.add(name, *boxes_of(1, counts), frame_size=SIZE)
 except InputError as error:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from proposals.errors import InputError
-from proposals.weights import read_tensor_file
+from proposals.weights import read_tensors
 
 
 class Intruder:
@@ -26,7 +26,7 @@ def whole_file() -> bytes:
 def test_tensors_and_plain_values_come_back(tmp_path):
     path = tmp_path / "w.pt"
     path.write_bytes(whole_file())
-    content = read_tensor_file(str(path))
+    content = read_tensors(str(path))
     assert content.pop("weight").tolist() == list(range(600)) and content == {"epoch": 3}
 
 
@@ -39,7 +39,7 @@ def test_what_is_no_such_file_is_one_clear_line(tmp_path, capsys, content):
     path = tmp_path / "w.pt"
     path.write_bytes(content)
     with pytest.raises(InputError) as error:
-        read_tensor_file(path, "checkpoint", "; train one")
+        read_tensors(path, "checkpoint", "; train one")
     assert str(error.value) == f"{path} is no checkpoint, or a damaged one; train one"
     assert not capsys.readouterr().out
 
@@ -47,5 +47,5 @@ def test_what_is_no_such_file_is_one_clear_line(tmp_path, capsys, content):
 def test_a_missing_file_and_a_folder_are_none(tmp_path):
     for path in (tmp_path / "absent.pt", tmp_path):
         with pytest.raises(InputError) as error:
-            read_tensor_file(path)
+            read_tensors(path)
         assert str(error.value) == f"no weight file at {path}"

@@ -26,6 +26,7 @@ import torch
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.structures import Target
 from proposals.errors import InputError
+from proposals.files import open_hdf5
 from proposals.frames import FrameSource, open_frames
 
 log = logging.getLogger("aamn")
@@ -159,12 +160,7 @@ def read_annotation(path: Path) -> AnnotatedFrame:
 
 
 def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError:
-        raise InputError(f"no annotation at {path}") from None
-    except OSError as error:
-        raise InputError(f"{path} is no readable HDF5 file ({error}); download it again") from None
+    return open_hdf5(path, "annotation", "download it again")
 
 
 def _member(path: Path, file: h5py.File, name: str) -> np.ndarray:

@@ -19,7 +19,7 @@ from torchvision.models.optical_flow import (
 )
 
 from proposals.errors import InputError
-from proposals.weights import read_tensor_file
+from proposals.weights import read_tensors
 
 _MODELS = {
     "small": (raft_small, Raft_Small_Weights.DEFAULT),
@@ -58,7 +58,7 @@ def _from_file(weights: str) -> nn.Module:
         raise InputError(
             f"flow.weights: wanted small, large or a file of either for RAFT, got {weights!r}"
         )
-    state = read_tensor_file(weights, advice="; flow.weights names it")
+    state = read_tensors(weights, advice="; flow.weights names it")
     for build, _ in _MODELS.values():
         model = build()
         if isinstance(state, dict) and model.state_dict().keys() == state.keys():

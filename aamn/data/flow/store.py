@@ -11,21 +11,18 @@ end joins them into the result: whatever kills it costs the videos in progress, 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import multiprocessing
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import cv2
 import h5py
@@ -36,7 +33,15 @@ from aamn.config.schema import FlowConfig
 from aamn.data.flow.estimators import build_estimator, grid_size, iterate_flow
 from aamn.structures import Needs
 from proposals.errors import InputError
-from proposals.files import rename_durably
+from proposals.files import (
+    cannot_write,
+    escaped,
+    hdf5_aside,
+    locked,
+    open_hdf5,
+    sweep,
+    unescaped,
+)
 from proposals.frames import FrameSource, open_frames, resize_frame
 
 log = logging.getLogger("aamn")
@@ -67,7 +72,7 @@ class FlowStore:
         path = Path(path)
         with _open(path) as file:
             _check_format(path, file)
-            counts = {unquote(name): len(data) for name, data in file["videos"].items()}
+            counts = {unescaped(name): len(data) for name, data in file["videos"].items()}
             return cls(path, _plain(file.attrs), counts)
 
     @property
@@ -98,7 +103,7 @@ class FlowStore:
                 f"{self.path}: wanted frame {last if first >= 0 else first} of {video_id}, the "
                 f"file has {self._counts[video_id]}; the video has changed: extract its flow again"
             )
-        stored = self._videos()[_name(video_id)][first : last + 1]
+        stored = self._videos()[escaped(video_id)][first : last + 1]
         return stored[indices - first].astype(np.float32)
 
     def _check(self, video_id: str) -> None:
@@ -138,8 +143,14 @@ def extract_flow(
     out = Path(out)
     parts = out.with_name(out.name + ".parts")
     build_estimator(config)
-    with _locked(parts):
-        return _extract(videos, out, parts, config, workers)
+    with locked(parts / "lock"):
+        for stray in parts.glob(".*.tmp"):
+            stray.unlink()
+        sweep(out)
+        failures = _extract(videos, out, parts, config, workers)
+    with suppress(OSError):  # not empty: it waits for the next run
+        parts.rmdir()
+    return failures
 
 
 def _extract(
@@ -158,58 +169,34 @@ def _extract(
 
 
 def _join(out: Path, parts: Path, config: FlowConfig) -> None:
-    """Makes one file of `out`, where it exists, and the videos in `parts`, which is removed."""
+    """Makes one file of `out`, where it exists, and the videos in `parts`, which it empties."""
     new = sorted(parts.glob("*.h5"))
     if out.exists() and not new:
-        shutil.rmtree(parts)
         return
     sources = [path for path in (out, *new) if path.exists()]
-    with _written_aside(out) as joined:
+    with _new_file(out) as joined:
         _describe(joined, config)
         for path in sources:
             with _open(path) as file:
                 for name, data in file["videos"].items():
                     if name not in joined["videos"]:
                         file.copy(data, joined["videos"], name)
-    shutil.rmtree(parts)
+    for part in new:
+        part.unlink()
 
 
 @contextmanager
-def _locked(parts: Path) -> Iterator[None]:
-    """Holds the folder of parts, which it makes, against a second run."""
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-        lock = (parts / "lock").open("w")
-    except OSError as error:
-        raise InputError(f"cannot write {parts}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another process is writing to {parts}; wait for it") from None
-        for stray in parts.glob("*.tmp"):
-            stray.unlink()
-        yield
-
-
-@contextmanager
-def _written_aside(path: Path) -> Iterator[h5py.File]:
+def _new_file(path: Path) -> Iterator[h5py.File]:
     """A new HDF5 file that takes its name when it is complete and on the disk.
 
     Raises:
         CannotWrite: there is no room, or the folder cannot be written.
     """
-    aside = path.with_name(path.name + ".tmp")
     try:
-        with h5py.File(aside, "w") as file:
+        with hdf5_aside(path) as file:
             yield file
-        rename_durably(aside, path)
     except OSError as error:
-        raise CannotWrite(
-            f"cannot write {path} ({error}); make room and run the same command again"
-        ) from None
-    finally:
-        aside.unlink(missing_ok=True)
+        raise CannotWrite(str(cannot_write(path, error))) from None
 
 
 Job = tuple[str, Path, Path, FlowConfig]
@@ -235,7 +222,7 @@ def _extract_one(job: Job) -> tuple[str, str]:
     video_id, path, parts, config = job
     cv2.setNumThreads(1)
     try:
-        with open_frames(path) as frames, _written_aside(_part(parts, video_id)) as file:
+        with open_frames(path) as frames, _new_file(_part(parts, video_id)) as file:
             _describe(file, config)
             _write_flow(file["videos"], video_id, frames, config)
     except CannotWrite:
@@ -249,7 +236,7 @@ def _write_flow(videos: h5py.Group, video_id: str, frames: FrameSource, config: 
     """Adds the flow of one video, a block of frames at a time: videos may be long."""
     size = grid_size(frames.size, config.longest_side)
     data = videos.create_dataset(
-        _name(video_id),
+        escaped(video_id),
         (0, 2, *size),
         np.float16,
         maxshape=(None, 2, *size),
@@ -303,18 +290,8 @@ def _check_format(path: Path, file: h5py.File) -> None:
 
 
 def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError:
-        raise InputError(f"no flow file at {path}; tools/extract_flow.py writes one") from None
-    except OSError as error:
-        raise InputError(f"{path} is no readable HDF5 file ({error})") from None
+    return open_hdf5(path, "flow file", "`aamn flow` writes one")
 
 
 def _part(parts: Path, video_id: str) -> Path:
     return parts / f"{hashlib.sha256(video_id.encode()).hexdigest()[:24]}.h5"
-
-
-def _name(video_id: str) -> str:
-    """The name of a video's data set, in which "/" would open a group."""
-    return video_id.replace("%", "%25").replace("/", "%2F")

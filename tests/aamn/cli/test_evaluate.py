@@ -16,6 +16,7 @@ from tiny_training import VOCABULARY
 from aamn.data.samples import load_clip, load_proposals
 from aamn.inference.checkpoint import load_segmenter, save_checkpoint
 from proposals.frames import open_frames
+from proposals.store_writer import write_proposals
 from proposals.store import ProposalStore
 
 MODEL = ("aamn.streams=rgb", "aamn.mask_head.features=rgb", "data.kind=folder", "data.workers=0")
@@ -73,7 +74,7 @@ def world(tmp_path_factory):
 
 
 def write_boxes(path, seed):
-    with ProposalStore.write(path, "by hand") as writer:
+    with write_proposals(path, "by hand") as writer:
         for place, video in enumerate("ab"):
             rng = np.random.default_rng(10 * seed + place)
             corners = rng.uniform(0, 10, (FRAMES, 4, 2)) * (2.2, 1)

@@ -40,6 +40,7 @@ from proposals.detector import save_detector
 from proposals.errors import InputError
 from proposals.extract import JobOptions, extract
 from proposals.frames import open_frames
+from proposals.store_writer import write_proposals
 from proposals.store import ProposalStore
 
 COUNTS = {"a": 5, "b": 4}  # frames of the videos
@@ -123,7 +124,7 @@ def test_boxes_flow_and_precision_are_those_of_the_options(made, tmp_path, call)
 
 
 def test_a_bundle_s_detector_makes_way_for_a_file_of_boxes(made, tmp_path, call):
-    with ProposalStore.write(tmp_path / "hand.h5", "hand") as store:
+    with write_proposals(tmp_path / "hand.h5", "hand") as store:
         box = np.array([[3, 4, 20, 30]], np.float32)
         store.add("b", [box + n for n in range(4)], [[0.5]] * 4, [[0]] * 4, frame_size=SIZE)
     words = ("--bundle", made / "bundle", "--proposals", tmp_path / "hand.h5", "--out", tmp_path)

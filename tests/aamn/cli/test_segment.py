@@ -21,6 +21,7 @@ from aamn.index.file import NO_END, WHOLE, IndexFile, Selection
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import load_segmenter, save_checkpoint
 from proposals.frames import open_frames
+from proposals.store_writer import write_proposals
 from proposals.store import ProposalStore
 
 MODEL = ("aamn.streams=rgb", "aamn.mask_head.features=rgb", "data.kind=folder")
@@ -42,7 +43,7 @@ def write_video(folder, seed, size=SIZE):
 
 def write_boxes(path, videos=("a", "b", "c"), size=SIZE):
     """Four boxes in every frame, of whatever score and place."""
-    with ProposalStore.write(path, "by hand") as writer:
+    with write_proposals(path, "by hand") as writer:
         for seed, video in enumerate(videos):
             rng = np.random.default_rng(seed)
             corners = rng.uniform(0, 10, (FRAMES, 4, 2)).astype(np.float32)

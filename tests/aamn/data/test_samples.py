@@ -26,6 +26,7 @@ from aamn.structures import Needs
 from proposals.errors import InputError
 from proposals.frames import FrameSource, VideoFile, open_frames
 from proposals.store import ProposalStore
+from proposals.store_writer import write_proposals
 
 OFFSETS = (-2, -1, 0, 1, 2)
 
@@ -150,7 +151,7 @@ def test_flow_from_the_file_and_on_the_fly_agree(a2d_root: Path, tmp_path: Path)
 @pytest.fixture
 def store(a2d_root: Path, tmp_path: Path) -> ProposalStore:
     """Frame n of each video has n mod 3 + 1 boxes, whose left edges are n, n + 1, ..."""
-    with ProposalStore.write(tmp_path / "proposals.h5", "test") as writer:
+    with write_proposals(tmp_path / "proposals.h5", "test") as writer:
         for video_id, count in (("--first", 12), ("sec_ond", 8), ("third-3", 10)):
             kept = [n % 3 + 1 for n in range(count)]
             boxes = [
@@ -189,7 +190,7 @@ def test_a_sample_holds_all_sentences_of_its_key_frame(
 
 def test_boxes_come_with_their_scores_and_labels(tmp_path: Path) -> None:
     boxes = np.array([[5, 6, 7, 8], [9, 10, 11, 12], [1, 2, 3, 4]], float)
-    with ProposalStore.write(tmp_path / "p.h5", "test") as writer:
+    with write_proposals(tmp_path / "p.h5", "test") as writer:
         none = np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)
         first = boxes, np.array([0.75, 0.5, 0.25]), np.array([8, 9, 7])
         writer.add("v", *zip(first, none, first, strict=True), (48, 64))
