@@ -10,7 +10,8 @@ from tiny_models import WORDS, tiny_config, tiny_segmenter
 from aamn.config.schema import FlowConfig
 from aamn.data.words import Vocabulary
 from aamn.index.box_source import StoredBoxes
-from aamn.index.builder import IndexJob, build_index
+from aamn.index.builder import build_index
+from aamn.index.job import IndexJob
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded
 from proposals.frames import FrameSource

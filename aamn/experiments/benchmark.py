@@ -22,7 +22,9 @@ from aamn.config.schema import Config
 from aamn.data.words import Vocabulary
 from aamn.experiments.flops import frame_flops
 from aamn.index.box_source import DetectedBoxes, SharedBoxes, detected_boxes
-from aamn.index.builder import FRAMES_AT_ONCE, Costs, IndexJob, build_index
+from aamn.index.builder import FRAMES_AT_ONCE, build_index
+from aamn.index.job import IndexJob
+from aamn.index.timer import Timer
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.clip_by_clip import segment_video
@@ -288,7 +290,7 @@ def _print_frame_costs(options: BenchmarkOptions, config: Config) -> None:
 def benchmark(options: BenchmarkOptions) -> None:
     """Prints the table; with `only_index` the peak memory of indexing in MiB and nothing else."""
     loaded, job = _job(options)
-    costs = Costs(synchronise=torch.cuda.is_available())
+    costs = Timer(synchronise=torch.cuda.is_available())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.h5"
         if not options.only_index:  # the first calls of the networks choose their algorithms

@@ -12,7 +12,8 @@ import torch
 
 from aamn.data.flow.store import FlowStore
 from aamn.index.box_source import StoredBoxes
-from aamn.index.builder import IndexJob, build_index
+from aamn.index.builder import build_index
+from aamn.index.job import IndexJob
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.clip_by_clip import segment_video

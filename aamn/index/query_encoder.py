@@ -8,8 +8,8 @@ import torch
 
 from aamn.data.flow.store import FlowStore
 from aamn.index.box_source import BoxSource
-from aamn.index.builder import IndexJob, model_hash
 from aamn.index.file import WHOLE, Selection
+from aamn.index.job import IndexJob, model_hash
 from aamn.inference.checkpoint import Loaded, extend_words
 from aamn.models.aamn import EncodedSentences
 from aamn.structures import Query

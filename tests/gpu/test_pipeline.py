@@ -14,8 +14,9 @@ import aamn
 from aamn.config.schema import FlowConfig
 from aamn.data.flow.estimators import raft
 from aamn.data.words import Vocabulary
-from aamn.index.builder import Costs, build_index
+from aamn.index.builder import build_index
 from aamn.index.file import Selection
+from aamn.index.timer import Timer
 from aamn.index.video_index import VideoIndex
 from aamn.index.video_index import box_source as index_boxes
 from aamn.index.video_index import builder as indexing
@@ -105,7 +106,7 @@ def test_an_index_in_half_precision_is_near_and_its_costs_are_the_gpu_s(tmp_path
     model = loaded()
     build_index(job(model, Frames(COUNT)), tmp_path / "whole.h5")
     model.segmenter.to("cuda")
-    costs = Costs(synchronise=True)
+    costs = Timer(synchronise=True)
     half = replace(job(model, Frames(COUNT)), precision="bfloat16")
     build_index(half, tmp_path / "half.h5", costs)
     assert all(costs.seconds[part] > 0 for part in ("streams", "tubes", "masks"))

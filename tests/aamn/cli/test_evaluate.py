@@ -16,8 +16,8 @@ from tiny_training import VOCABULARY
 from aamn.data.samples import load_clip, load_proposals
 from aamn.inference.checkpoint import load_segmenter, save_checkpoint
 from proposals.frames import open_frames
-from proposals.store_writer import write_proposals
 from proposals.store import ProposalStore
+from proposals.store_writer import write_proposals
 
 MODEL = ("aamn.streams=rgb", "aamn.mask_head.features=rgb", "data.kind=folder", "data.workers=0")
 FRAMES, SIZE = 7, (24, 40)

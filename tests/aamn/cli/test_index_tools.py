@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from aamn.cli.inputs import Indexer, Inputs
+from aamn.cli.options import checkpoint_of, open_segmenter, take_bundle, take_threshold, threshold
 from tiny_models import WORDS, tiny_config, tiny_segmenter
 from tiny_videos import SIZE, Frames, Store, loaded
 
@@ -19,8 +21,6 @@ from aamn.cli import evaluate as eval_net
 from aamn.cli import index as index_video
 from aamn.cli import inputs as input_options
 from aamn.cli import search as search_index
-from aamn.cli.inputs import Indexer, Inputs
-from aamn.cli.options import checkpoint_of, open_segmenter, take_bundle, take_threshold, threshold
 from aamn.config.schema import FlowConfig
 from aamn.data.datasets.source import Expression, KeyFrame
 from aamn.data.flow.store import extract_flow
@@ -40,8 +40,8 @@ from proposals.detector import save_detector
 from proposals.errors import InputError
 from proposals.extract import JobOptions, extract
 from proposals.frames import open_frames
-from proposals.store_writer import write_proposals
 from proposals.store import ProposalStore
+from proposals.store_writer import write_proposals
 
 COUNTS = {"a": 5, "b": 4}  # frames of the videos
 SMALL = DetectorConfig(

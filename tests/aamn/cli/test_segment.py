@@ -21,8 +21,8 @@ from aamn.index.file import NO_END, WHOLE, IndexFile, Selection
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import load_segmenter, save_checkpoint
 from proposals.frames import open_frames
-from proposals.store_writer import write_proposals
 from proposals.store import ProposalStore
+from proposals.store_writer import write_proposals
 
 MODEL = ("aamn.streams=rgb", "aamn.mask_head.features=rgb", "data.kind=folder")
 OTHER = ("--set", "system=most_confident")  # a system that is run clip by clip, without an index

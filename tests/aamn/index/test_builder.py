@@ -10,9 +10,11 @@ from tiny_videos import SIZE, Frames, Store, built, job, loaded
 from aamn.config.schema import FlowConfig
 from aamn.data.samples import load_clip, load_proposals
 from aamn.index.box_source import StoredBoxes
-from aamn.index.builder import Costs, build_index, model_hash
+from aamn.index.builder import build_index
 from aamn.index.file import ARRAYS, NO_END, WHOLE, IndexFile, Selection
+from aamn.index.job import model_hash
 from aamn.index.query_encoder import Asker
+from aamn.index.timer import Timer
 from aamn.index.video_index import VideoIndex
 from aamn.index.video_index import builder as indexing
 from proposals.errors import InputError
@@ -452,7 +454,7 @@ def test_the_header_is_the_job_s(tmp_path):
 def test_seconds_are_told_by_part_and_add_up(tmp_path, monkeypatch):
     ticks = iter(range(10**6))
     monkeypatch.setattr(indexing.time, "perf_counter", lambda: float(next(ticks)))
-    costs = Costs()
+    costs = Timer()
     build_index(job_of(loaded(), 20), tmp_path / "v.h5", costs)
     parts = {"decoding", "flow", "preparing", "streams", "boxes", "tubes", "masks", "writing"}
     assert set(costs.seconds) == parts and min(costs.seconds.values()) > 0

@@ -20,8 +20,10 @@ from tiny_videos import SIZE, Frames, Store, built, job, loaded
 
 from aamn.config.schema import FlowConfig
 from aamn.index.box_source import DetectedBoxes, StoredBoxes
-from aamn.index.builder import Costs, IndexJob, build_index, model_hash
+from aamn.index.builder import build_index
 from aamn.index.file import NO_END, IndexFile, Selection, index_path
+from aamn.index.job import IndexJob, model_hash
+from aamn.index.timer import Timer
 from aamn.index.video_index import LINKINGS, VideoIndex, answers
 from aamn.inference import checkpoint
 from aamn.inference.clip_by_clip import segment_video
@@ -249,7 +251,7 @@ def test_blocks_come_before_the_video_is_read_to_its_end(tmp_path):
     from aamn.index.builder import _Builder
 
     frames = Frames(200)
-    blocks = _Builder(job(loaded(), frames), Costs()).blocks()
+    blocks = _Builder(job(loaded(), frames), Timer()).blocks()
     next(blocks)
     assert max(frames.read_once) < 40
     blocks.close()
@@ -644,8 +646,8 @@ def test_a_failing_video_leaves_nothing_behind(tmp_path):
 
 def test_costs_of_nested_parts_count_once(monkeypatch):
     times = iter([0.0, 1.0, 3.0, 7.0])
-    monkeypatch.setattr("aamn.index.builder.time.perf_counter", lambda: next(times))
-    costs = Costs()
+    monkeypatch.setattr("aamn.index.timer.time.perf_counter", lambda: next(times))
+    costs = Timer()
     with costs.of("outer"), costs.of("inner"):
         pass
     assert costs.seconds == {"inner": 2.0, "outer": 5.0}

@@ -14,9 +14,9 @@ from aamn.inference.checkpoint import (
     load_segmenter,
     read_checkpoint,
     save_checkpoint,
-    write_atomically,
 )
 from proposals.errors import InputError
+from proposals.weights import save_tensors
 
 VOCABULARY = Vocabulary([f"w{n}" for n in range(2, 23)], max_words=7)
 
@@ -31,10 +31,10 @@ def checkpoint(tmp_path_factory):
 
 def test_a_failure_while_writing_leaves_the_old_checkpoint_alone(tmp_path):
     path = tmp_path / "last.pt"
-    write_atomically({"weight": torch.ones(3)}, path)
+    save_tensors({"weight": torch.ones(3)}, path)
     before = path.read_bytes()
     with pytest.raises((AttributeError, TypeError)):
-        write_atomically({"weight": torch.ones(3000), "code": lambda: None}, path)
+        save_tensors({"weight": torch.ones(3000), "code": lambda: None}, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

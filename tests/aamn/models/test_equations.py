@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from aamn.models.encoded import FrameFeatures
 from tiny_models import random_query, random_sample, tiny_segmenter
 from torch import nn
 
 from aamn.config.schema import ActionConfig, ActorConfig, LanguageConfig
-from aamn.models.aamn import FrameFeatures
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule
 from aamn.models.language import Language

@@ -14,8 +14,9 @@ import aamn
 from aamn.config.schema import FlowConfig
 from aamn.data.words import Vocabulary
 from aamn.index.box_source import DetectedBoxes, SharedBoxes, StoredBoxes, detected_boxes
-from aamn.index.builder import IndexJob, build_index
+from aamn.index.builder import build_index
 from aamn.index.file import IndexFile
+from aamn.index.job import IndexJob
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded, save_checkpoint
 from aamn.models.build import start_backbones

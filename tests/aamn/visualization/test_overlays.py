@@ -10,13 +10,13 @@ from PIL import Image
 
 from aamn.visualization.overlays import (
     COLOURS,
-    Film,
     caption,
     contact_sheet,
     outlined,
     overlay,
     word_attention,
     write_picture,
+    written_video,
 )
 from proposals.errors import InputError
 
@@ -213,7 +213,7 @@ def film_of(path):
 def test_a_film_plays_its_frames_in_order_with_their_colours(tmp_path, fps, played):
     red, green = grey(32, 48), grey(32, 48)
     red[:], green[:] = (200, 30, 30), (30, 160, 30)
-    with Film(tmp_path / "new" / "f.mp4", fps, (32, 48)) as film:
+    with written_video(tmp_path / "new" / "f.mp4", fps, (32, 48)) as film:
         for picture in (red, green, green):
             film.add(picture)
         assert not (tmp_path / "new" / "f.mp4").exists(), "not before it is complete"
@@ -226,7 +226,7 @@ def test_a_film_plays_its_frames_in_order_with_their_colours(tmp_path, fps, play
 
 def test_a_film_that_was_not_finished_leaves_what_was_there(tmp_path):
     (tmp_path / "f.mp4").write_bytes(b"before")
-    with pytest.raises(KeyError), Film(tmp_path / "f.mp4", 10.0, (32, 48)) as film:
+    with pytest.raises(KeyError), written_video(tmp_path / "f.mp4", 10.0, (32, 48)) as film:
         film.add(grey(32, 48))
         raise KeyError("x")
     assert [path.name for path in tmp_path.iterdir()] == ["f.mp4"]
@@ -236,4 +236,4 @@ def test_a_film_that_was_not_finished_leaves_what_was_there(tmp_path):
 def test_a_film_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / f".{os.getpid()}.f.mp4").mkdir()
     with pytest.raises(InputError, match=r"f\.mp4"):
-        Film(tmp_path / "f.mp4", 10.0, (32, 48))
+        written_video(tmp_path / "f.mp4", 10.0, (32, 48))

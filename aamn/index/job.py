@@ -1,0 +1,74 @@
+"""What is indexed, and what an index is made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aamn.config.loading import to_dict
+from aamn.config.schema import FlowConfig
+from aamn.data.flow.store import FlowStore
+from aamn.index.box_source import BoxSource
+from aamn.index.file import WHOLE, Origin, Selection
+from aamn.models.aamn import AAMN
+from aamn.models.segmenter import Segmenter
+from proposals.errors import InputError
+from proposals.frames import FrameSource
+
+TEXT_SIDE = ("language.", ".matching.textual.", ".matching.score.")  # of the parameters' names
+TEXT_OPTIONS = ("language", "margin", "balance", "match_iou")  # of AAMNConfig, not in the index
+
+
+def model_hash(segmenter: Segmenter) -> str:
+    """A short hash of what a segmenter does with videos: weights and options, those of its
+    language side aside, so that a re-trained language side can use an old index.
+
+    Raises:
+        InputError: a system whose answers cannot be split into a video's and a sentence's side.
+    """
+    if type(segmenter) is not AAMN:
+        name = type(segmenter).__name__
+        raise InputError(f"only the system aamn can index videos, this checkpoint is run as {name}")
+    digest = hashlib.sha256()
+    options = {k: v for k, v in to_dict(segmenter.config).items() if k not in TEXT_OPTIONS}
+    for name in ("weights", "flow_weights", "frozen_stages", "dropout"):  # only training sees them
+        options["backbone"].pop(name)
+    digest.update(json.dumps(options, sort_keys=True).encode())
+    for name, value in sorted(segmenter.state_dict().items()):
+        if not any(part in name for part in TEXT_SIDE):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class IndexJob:
+    """A video to index: where its boxes and flow come from, and what works them in.
+
+    `flow` None computes flow at the network's size, as `flow_config` says. `selection` says which
+    clips are wanted: only their frames go through the networks, save with key frames, where all do.
+    `precision` bfloat16 halves the convolutions' time where the machine has instructions for it;
+    tubes are linked and scored in float32 all the same. `model` is the segmenter's `model_hash`
+    where it has been taken already.
+    """
+
+    segmenter: AAMN
+    video_id: str
+    frames: FrameSource
+    boxes: BoxSource
+    flow: FlowStore | None
+    flow_config: FlowConfig
+    selection: Selection = WHOLE
+    precision: str = "float32"
+    model: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """What the index is made from."""
+        flow: dict[str, Any] = {}
+        if self.segmenter.needs.flow:
+            flow = asdict(self.flow_config) if self.flow is None else dict(self.flow.attributes)
+        boxes = json.loads(self.boxes.attributes.to_json())
+        return Origin(self.model or model_hash(self.segmenter), boxes, flow, self.precision)

@@ -1,0 +1,79 @@
+"""A video's frames on their way into the networks, each with its flow."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aamn.data.flow.estimators import build_estimator, iterate_flow, resize_flow
+from aamn.data.samples import pad_to_network
+from aamn.index.job import IndexJob
+from aamn.index.timer import Timer
+from aamn.structures import Geometry
+from proposals.frames import resize_frame
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A frame on its way in: original (H0, W0, 3) and picture (h, w, 3) uint8, flow (2, h, w)
+    where it is computed here."""
+
+    original: np.ndarray
+    picture: np.ndarray
+    flow: np.ndarray | None
+
+
+class FrameReader:
+    """Reads a job's video in order, at the network's size."""
+
+    def __init__(self, job: IndexJob, timer: Timer) -> None:
+        self.job, self.timer, self.needs = job, timer, job.segmenter.needs
+        self.geometry = Geometry.fit(tuple(job.frames.size), self.needs.network_size)
+
+    def pictures(self, span: range) -> Iterator[Picture]:
+        """These frames in order, as far as there are any, each with its flow where this is computed
+        here."""
+        frames, size = self.job.frames, self.geometry.content_size
+        if not self.needs.flow or self.job.flow is not None:
+            for frame in frames.iterate(span.start, span.stop):
+                yield Picture(frame, resize_frame(frame, size), None)
+            return
+        waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        search = build_estimator(self.job.flow_config)
+        before = span.start - 1 if span.start else 0  # its flow is the last frame's, too
+
+        def resized() -> Iterator[np.ndarray]:
+            for frame in frames.iterate(before, span.stop + 1):
+                waiting.append((frame, resize_frame(frame, size)))
+                yield waiting[-1][1]
+
+        def estimate(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+            with self.timer.of("flow"):
+                return search(one, two)
+
+        flows = enumerate(iterate_flow(resized(), estimate), before)
+        for number, flow in islice(flows, span.stop - before):
+            picture = Picture(*waiting.popleft(), flow)
+            if number >= span.start:
+                yield picture
+
+    def images(self, block: Sequence[Picture], indices: np.ndarray) -> dict[str, Tensor]:
+        """The streams' inputs, as `load_clip` makes them."""
+        images = {}
+        if "rgb" in self.job.segmenter.streams:
+            pictures = torch.from_numpy(np.stack([one.picture for one in block]))
+            images["rgb"] = pad_to_network(pictures.permute(0, 3, 1, 2), self.geometry).div_(255)
+        if self.needs.flow:
+            if self.job.flow is None:
+                flow = np.stack([one.flow for one in block])
+            else:
+                stored = self.job.flow.window(self.job.video_id, indices)
+                flow = resize_flow(stored, self.geometry.content_size)
+            images["flow"] = pad_to_network(torch.from_numpy(flow), self.geometry)
+        return images
