@@ -21,7 +21,7 @@ from aamn.index.builder import build_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
 from aamn.index.query_encoder import Asker
 from aamn.index.video_index import VideoIndex
-from aamn.inference.checkpoint import load_segmenter, read_checkpoint
+from aamn.inference.checkpoint import Loaded, load_segmenter, read_checkpoint
 from aamn.search.folder import IndexFolder
 from aamn.version import __version__
 from proposals.build import best_device, load_detector
@@ -59,9 +59,14 @@ class VideoSegmenter:
     flow: FlowStore | None = None
     absent_threshold: float | None = None
 
+    @property
+    def loaded(self) -> Loaded:
+        """The segmenter with its vocabulary and configuration."""
+        return self.asker.loaded
+
     @cached_property
     def _detected(self) -> DetectedBoxes:
-        return detected_boxes(self.boxes, self.asker.loaded.segmenter)
+        return detected_boxes(self.boxes, self.loaded.segmenter)
 
     def index(
         self,

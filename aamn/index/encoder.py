@@ -16,7 +16,7 @@ from aamn.index.job import IndexJob
 from aamn.index.reader import FrameReader, Picture
 from aamn.index.timer import Timer
 from aamn.inference.clip_by_clip import Window
-from aamn.models.aamn import ClipBatch, EncodedClips, FrameFeatures
+from aamn.models.encoded import ClipBatch, EncodedClips, FrameFeatures
 from aamn.tubes.aggregation import gather_members
 from aamn.tubes.linking import LinkedTubes, link_scores
 from proposals.store import BoxWindow
@@ -118,15 +118,8 @@ class Encoder:
 
     def _batch(self, images: dict[str, Tensor], boxes: Tensor, valid: Tensor) -> ClipBatch:
         """B clips (or runs of frames) of the video: boxes (B, T, K, 4), valid (B, T, K)."""
-        (h0, w0), (h, w) = self.reader.geometry.original_size, self.reader.geometry.content_size
-        rows = ((h0, w0), self.reader.geometry.scale_xyxy, (0, 0, w, h))
-        places = (torch.tensor([row], dtype=torch.float32, device=self.device) for row in rows)
-        return ClipBatch(
-            {name: value.to(self.device) for name, value in images.items()},
-            boxes.to(self.device),
-            valid.to(self.device),
-            *(place.expand(len(boxes), -1) for place in places),
-        )
+        geometries = [self.reader.geometry] * len(boxes)
+        return ClipBatch.of(images, boxes, valid, geometries, self.device)
 
     def clips(self, known: EncodedFrames, windows: Sequence[Window], frames: int) -> ClipBlock:
         """Tubes, vectors, masks and links of the clips of these windows."""

@@ -11,7 +11,7 @@ from aamn.index.box_source import BoxSource
 from aamn.index.file import WHOLE, Selection
 from aamn.index.job import IndexJob, model_hash
 from aamn.inference.checkpoint import Loaded, extend_words
-from aamn.models.aamn import EncodedSentences
+from aamn.models.encoded import EncodedSentences
 from aamn.structures import Query
 from proposals.frames import FrameSource
 

@@ -16,7 +16,7 @@ from aamn.index.file import Header, IndexFile
 from aamn.index.query_encoder import Asker
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.clip_by_clip import Answer
-from aamn.models.aamn import EncodedSentences
+from aamn.models.encoded import EncodedSentences, ModuleScores
 from aamn.ops.masks import paste_binary_masks
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.tubes.video_linking import (
@@ -249,26 +249,21 @@ class VideoIndex:
         queries = self.asker.queries(texts)
         sentences = self.asker.encode(queries)
         scores = self.scores(sentences)
-        total = sum(scores.values()).masked_fill(~self._valid, -torch.inf)
+        found = ModuleScores.of(scores, self._valid)
         if linking == "clip":
-            paths = clip_winners(total, self._weights)
+            paths = clip_winners(found.total, self._weights)
         else:
-            paths = best_paths(total, self._links, self._weights, link_weight)
-        return self._tracks(queries, sentences, scores, total, paths, absent_threshold)
+            paths = best_paths(found.total, self._links, self._weights, link_weight)
+        return self._tracks(queries, sentences, found, paths, absent_threshold)
 
     def _tracks(
         self,
         queries: Sequence[Query],
         sentences: EncodedSentences,
-        scores: dict[str, Tensor],
-        total: Tensor,
+        scores: ModuleScores,
         paths: VideoPaths,
         threshold: float | None,
     ) -> list[VideoTrack]:
-        nothing = torch.zeros_like(total)
-        actor = scores.get("actor", scores.get("joint", nothing))
-        action = scores.get("action", nothing)
-        missing = ~self._valid
         names = list(sentences.attention)
         tracks = []
         for i, query in enumerate(queries):
@@ -280,9 +275,9 @@ class VideoIndex:
                     score=score,
                     present=threshold is None or score >= threshold,
                     tubes=paths.tubes[i].numpy(),
-                    total=total[i].numpy(),
-                    actor=actor[i].masked_fill(missing, -torch.inf).numpy(),
-                    action=action[i].masked_fill(missing, -torch.inf).numpy(),
+                    total=scores.total[i].numpy(),
+                    actor=scores.actor[i].numpy(),
+                    action=scores.action[i].numpy(),
                     actor_attention=sentences.attention[names[0]][i, :words].numpy(),
                     action_attention=sentences.attention[names[-1]][i, :words].numpy(),
                 )

@@ -8,7 +8,6 @@ side never sees a video; they meet in one inner product. So `encode` is done onc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,16 @@ from aamn.config.schema import AAMNConfig
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule, JointModule
 from aamn.models.assignment import Assignment, assign, mask_targets
+from aamn.models.encoded import (
+    ClipBatch,
+    EncodedClips,
+    EncodedSentences,
+    FrameFeatures,
+    ModuleScores,
+)
 from aamn.models.language import Language
 from aamn.models.losses import matching_loss, sample_mismatches, segmentation_loss
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
-from aamn.models.matching import TubeSide
 from aamn.models.segmenter import Segmenter
 from aamn.models.visual import FlowStream, Stream, TubeFeatures
 from aamn.ops.boxes import location_features
@@ -33,90 +38,12 @@ from aamn.structures import (
     Query,
     QueryEmbedding,
     Sample,
-    TubeEmbedding,
     TubeScores,
     empty_track,
 )
 from aamn.tubes.aggregation import AGGREGATIONS, gather_members
 from aamn.tubes.linking import LinkedTubes, link_tubes
 from proposals.errors import InputError
-
-
-@dataclass(frozen=True)
-class ClipBatch:
-    """B clips and their proposals as tensors on the model's device.
-
-    images: stream name -> (B * T, C, H, W); boxes (B, T, K, 4) in original pixels; valid
-    (B, T, K); sizes (B, 2) original height and width; factors (B, 4) original to network pixels;
-    content (B, 4) the box that the frame covers, network pixels.
-    """
-
-    images: dict[str, Tensor]
-    boxes: Tensor
-    valid: Tensor
-    sizes: Tensor
-    factors: Tensor
-    content: Tensor
-
-
-@dataclass(frozen=True)
-class FrameFeatures:
-    """What the streams say of N frames, one by one; a frame's part is the same in every clip.
-
-    maps: stream name -> its maps, each (N, C, h, w), the finest first; regions: stream name ->
-    (N, 1 + K, C_v), the whole frame first, then its proposals.
-    """
-
-    maps: dict[str, tuple[Tensor, ...]]
-    regions: dict[str, Tensor]
-
-    def at(self, places: Tensor) -> FrameFeatures:
-        """Those of the frames at these places (n,)."""
-        return FrameFeatures(
-            {name: tuple(one[places] for one in value) for name, value in self.maps.items()},
-            {name: value[places] for name, value in self.regions.items()},
-        )
-
-    def after(self, before: FrameFeatures) -> FrameFeatures:
-        """Those of other frames, and these behind them."""
-        return FrameFeatures(
-            {
-                name: tuple(torch.cat(pair) for pair in zip(before.maps[name], value, strict=True))
-                for name, value in self.maps.items()
-            },
-            {n: torch.cat([before.regions[n], value]) for n, value in self.regions.items()},
-        )
-
-
-@dataclass(frozen=True)
-class EncodedClips:
-    """All that B clips contribute to any answer; no sentence has touched it.
-
-    sides: module name -> the module's side of the score; maps: stream name -> its maps, each
-    (B * T, C, h, w).
-    """
-
-    tubes: LinkedTubes
-    sides: dict[str, TubeSide]
-    maps: dict[str, tuple[Tensor, ...]]
-    factors: Tensor
-
-    def embedding(self, clip: int) -> TubeEmbedding:
-        """One clip's tube embedding: all modules' sides in a row, (K, D)."""
-        vectors = torch.cat([side.vectors[clip] for side in self.sides.values()], -1)
-        return TubeEmbedding(vectors, self.tubes.valid[clip])
-
-
-@dataclass(frozen=True)
-class EncodedSentences:
-    """All that Q sentences contribute; no video has touched it.
-
-    sides: module name -> (Q, D_m); biases: module name -> (); attention: module name -> (Q, L).
-    """
-
-    sides: dict[str, Tensor]
-    biases: dict[str, Tensor]
-    attention: dict[str, Tensor]
 
 
 class AAMN(Segmenter):
@@ -217,20 +144,16 @@ class AAMN(Segmenter):
         return EncodedClips(tubes, sides, frames.maps, batch.factors)
 
     def _batch(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> ClipBatch:
-        device = self.device
         images = {"rgb": torch.cat([clip.rgb for clip in clips])} if "rgb" in self.streams else {}
         if "flow" in self.streams:
             images["flow"] = torch.cat([clip.flow for clip in clips])
-        content = [(0, 0, c.geometry.content_size[1], c.geometry.content_size[0]) for c in clips]
-        rest = (
+        return ClipBatch.of(
+            images,
             torch.stack([p.boxes for p in proposals]),
             torch.stack([p.valid for p in proposals]),
-            torch.tensor([clip.geometry.original_size for clip in clips], dtype=torch.float32),
-            torch.tensor([clip.geometry.scale_xyxy for clip in clips], dtype=torch.float32),
-            torch.tensor(content, dtype=torch.float32),
+            [clip.geometry for clip in clips],
+            self.device,
         )
-        images = {name: value.to(device, non_blocking=True) for name, value in images.items()}
-        return ClipBatch(images, *(value.to(device) for value in rest))
 
     def _region_features(self, name: str, maps: Sequence[Tensor], batch: ClipBatch) -> Tensor:
         """(B * T, 1 + K, C_v): the whole frame first, then its proposals."""
@@ -412,21 +335,16 @@ class AAMN(Segmenter):
         """What one clip's tubes get from each sentence, on the CPU."""
         sentences = self.encode_sentences(queries)
         scores = {name: value[:, 0].cpu() for name, value in self.scores(clips, sentences).items()}
-        valid = clips.tubes.valid[0].cpu()
-        absent = torch.zeros(len(queries), len(valid))
-        actor, action = (
-            scores.get("actor", scores.get("joint", absent)),
-            scores.get("action", absent),
-        )
+        found = ModuleScores.of(scores, clips.tubes.valid[0].cpu())
         first, last = (sentences.attention[name].cpu() for name in _ends(self.parts))
         context = next((side.context for side in clips.sides.values() if side.context), None)
         return [
             TubeScores(
-                total=(actor[i] + action[i]).masked_fill(~valid, -torch.inf),
-                actor=actor[i].masked_fill(~valid, -torch.inf),
-                action=action[i].masked_fill(~valid, -torch.inf),
-                actor_attention=first[i, : len(query.tokens)],
-                action_attention=last[i, : len(query.tokens)],
+                found.total[i],
+                found.actor[i],
+                found.action[i],
+                first[i, : len(query.tokens)],
+                last[i, : len(query.tokens)],
                 context_attention=context and context.attention[0].cpu(),
                 context_members=context and context.members[0].cpu(),
             )
