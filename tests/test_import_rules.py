@@ -1,38 +1,61 @@
-"""Who may import whom, read from the syntax tree."""
+"""Who may import whom, read from the syntax tree: the house's floors, from the top down."""
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# The wall between the stages is the proposals file. Three more things must be one on both sides:
-# the decoder (frame numbers), the small backbone (its weights), and the error for users' mistakes.
-STAGE_ONE_DOORS = {
-    "proposals.store",
-    "proposals.frames",
-    "proposals.backbones",
-    "proposals.errors",
+# A room imports rooms of lower floors, and of its own floor as long as no circle comes of it.
+FLOORS = (
+    {"cli", "web", "__main__"},
+    {"experiments", "jobs", "training", "report"},
+    {"evaluation"},
+    {"predictor"},
+    {"search"},
+    {"index"},
+    {"inference"},
+    {"models", "data", "visualization"},
+    {"tubes", "config"},
+    {"ops", "structures"},
+    {"version", "configs", "__init__"},
+)
+APART = {("models", "data"), ("data", "models")}  # on one floor, and still strangers
+# From aamn, stage one is the ground floor; what builds and runs its detectors is for few.
+GROUND = {"errors", "files", "weights", "store", "store_writer", "frames", "decoding", "backbones"}
+DETECTORS = {
+    *("build", "config", "detector", "torchvision_rcnn", "extract", "finetune", "manifest"),
+    "measures",
 }
-# A bundle holds both stages: the file that loads it is the one place where they are joined.
-MORE_DOORS = {"aamn/bundle.py": {"proposals.detector"}}
-LOW = {
-    *("structures", "config", "boxes", "masks", "tubes", "losses", "metrics", "baseline_config"),
-    *("coco", "charts", "tensor_file", "whole_files"),
+DETECTOR_ROOMS = {"predictor", "jobs", "experiments", "cli", "evaluation", "report", "training"}
+OPTIONAL = {  # imported in one file each
+    "click": {"aamn/cli/"},
+    "detectron2": {"proposals/detectron2_rcnn.py"},
+    "filelock": {"proposals/files.py"},
+    "gensim": {"aamn/data/words.py"},
+    "lightning": {"aamn/training/"},
+    "omegaconf": {"aamn/config/loading.py"},
+    "supervision": {"aamn/inference/track.py"},
 }
-DRIVERS = {"training", "evaluation", "full_video", "visualize"}
-# What people look at; only programs ask for it.
-PAGES = {"report", "report_cases", "report_scenes", "results"}
-OPTIONAL = {
-    "detectron2": "proposals/detectron2_rcnn.py",
-    "gensim": "aamn/data/words.py",
-    "lightning": "aamn/training.py",
-}
+
+
+def files(package):
+    return sorted((ROOT / package).rglob("*.py"))
 
 
 def imports(path):
-    """Dotted names of all modules a file imports, wherever it does so."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Dotted names of all modules a file imports, wherever it does so but for type checkers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -40,17 +63,25 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def of_package(names, package):
+    return {name for name in names if name == package or name.startswith(f"{package}.")}
+
+
 def room(path):
     """The first folder or file below the package."""
     return path.relative_to(ROOT).parts[1].removesuffix(".py")
 
 
-def files(package):
-    return sorted((ROOT / package).rglob("*.py"))
+def floor(name):
+    return next((level for level, rooms in enumerate(FLOORS) if name in rooms), None)
 
 
-def of_package(names, package):
-    return {name for name in names if name == package or name.startswith(f"{package}.")}
+def rooms_used(path):
+    names = of_package(imports(path), "aamn")
+    return {name.split(".")[1] for name in names if name.count(".")} & set().union(*FLOORS)
+
+
+AAMN = pytest.mark.parametrize("path", files("aamn"), ids=lambda p: str(p.relative_to(ROOT)))
 
 
 @pytest.mark.parametrize("path", files("proposals"), ids=lambda p: p.name)
@@ -58,37 +89,69 @@ def test_stage_one_knows_nothing_of_stage_two(path):
     assert not of_package(imports(path), "aamn")
 
 
-@pytest.mark.parametrize("path", files("aamn"), ids=lambda p: str(p.relative_to(ROOT)))
+@AAMN
+def test_every_room_has_a_floor_and_looks_down(path):
+    own = room(path)
+    assert floor(own) is not None, f"{own} is on no floor"
+    for other in rooms_used(path) - {own}:
+        lazily = own == "__init__" and other == "predictor"  # aamn.load
+        assert lazily or floor(other) >= floor(own), f"{own} imports {other}, which is above it"
+        assert (own, other) not in APART
+
+
+@AAMN
 def test_stage_two_enters_stage_one_by_its_doors(path):
-    names = of_package(imports(path), "proposals")
-    doors = STAGE_ONE_DOORS | MORE_DOORS.get(path.relative_to(ROOT).as_posix(), set())
-    strays = {n for n in names if not any(n == d or n.startswith(f"{d}.") for d in doors)}
-    assert not strays - {"proposals"}
+    doors = GROUND | (DETECTORS if room(path) in DETECTOR_ROOMS else set())
+    names = {name.split(".")[1] for name in of_package(imports(path), "proposals") if "." in name}
+    assert names <= doors
     assert not of_package(imports(path), "tools")
 
 
-@pytest.mark.parametrize("path", files("aamn"), ids=lambda p: str(p.relative_to(ROOT)))
-def test_rooms_of_stage_two(path):
-    own = room(path)
-    rooms = {name.split(".")[1] for name in of_package(imports(path), "aamn") if "." in name}
-    if own == "models":
-        assert "data" not in rooms and not rooms & DRIVERS
-    if own == "data":
-        assert "models" not in rooms and not rooms & DRIVERS
-    if own in DRIVERS:
-        assert not rooms & (DRIVERS - {own})
-    if own not in PAGES:
-        assert not rooms & PAGES
-    if own in LOW:
-        assert rooms <= LOW
+def circles(arrows):
+    """Names that reach themselves."""
+    reached = {name: set(targets) for name, targets in arrows.items()}
+    for middle in reached:
+        for name in reached:
+            if middle in reached[name]:
+                reached[name] |= reached[middle]
+    return sorted(name for name, targets in reached.items() if name in targets)
+
+
+def test_no_circle_between_rooms():
+    arrows = defaultdict(set)
+    for path in files("aamn"):
+        if room(path) != "__init__":
+            arrows[room(path)] |= rooms_used(path) - {room(path)}
+    for name in set().union(*arrows.values()):
+        arrows[name] |= set()
+    assert circles(arrows) == []
+
+
+@pytest.mark.parametrize("package", ["aamn", "proposals"])
+def test_no_circle_between_files(package):
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files(package)
+    }
+    arrows = {name: {n for n in imports(path) if n in names} for name, path in names.items()}
+    arrows.pop("aamn.__init__", None)
+    assert circles({name: targets & arrows.keys() for name, targets in arrows.items()}) == []
 
 
 @pytest.mark.parametrize("package", OPTIONAL)
-def test_optional_packages_are_imported_in_one_file(package):
+def test_packages_with_one_place_are_imported_there_alone(package):
     users = {
         str(path.relative_to(ROOT))
         for where in ("aamn", "proposals", "tools")
         for path in files(where)
         if of_package(imports(path), package)
     }
-    assert users <= {OPTIONAL[package]}
+    assert all(any(user.startswith(place) for place in OPTIONAL[package]) for user in users)
+
+
+def test_tools_are_three_lines():
+    assert all(len(path.read_text().splitlines()) == 3 for path in files("tools"))
+
+
+def test_the_root_of_the_package_holds_few_files():
+    loose = {path.name for path in (ROOT / "aamn").glob("*.py")}
+    assert loose == {"__init__.py", "__main__.py", "version.py", "predictor.py", "structures.py"}
