@@ -58,7 +58,7 @@ setup(
         "tqdm>=4.66",
         "click>=8.1",
         "filelock>=3.12",
-        "lightning>=2.4",
+        "lightning-fabric>=2.4",
         "tensorboard>=2.16",
     ],
     extras_require=EXTRAS,

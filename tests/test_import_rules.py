@@ -34,7 +34,7 @@ OPTIONAL = {  # imported in one file each
     "detectron2": {"proposals/detectron2_rcnn.py"},
     "filelock": {"proposals/files.py"},
     "gensim": {"aamn/data/words.py"},
-    "lightning": {"aamn/training/"},
+    "lightning_fabric": {"aamn/training/"},
     "omegaconf": {"aamn/config/loading.py"},
     "supervision": {"aamn/inference/track.py"},
 }

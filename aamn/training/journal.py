@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from aamn.config.schema import Config
 from aamn.data.words import Vocabulary

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.fabric import Fabric
-from lightning.fabric.loggers import TensorBoardLogger
+from lightning_fabric import Fabric
+from lightning_fabric.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
