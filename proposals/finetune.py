@@ -6,13 +6,13 @@ import logging
 import math
 import random
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -127,7 +127,7 @@ class _Trainer:
         network.freeze(self.config.trainable_stages)
         self.optimiser = _optimiser(network, self.config)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
-        self.average = deepcopy(network) if self.config.average else None
+        self.average = _running_average(network, self.config.average)
         self.iteration = 0
 
     def _rate(self, iteration: int) -> float:
@@ -157,23 +157,12 @@ class _Trainer:
         self.optimiser.step()
         self.schedule.step()
         self.iteration += 1
-        self._follow()
+        if self.average:
+            self.average.update_parameters(self.network)
         return loss.item()
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Moves the average; in the beginning faster, lest it remember the random weights."""
-        if self.average is None:
-            return
-        decay = min(self.config.average, self.iteration / (self.iteration + 10))
-        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
-        for mean, value in pairs:
-            mean.lerp_(value, 1 - decay)
-        for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            mean.copy_(value)
-
     def result(self) -> TrainableDetector:
-        return (self.average or self.network).eval()
+        return (self.average.module if self.average else self.network).eval()
 
     def save(self) -> None:
         content: dict[str, Any] = {
@@ -208,6 +197,20 @@ class _Trainer:
             torch.cuda.set_rng_state(content["random_gpu"], self.network.device)
         self.iteration = content["iteration"]
         log.info("resuming at iteration %d", self.iteration)
+
+
+def _running_average(network: nn.Module, decay: float) -> AveragedModel | None:
+    """The running average of a network's weights, none where `decay` is 0. In the beginning it
+    moves faster, lest it remember the random weights."""
+    if not decay:
+        return None
+
+    def moved(mean: Tensor, value: Tensor, updates: Tensor) -> Tensor:
+        return mean.lerp(value, 1 - min(decay, int(updates) / (int(updates) + 10)))
+
+    average = AveragedModel(network, avg_fn=moved)
+    average.n_averaged.fill_(1)  # else the first update would be a copy
+    return average
 
 
 def _optimiser(network: nn.Module, config: FineTuneConfig) -> torch.optim.Optimizer:
