@@ -1,7 +1,6 @@
 """Every program of the demo, one after another, on a corpus of a few tiny videos."""
 
 import csv
-import importlib
 import json
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+from programs import call
 from read_page import Page, table_rows
 
 from proposals.store import ProposalStore
@@ -60,24 +60,8 @@ PROGRAMS = (
 )
 
 
-def call(program, *words):
-    """Runs a program in this process, as if from the command line; returns its exit code."""
-    sys.argv = [program, *map(str, words)]
-    module = importlib.import_module(program)
-    with pytest.raises(SystemExit) as ended:
-        importlib.import_module("command_line").run(module.main)
-    return ended.value.code
-
-
 def settings(values):
     return [word for value in values for word in ("--set", value)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _restored_argv():
-    before = sys.argv
-    yield
-    sys.argv = before
 
 
 @pytest.fixture(scope="module")

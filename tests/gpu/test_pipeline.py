@@ -12,14 +12,14 @@ from torchvision.models.optical_flow import raft_small
 
 import aamn
 from aamn.config.schema import FlowConfig
-from aamn.data.flow.estimators import raft
+from aamn.data.flow import raft
 from aamn.data.words import Vocabulary
+from aamn.index import box_source as index_boxes
+from aamn.index import builder as indexing
 from aamn.index.builder import build_index
 from aamn.index.file import Selection
 from aamn.index.timer import Timer
 from aamn.index.video_index import VideoIndex
-from aamn.index.video_index import box_source as index_boxes
-from aamn.index.video_index import builder as indexing
 from aamn.inference.checkpoint import extend_words, save_checkpoint
 from aamn.inference.clip_by_clip import segment_video
 from aamn.models.build import start_backbones

@@ -11,8 +11,8 @@ from tiny_models import tiny_config, tiny_segmenter
 from tiny_training import RUN, VOCABULARY, Samples, curve, train_divisibly
 
 from aamn.inference.checkpoint import read_checkpoint
+from aamn.training import loop as training
 from aamn.training.loop import choose_precision, train
-from aamn.training.loop import loop as training
 from proposals import finetune as finetuning
 from proposals.build import build_detector, load_network
 from proposals.config import DetectorConfig, FineTuneConfig

@@ -5,7 +5,6 @@ import importlib
 import json
 import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 import cv2
 import h5py
 import numpy as np
+import programs
 import pytest
 import torch
 
@@ -51,15 +51,9 @@ TINY_SET = (
 
 def call(program: str, *words: object, capsys) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a program that is run in this process."""
-    before, sys.argv = sys.argv, [program, *map(str, words)]
-    try:
-        module = importlib.import_module(program)
-        with pytest.raises(SystemExit) as ended:
-            importlib.import_module("command_line").run(module.main)
-    finally:
-        sys.argv = before
+    code = programs.call(program, *words)
     shown = capsys.readouterr()
-    return ended.value.code, shown.out, shown.err
+    return code, shown.out, shown.err
 
 
 def write_video(path: Path, frames: int = 6, size=SIZE) -> Path:

@@ -1,14 +1,13 @@
 """The program that draws what ACGA and CSTM attend to, on untrained ones and a film of noise."""
 
-import importlib
 import json
-import sys
 
 import cv2
 import h5py
 import numpy as np
 import pytest
 import torch
+from programs import call
 
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
@@ -53,16 +52,7 @@ def checkpoint(tmp_path):
 
 
 def draw(*words):
-    sys.argv = ["draw_attention", *map(str, words)]
-    module = importlib.import_module("draw_attention")
-    with pytest.raises(SystemExit) as ended:
-        importlib.import_module("command_line").run(module.main)
-    return ended.value.code
-
-
-@pytest.fixture(autouse=True)
-def _restored_argv(monkeypatch):
-    monkeypatch.setattr(sys, "argv", sys.argv)
+    return call("draw_attention", *words)
 
 
 def test_acga_in_both_streams(checkpoint, video, tmp_path):

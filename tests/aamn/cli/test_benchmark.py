@@ -1,17 +1,18 @@
 """The benchmark on a tiny model and a few frames: it runs and its tables add up."""
 
-import importlib
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from programs import call
 from tiny_models import TINY, tiny_config
 
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
+from aamn.experiments import benchmark as benchmark_module
+from aamn.experiments.flops import frame_flops as count_flops
 from proposals.config import DetectorConfig
 from proposals.errors import InputError
 
@@ -37,11 +38,7 @@ def printed(monkeypatch, capsys, *more):
     """What the program prints, and the first number behind each name."""
     words = [word for value in TINY for word in ("--set", value)]
     size = ["--frames", "7", "--width", "50", "--height", "40"]
-    arguments = ["benchmark", *words, *size, "--no-memory", *map(str, more)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    with pytest.raises(SystemExit) as ended:
-        importlib.import_module("command_line").run(importlib.import_module("benchmark").main)
-    assert not ended.value.code
+    assert call("benchmark", *words, *size, "--no-memory", *more) == 0
     said = capsys.readouterr().out
     rows = re.findall(r"^ *([\w,:'\- ]+?) +(\d+\.\d+)", said, re.M)
     return said, {name: float(value) for name, value in rows}
@@ -79,7 +76,7 @@ def test_a_detector_on_the_shared_trunk_is_measured_and_counted_once(monkeypatch
 
 @pytest.fixture(scope="module")
 def frame_flops():
-    return importlib.import_module("frame_cost").frame_flops
+    return count_flops
 
 
 def test_the_shared_pyramid_costs_at_most_80_gflop_a_frame(frame_flops):
@@ -116,7 +113,7 @@ def test_parts_are_counted_by_hand(frame_flops):
 
 
 def test_a_duration_is_the_median_of_its_calls(monkeypatch):
-    benchmark = importlib.import_module("benchmark")
+    benchmark = benchmark_module
     clock = iter([0.0, 5.0, 10.0, 11.0, 20.0, 22.0])
     monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr(benchmark.torch.cuda, "is_available", lambda: False)
@@ -126,14 +123,14 @@ def test_a_duration_is_the_median_of_its_calls(monkeypatch):
 
 
 def test_forward_passes_are_of_as_many_frames_as_asked(monkeypatch):
-    benchmark = importlib.import_module("benchmark")
+    benchmark = benchmark_module
     monkeypatch.setattr(benchmark, "_seconds", lambda work, times: 0.5)
     passes = SimpleNamespace(frames=4, once=lambda: None)
     assert benchmark.ForwardPasses.seconds(passes, 12) == 1.5
 
 
 def test_drifting_boxes_stay_inside_the_frame_and_move():
-    boxes = importlib.import_module("benchmark").DriftingBoxes((40, 50))
+    boxes = benchmark_module.DriftingBoxes((40, 50))
     window = boxes.window("v", np.arange(9), 3)
     x1, y1, x2, y2 = np.moveaxis(window.boxes, -1, 0)
     assert (x1 >= 0).all() and (y1 >= 0).all() and (x2 <= 50).all() and (y2 <= 40).all()
@@ -145,7 +142,7 @@ def test_drifting_boxes_stay_inside_the_frame_and_move():
 
 
 def test_noise_has_so_many_frames_and_drifts():
-    noise = importlib.import_module("benchmark").Noise(3, (4, 6))
+    noise = benchmark_module.Noise(3, (4, 6))
     frames = [noise._frame(index) for index in range(3)]
     assert len(noise) == 3 and noise._frame(3) is None
     assert frames[0].shape == (4, 6, 3)
@@ -153,7 +150,7 @@ def test_noise_has_so_many_frames_and_drifts():
 
 
 def test_peaks_of_longer_videos_are_measured_in_processes_of_their_own(monkeypatch):
-    benchmark, asked = importlib.import_module("benchmark"), []
+    benchmark, asked = benchmark_module, []
 
     def call(words, **options):
         asked.append(words[2:])

@@ -3,10 +3,10 @@
 import importlib
 import json
 import shutil
-import sys
 from functools import cache
 
 import numpy as np
+import programs
 import pytest
 import torch
 from PIL import Image
@@ -84,20 +84,9 @@ def write_boxes(path, seed):
             writer.add(video, list(boxes.astype(np.float32)), list(scores), list(labels), SIZE)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _restored_argv():
-    before = sys.argv
-    yield
-    sys.argv = before
-
-
 def call(*words):
     """Runs the program in this process, as if from the command line; returns its exit code."""
-    sys.argv = ["eval_net", *map(str, words)]
-    module = importlib.import_module("eval_net")
-    with pytest.raises(SystemExit) as ended:
-        importlib.import_module("command_line").run(module.main)
-    return ended.value.code
+    return programs.call("eval_net", *words)
 
 
 @cache

@@ -1,14 +1,13 @@
 """The program that segments whole videos: its options, files and exit codes, on tiny videos."""
 
-import importlib
 import json
 import logging
 import shutil
-import sys
 from functools import cache
 
 import cv2
 import numpy as np
+import programs
 import pytest
 import torch
 from PIL import Image
@@ -85,20 +84,9 @@ def world(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _restored_argv():
-    before = sys.argv
-    yield
-    sys.argv = before
-
-
 def call(*words):
     """Runs the program in this process, as if from the command line; returns its exit code."""
-    sys.argv = ["segment_video", *map(str, words)]
-    module = importlib.import_module("segment_video")
-    with pytest.raises(SystemExit) as ended:
-        importlib.import_module("command_line").run(module.main)
-    return ended.value.code
+    return programs.call("segment_video", *words)
 
 
 def common(root):

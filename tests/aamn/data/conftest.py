@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import runpy
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+from programs import call
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -153,17 +152,13 @@ def run_tool(
     caplog: pytest.LogCaptureFixture,
 ) -> Callable[..., Run]:
     """Runs a program of tools/ in this process."""
-    monkeypatch.syspath_prepend(str(PROJECT / "tools"))
 
     def run(name: str, *arguments: object) -> Run:
-        path = PROJECT / "tools" / f"{name}.py"
         caplog.clear()
-        with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
-            patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-            with pytest.raises(SystemExit) as end:
-                runpy.run_path(str(path), run_name="__main__")
+        with caplog.at_level(logging.INFO):
+            code = call(name, *arguments)
         captured = capsys.readouterr()
-        return Run(end.value.code, captured.out, captured.err, caplog.text)
+        return Run(code, captured.out, captured.err, caplog.text)
 
     return run
 

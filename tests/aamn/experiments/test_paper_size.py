@@ -1,16 +1,14 @@
 """The paper's model by its parts, and single steps of a model of its shape."""
 
-import sys
-
 import pytest
 import torch
+from programs import call
 from tiny_models import TINY, tiny_segmenter
 from torch import nn
 
-from aamn.cli import command_line
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
-from aamn.experiments import paper_size
+from aamn.experiments import parameters
 from aamn.experiments.parameters import count_parts, random_clip, time_steps
 from aamn.models.build import build_segmenter
 
@@ -94,16 +92,13 @@ def test_a_part_without_parameters_is_left_out_and_depth_is_how_far_names_go():
 
 def printed(monkeypatch, capsys, *words):
     overrides = [word for value in TINY for word in ("--set", value)]
-    monkeypatch.setattr(sys, "argv", ["paper_size", *overrides, *words])
-    with pytest.raises(SystemExit) as ended:
-        command_line.run(paper_size.main)
-    assert ended.value.code == 0
+    assert call("paper_size", *overrides, *words) == 0
     return capsys.readouterr().out.splitlines()
 
 
 def test_the_program_prints_and_writes_the_parts(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(
-        paper_size, "time_steps", lambda config, steps: {name: 1.26 for name in steps}
+        parameters, "time_steps", lambda config, steps: {name: 1.26 for name in steps}
     )
     words = ("--depth", "1", "--out", str(tmp_path / "p.md"), "--steps", "infer", "train")
     lines = printed(monkeypatch, capsys, *words)

@@ -1,19 +1,18 @@
 """Which runs a table plans, what it reads of them, and how the program ends."""
 
 import json
-import sys
 from copy import deepcopy
 from dataclasses import replace
 
+import programs
 import pytest
 import yaml
 
-from aamn.cli import command_line
-from aamn.cli import table as reproduce_table
-from aamn.cli.table import measure, planned_runs
 from aamn.config.loading import load_config, to_dict
 from aamn.config.schema import Config
+from aamn.experiments import reproduce as reproduce_table
 from aamn.experiments import tables
+from aamn.experiments.reproduce import measure, planned_runs
 from aamn.experiments.tables import Table, TableRow
 from proposals.errors import InputError
 
@@ -187,10 +186,7 @@ def program(monkeypatch, tmp_path, capsys, evaluated):
 
         asked["seeds"] = int(words[words.index("--seeds") + 1]) if "--seeds" in words else 1
         monkeypatch.setattr(reproduce_table, "run_rows", run_rows)
-        monkeypatch.setattr(sys, "argv", ["reproduce_table", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            command_line.run(reproduce_table.main)
-        return ended.value.code, capsys.readouterr(), asked
+        return programs.call("reproduce_table", *words), capsys.readouterr(), asked
 
     return call
 

@@ -1,18 +1,18 @@
 """Rows of a table are run one by one or side by side, and one that fails stops no other."""
 
-import importlib
 import os
 
 import pytest
 from row_work import note
 
 from aamn.config.schema import Config
+from aamn.experiments.runs import run_rows
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_every_row_but_the_broken_one_is_done(jobs, tmp_path, caplog):
     runs = {tmp_path / name: Config(name=name) for name in ("one", "broken", "two")}
-    failed = importlib.import_module("row_runs").run_rows(note, runs, jobs)
+    failed = run_rows(note, runs, jobs)
     assert failed == {tmp_path / "broken": "cstm.size: wanted more"}
     assert f"{tmp_path / 'broken'}: cstm.size: wanted more" in caplog.text
     for name in ("one", "two"):
@@ -34,5 +34,5 @@ def test_what_is_no_user_s_mistake_ends_all_runs(tmp_path):
 
     runs = {tmp_path / name: Config(name=name) for name in ("one", "two", "three")}
     with pytest.raises(ZeroDivisionError):
-        importlib.import_module("row_runs").run_rows(work, runs, 1)
+        run_rows(work, runs, 1)
     assert done == ["one", "two"]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_videos import Store, loaded
 
+from aamn.index import box_source as index_boxes
 from aamn.index.box_source import DetectedBoxes, SharedBoxes, StoredBoxes, detected_boxes
-from aamn.index.video_index import box_source as index_boxes
 from proposals.errors import InputError
 from proposals.store import Attributes
 

@@ -9,6 +9,7 @@ from tiny_videos import SIZE, Frames, Store, built, job, loaded
 
 from aamn.config.schema import FlowConfig
 from aamn.data.samples import load_clip, load_proposals
+from aamn.index import builder as indexing
 from aamn.index.box_source import StoredBoxes
 from aamn.index.builder import build_index
 from aamn.index.file import ARRAYS, NO_END, WHOLE, IndexFile, Selection
@@ -16,7 +17,6 @@ from aamn.index.job import model_hash
 from aamn.index.query_encoder import Asker
 from aamn.index.timer import Timer
 from aamn.index.video_index import VideoIndex
-from aamn.index.video_index import builder as indexing
 from proposals.errors import InputError
 from proposals.store import Attributes, BoxWindow
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from aamn.index import file as index_file
 from aamn.index.file import (
     NO_END,
     WHOLE,
@@ -22,7 +23,6 @@ from aamn.index.file import (
     index_path,
     written_index,
 )
-from aamn.index.video_index import file as index_file
 from proposals.errors import InputError
 
 C, T, K, D, G = 5, 3, 2, 7, 4

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from aamn.models.encoded import FrameFeatures
 from tiny_models import random_query, random_sample, tiny_config, tiny_segmenter
 from torch import nn
 from torchvision.ops import roi_align
 
 from aamn.models.build import build_segmenter
+from aamn.models.encoded import FrameFeatures
 from aamn.ops.masks import paste_masks
 from aamn.structures import Proposals
 from proposals.errors import InputError

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from aamn.models.encoded import FrameFeatures
 from tiny_models import random_query, random_sample, tiny_segmenter
 from torch import nn
 
 from aamn.config.schema import ActionConfig, ActorConfig, LanguageConfig
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule
+from aamn.models.encoded import FrameFeatures
 from aamn.models.language import Language
 from aamn.models.losses import matching_loss, sample_mismatches, segmentation_loss
 from aamn.models.matching import Matching

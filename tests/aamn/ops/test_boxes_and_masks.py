@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from aamn.ops import masks as masks_module
 from aamn.ops.boxes import area, location_features, pairwise_iou
 from aamn.ops.masks import (
     boxes_of_masks,
@@ -149,8 +150,8 @@ def test_masks_on_a_gpu_are_pasted_in_steps_of_bounded_memory(monkeypatch, pixel
         steps.append(len(grids))
         return paste_masks(grids, boxes, size)
 
-    monkeypatch.setattr(aamn.masks, "PIXELS_AT_ONCE", pixels)
-    monkeypatch.setattr(aamn.masks, "paste_masks", paste)
+    monkeypatch.setattr(masks_module, "PIXELS_AT_ONCE", pixels)
+    monkeypatch.setattr(masks_module, "paste_masks", paste)
     found = paste_binary_masks(grids.as_subclass(AsOnGpu), boxes, (25, 36), 0.4)
     assert torch.equal(found.as_subclass(torch.Tensor), wanted)
     assert steps == {1: [1] * 5, 900: [1] * 5, 1800: [2, 2, 1], 1 << 20: [5]}[pixels]

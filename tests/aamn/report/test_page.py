@@ -12,9 +12,9 @@ from tiny_models import random_sample, tiny_segmenter
 from aamn.evaluation.coco_ap import ScoredMask, scored_masks
 from aamn.evaluation.key_frames import key_frame_rows
 from aamn.evaluation.systems import Evaluation
+from aamn.report import page as report
 from aamn.report.cases import Case, Contrast
 from aamn.report.page import Pictures, subsets, write_report
-from aamn.report.page import page as report
 from aamn.report.scenes import Scene
 from aamn.structures import Report, Row
 from aamn.visualization.overlays import outlined

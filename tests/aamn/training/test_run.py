@@ -1,19 +1,17 @@
 """Where a training run begins."""
 
-import importlib
 import math
-import sys
 from types import SimpleNamespace
 
+import programs
 import pytest
 import torch
 from tiny_models import WORDS, tiny_config, tiny_segmenter
 
-from aamn.cli import command_line
-from aamn.cli import train as train_net
 from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import save_checkpoint
 from aamn.structures import Row
+from aamn.training import run
 from aamn.training.loop import Progress
 from proposals.errors import InputError
 
@@ -22,7 +20,7 @@ VOCABULARY = Vocabulary([f"w{n}" for n in range(2, WORDS)])
 
 @pytest.fixture(scope="module")
 def start_from():
-    return importlib.import_module("train_net").start_from
+    return run.start_from
 
 
 @pytest.fixture
@@ -64,11 +62,8 @@ def program(monkeypatch, tmp_path, capsys):
             asked.update(config=config, out=str(out), restart=restart)
             return Progress(3, {})
 
-        monkeypatch.setattr(train_net, "train_from", train_from)
-        monkeypatch.setattr(sys, "argv", ["train_net", *words])
-        with pytest.raises(SystemExit) as ended:
-            command_line.run(train_net.main)
-        return ended.value.code, capsys.readouterr().err, asked
+        monkeypatch.setattr(run, "train_from", train_from)
+        return programs.call("train_net", *words), capsys.readouterr().err, asked
 
     return call
 
@@ -121,7 +116,7 @@ def trained(monkeypatch, tmp_path):
 
     def call(*overrides, restart=False):
         seen = {"started": []}
-        monkeypatch.setattr(train_net, "open_source", lambda data, split: Source(split))
+        monkeypatch.setattr(run, "open_source", lambda data, split: Source(split))
 
         def dataset(source, needs, vocabulary, store, flow, augment, seed, flow_config):
             return SimpleNamespace(
@@ -134,14 +129,14 @@ def trained(monkeypatch, tmp_path):
             return Progress(1, {})
 
         started = seen["started"].append
-        monkeypatch.setattr(train_net, "SampleDataset", dataset)
-        monkeypatch.setattr(train_net.ProposalStore, "read", lambda path: f"boxes of {path}")
-        monkeypatch.setattr(train_net, "stored_flow", lambda path, needs: f"flow of {path}")
-        monkeypatch.setattr(train_net, "train", train)
-        monkeypatch.setattr(train_net, "start_backbones", lambda *given: started("backbones"))
-        monkeypatch.setattr(train_net, "start_from", lambda path, *given: started(path))
+        monkeypatch.setattr(run, "SampleDataset", dataset)
+        monkeypatch.setattr(run.ProposalStore, "read", lambda path: f"boxes of {path}")
+        monkeypatch.setattr(run, "stored_flow", lambda path, needs: f"flow of {path}")
+        monkeypatch.setattr(run, "train", train)
+        monkeypatch.setattr(run, "start_backbones", lambda *given: started("backbones"))
+        monkeypatch.setattr(run, "start_from", lambda path, *given: started(path))
         config = tiny_config(*overrides)
-        train_net.train_from(config, tmp_path, restart)
+        run.train_from(config, tmp_path, restart)
         return seen
 
     return call
@@ -200,8 +195,8 @@ def test_validation_is_the_mean_iou_on_its_split_as_it_is(trained, monkeypatch, 
         rows = [Row("v", 0, 0, "s", "", *hit, math.nan) for hit in ((20, 100), (30, 50))]
         return SimpleNamespace(rows=rows)
 
-    monkeypatch.setattr(train_net, "DataLoader", lambda data, batch_size: Sized(data))
-    monkeypatch.setattr(train_net, "evaluate", evaluate)
+    monkeypatch.setattr(run, "DataLoader", lambda data, batch_size: Sized(data))
+    monkeypatch.setattr(run, "evaluate", evaluate)
     seen = trained("train.evaluate_every=1", "augment.flip=0.5", *overrides)
     assert seen["validate"](seen["segmenter"]) == pytest.approx(0.4)
     assert asked["data"] == split

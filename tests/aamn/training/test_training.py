@@ -11,7 +11,7 @@ from tiny_training import RUN, VOCABULARY, Samples, curve
 
 from aamn.config.schema import OptimiserConfig
 from aamn.inference.checkpoint import extend_words, load_segmenter, read_checkpoint
-from aamn.training.loop import loop as training
+from aamn.training import loop as training
 from aamn.training.loop import train
 from aamn.training.optimiser import learning_rate
 from aamn.training.sampler import IterationSampler

@@ -18,8 +18,8 @@ from aamn.config.loading import load_config, to_dict
 from aamn.config.schema import Config, OptimiserConfig
 from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import read_checkpoint
+from aamn.training import loop as training
 from aamn.training.loop import choose_precision, train
-from aamn.training.loop import loop as training
 from aamn.training.optimiser import build_optimiser, learning_rate
 from aamn.training.sampler import IterationSampler
 from proposals.errors import InputError

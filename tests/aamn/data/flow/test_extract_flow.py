@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aamn.data.flow.estimators import store as flow_store
+from aamn.data.flow import store as flow_store
 from aamn.data.flow.store import FlowStore
 
 

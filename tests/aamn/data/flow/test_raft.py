@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from aamn.config.schema import FlowConfig
-from aamn.data.flow.estimators import build_estimator, raft
+from aamn.data.flow import raft
+from aamn.data.flow.estimators import build_estimator
 from proposals.errors import InputError
 
 

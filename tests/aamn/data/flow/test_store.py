@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from aamn.config.schema import FlowConfig
-from aamn.data.flow.estimators import store as flow_store
+from aamn.data.flow import store as flow_store
 from aamn.data.flow.store import FlowStore, extract_flow, stored_flow
 from aamn.structures import Needs
 from proposals.errors import InputError

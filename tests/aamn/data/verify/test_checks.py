@@ -17,6 +17,7 @@ from PIL import Image
 
 from aamn.config.schema import DataConfig
 from aamn.data.datasets.registry import open_all
+from aamn.data.verify import a2d as module
 from aamn.data.verify.a2d import verify_a2d
 from aamn.data.verify.checks import (
     Count,
@@ -29,7 +30,6 @@ from aamn.data.verify.checks import (
     verification,
     verify_sources,
 )
-from aamn.data.verify.checks import a2d as module
 
 SENTENCES = "text_annotations/a2d_annotation.txt"
 
