@@ -52,7 +52,7 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> Traina
     """
     content = read_mapping(Path(path))
     if content.get("format") != CHECKPOINT_FORMAT:
-        raise InputError(f"{path} is no detector checkpoint; tools/train_detector.py writes one")
+        raise InputError(f"{path} is no detector checkpoint; `aamn train-detector` writes one")
     if content["version"] != CHECKPOINT_VERSION:
         raise InputError(
             f"{path} has version {content['version']} of the detector checkpoint, this library"

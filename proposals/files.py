@@ -8,10 +8,10 @@ import errno
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import unquote
 
@@ -34,12 +34,9 @@ def written_aside(path: Path, durable: bool = False, suffix: str = "") -> Iterat
         suffix: of the name to write to, where the writer goes by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(f".tmp{suffix}", f".{path.name}.", path.parent)
-    os.close(descriptor)
-    aside = Path(name)
+    aside = path.with_name(f".{path.name}.{token_hex(4)}.tmp{suffix}")  # nobody can guess it
     try:
         yield aside
-        aside.chmod(0o666 & ~_umask())  # mkstemp lets only its user read
         if durable:
             _sync(aside, os.O_RDWR)
         os.replace(aside, path)
@@ -47,12 +44,6 @@ def written_aside(path: Path, durable: bool = False, suffix: str = "") -> Iterat
             _sync(path.parent, os.O_RDONLY)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync(path: Path, flags: int) -> None:

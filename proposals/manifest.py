@@ -56,7 +56,7 @@ def read_manifest(path: Path | str) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"no manifest at {path}; tools/make_manifest.py writes one") from None
+        raise InputError(f"no manifest at {path}; `aamn manifest` writes one") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no readable JSON: {error}") from None
     try:

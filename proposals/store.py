@@ -235,7 +235,7 @@ class ProposalStore:
         if at is None:
             raise InputError(
                 f"{self.path} holds no proposals of the video {video_id}; add them with"
-                f" tools/extract_proposals.py --out {self.path}"
+                f" `aamn extract --out {self.path}`"
             )
         return self._files[at[0]], at[1]
 
@@ -330,7 +330,7 @@ def _files_at(path: Path) -> list[Path]:
     elif files[0] != path:
         log.warning("%s: the job is unfinished, reading the %d videos it has", path, len(files))
     if not files:
-        raise InputError(f"no proposals file at {path}; tools/extract_proposals.py writes one")
+        raise InputError(f"no proposals file at {path}; `aamn extract` writes one")
     return files
 
 

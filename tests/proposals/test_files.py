@@ -6,7 +6,18 @@ import os
 import pytest
 
 from proposals import files as whole_files
-from proposals.files import rename_durably, write_json, write_text, written_aside
+from proposals.errors import InputError
+from proposals.files import (
+    escaped,
+    hdf5_aside,
+    locked,
+    open_hdf5,
+    sweep,
+    unescaped,
+    write_json,
+    write_text,
+    written_aside,
+)
 
 
 def test_the_last_whole_text_stays_through_a_failure(tmp_path):
@@ -25,11 +36,14 @@ def test_a_new_text_takes_the_place_of_the_old_and_leaves_nothing_beside_it(tmp_
     write_text(path, "old and longer")
     with written_aside(path) as aside:
         aside.write_text("new")
-        # On the same disk, or it could not be renamed; of this process, or two would share it;
-        # hidden, or whoever lists the folder would find half a file.
-        assert aside.parent == tmp_path
-        assert str(os.getpid()) in aside.name and aside.name.startswith(".")
-        assert aside.name.endswith("notes.txt"), "some writers choose the format by the ending"
+        # On the same disk, or it could not be renamed; hidden, or whoever lists the folder would
+        # find half a file; and of another name each time, or two would share it.
+        assert aside.parent == tmp_path and aside.name.startswith(".notes.txt.")
+        with written_aside(path, suffix=".txt") as other:
+            assert other != aside
+            assert other.name.endswith(".txt"), "some writers choose the format by the ending"
+            other.write_text("between")
+        assert path.read_text() == "between"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -68,8 +82,7 @@ def test_json_is_read_back(tmp_path):
 
 
 def test_a_durable_name_is_given_after_the_content_and_is_itself_on_the_disk(tmp_path, monkeypatch):
-    aside, path = tmp_path / "aside", tmp_path / "whole"
-    aside.write_text("new")
+    path = tmp_path / "whole"
     path.write_text("old")
     synced = []
 
@@ -79,21 +92,76 @@ def test_a_durable_name_is_given_after_the_content_and_is_itself_on_the_disk(tmp
 
     before = set(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(whole_files.os, "fsync", fsync)
-    rename_durably(aside, path)
-    assert synced == [(str(aside.resolve()), "old"), (str(tmp_path.resolve()), "new")]
+    with written_aside(path, durable=True) as aside:
+        aside.write_text("new")
+    assert synced == [(str(aside), "old"), (str(tmp_path.resolve()), "new")]
     assert path.read_text() == "new" and not aside.exists()
     assert set(os.listdir("/proc/self/fd")) <= before, "nothing is left open"
 
 
 def test_a_content_that_does_not_reach_the_disk_gets_no_name(tmp_path, monkeypatch):
-    aside, path = tmp_path / "aside", tmp_path / "whole"
-    aside.write_text("new")
+    path = tmp_path / "whole"
     path.write_text("old")
 
     def fsync(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(whole_files.os, "fsync", fsync)
-    with pytest.raises(OSError, match="No space"):
-        rename_durably(aside, path)
+    with pytest.raises(OSError, match="No space"), written_aside(path, durable=True) as aside:
+        aside.write_text("new")
     assert path.read_text() == "old"
+
+
+def test_leftovers_of_killed_writers_are_swept_and_nothing_else(tmp_path):
+    path, kept = tmp_path / "x.h5", ("x.h5", ".x.h5", "x.h5.tmp", ".y.h5.0a1b2c3d.tmp")
+    for name in (*kept, ".x.h5.0a1b2c3d.tmp", ".x.h5.99999999.tmp.mp4"):
+        (tmp_path / name).write_text("")
+    sweep(path)
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_a_lock_is_held_by_one_process_which_is_named(tmp_path):
+    lock = tmp_path / "new" / "lock"
+    with (
+        locked(lock),
+        pytest.raises(InputError, match=f"new is .* process {os.getpid()} on .*later"),
+    ):
+        with locked(lock, "come later"):
+            raise AssertionError
+    assert not lock.exists()
+    with locked(lock):
+        assert lock.exists()
+
+
+@pytest.mark.parametrize("video_id", ["a", "a/b", "50%", "%2F", "../x", "a%2Fb/", "ü -"])
+def test_an_id_is_one_name_and_comes_back(tmp_path, video_id):
+    name = escaped(video_id)
+    assert "/" not in name and unescaped(name) == video_id
+
+
+def test_hdf5_takes_its_name_when_it_is_whole(tmp_path):
+    path = tmp_path / "x.h5"
+    with pytest.raises(KeyError), hdf5_aside(path) as file:
+        file["a"] = [1]
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    with hdf5_aside(path) as file:
+        file["a"] = [1, 2]
+        assert not path.exists()
+    with open_hdf5(path, "thing", "make one") as file:
+        assert file["a"][:].tolist() == [1, 2]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no thing at .*x.h5; make one"),
+        (b"junk", "x.h5 is no thing, or a .*make one"),
+    ],
+)
+def test_what_is_no_hdf5_is_named_with_what_to_do(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "x.h5").write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        open_hdf5(tmp_path / "x.h5", "thing", "make one")
