@@ -18,14 +18,14 @@ from aamn.cli.command_line import recipe_options, subcommand
 @click.option("--width", default=320, metavar="PIXELS")
 @click.option("--height", default=240, metavar="PIXELS")
 @click.option("--compile", is_flag=True, help="torch.compile on CPU, too")
-@click.option("--no-memory", "memory", flag_value=False, default=True, help="no longer videos")
+@click.option("--no-memory", is_flag=True, help="leave out the longer videos")
 @click.option("--only-index", is_flag=True, help="print the peak memory in MiB")
 @recipe_options
-def command(**values: Any) -> None:
+def command(no_memory: bool, **values: Any) -> None:
     """Prints a table: indexing by part, against the forward passes it cannot avoid; the first and
     each further sentence; the paper's way; the forward passes in other number formats and memory
     layouts; operations a frame beside the paper's system; peak memory of longer videos. Weights
     are random, videos noise."""
     from aamn.experiments.benchmark import BenchmarkOptions, benchmark
 
-    benchmark(BenchmarkOptions(**values))
+    benchmark(BenchmarkOptions(memory=not no_memory, **values))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import FILE, out_option, subcommand
+from aamn.cli.command_line import CHECKPOINT, DETECTOR, Existing, out_option, subcommand
+
+METRICS = Existing("metrics", "; `aamn evaluate --full-video --calibrate` writes them")
 
 
 @subcommand(
@@ -14,12 +16,14 @@ from aamn.cli.command_line import FILE, out_option, subcommand
     "aamn bundle --checkpoint runs/a2d/aamn/last.pt --detector runs/a2d/detector/detector.pt "
     "\\\n    --out runs/a2d/bundle",
 )
-@click.option("--checkpoint", type=FILE, required=True, metavar="PT", help="from `aamn train`")
-@click.option("--detector", type=FILE, required=True, metavar="PT", help="from train-detector")
+@click.option(
+    "--checkpoint", type=CHECKPOINT, required=True, metavar="PT", help="from `aamn train`"
+)
+@click.option("--detector", type=DETECTOR, required=True, metavar="PT", help="from train-detector")
 @click.option("--absent-threshold", type=float, metavar="SCORE", help="below it: no match")
 @click.option(
     "--metrics",
-    type=FILE,
+    type=METRICS,
     metavar="JSON",
     help="of `aamn evaluate --full-video --calibrate`, which finds that score",
 )

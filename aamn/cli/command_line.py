@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,10 +20,30 @@ log = logging.getLogger("aamn")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-EXISTING = click.Path(exists=True, path_type=Path)
 PATH = click.Path(path_type=Path)
+
+
+class Existing(click.Path):
+    """A path of what is there already; else one line says what is not, and what makes it."""
+
+    def __init__(self, kind: str, advice: str = "", folders: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self.kind, self.advice, self.folders = kind, advice, folders
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """Raises:
+        InputError: nothing is there, or a folder where a file is wanted.
+        """
+        path = super().convert(value, param, ctx)
+        if not (path.is_file() or (self.folders and path.is_dir())):
+            raise InputError(f"no {self.kind} at {path}{self.advice}")
+        return path
+
+
+CHECKPOINT = Existing("checkpoint", "; train one with `aamn train`")
+DETECTOR = Existing("detector", "; `aamn train-detector` writes one")
+FLOW = Existing("flow file", "; `aamn flow` writes one")
+VIDEO = Existing("video", folders=True)
 
 
 class Subcommand(click.Command):
@@ -37,7 +58,7 @@ class Subcommand(click.Command):
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
         known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
         valued = {name for option in options if not option.is_flag for name in option.opts}
-        for word, following in zip(args, [*args[1:], ""], strict=True):
+        for word, following in pairwise([*args, ""]):
             if word == "--":
                 break
             if word in valued and following.split("=")[0] in known:
@@ -82,10 +103,12 @@ def out_option(help: str, required: bool = False) -> Callable[[Function], Functi
 def inputs_options(function: Function) -> Function:
     """--bundle, --checkpoint, --detector, --proposals and --flow of what segments videos."""
     for option in (
-        click.option("--flow", type=FILE, metavar="HDF5", help="extracted flow; else on the fly"),
-        click.option("--proposals", type=EXISTING, metavar="HDF5", help="extracted boxes"),
-        click.option("--detector", type=FILE, metavar="PT", help="finds the boxes now"),
-        click.option("--checkpoint", type=FILE, metavar="PT", help="the segmenter, without bundle"),
+        click.option("--flow", type=FLOW, metavar="HDF5", help="extracted flow; else on the fly"),
+        click.option("--proposals", type=PATH, metavar="HDF5", help="extracted boxes"),
+        click.option("--detector", type=DETECTOR, metavar="PT", help="finds the boxes now"),
+        click.option(
+            "--checkpoint", type=CHECKPOINT, metavar="PT", help="the segmenter, without bundle"
+        ),
         click.option("--bundle", type=PATH, metavar="DIR", help="a segmenter with its detector"),
     ):
         function = option(function)

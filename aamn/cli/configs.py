@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -20,7 +22,7 @@ def _what(path: Path) -> str:
         if not line.startswith("#"):
             break
         comment.append(line.lstrip("# "))
-    return " ".join(comment).split(". ")[0].rstrip(".")
+    return re.split(r"(?<!Sec)(?<! al)\. ", " ".join(comment))[0].rstrip(".")
 
 
 @subcommand("configs", "aamn configs copy aamn_vgg16_a2d .")
@@ -43,10 +45,19 @@ def command(action: str, name: str | None, folder: Path) -> None:
     if action == "show":
         print(path.read_text(encoding="utf-8"), end="")
         return
-    for source in recipe_files(path):
-        target = folder / source.relative_to(recipe_folder().resolve())
-        if target.exists():
+    _copy(recipe_files(path), folder)
+
+
+def _copy(files: Sequence[Path], folder: Path) -> None:
+    """Copies recipes into a folder; one that is there already, word for word, is left alone."""
+    known = recipe_folder().resolve()
+    if not files[-1].is_relative_to(known):
+        raise InputError(f"{files[-1]} is a file of your own, no recipe of `aamn configs`")
+    targets = [folder / file.relative_to(known) for file in files]
+    for file, target in zip(files, targets, strict=True):
+        if target.exists() and target.read_bytes() != file.read_bytes():
             raise InputError(f"{target} is there already; remove it or choose another folder")
+    for file, target in zip(files, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        shutil.copyfile(file, target)
         print(target)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from aamn.cli.command_line import (
-    FILE,
+    CHECKPOINT,
     PATH,
     Function,
     log,
@@ -41,7 +41,7 @@ def samples_options(function: Function) -> Function:
         click.option("--split", default="", help="default: the configuration's data.test_split"),
         click.option("--data", default="", metavar="ROOT", help="default: as in training"),
         click.option(
-            "--checkpoint", type=FILE, required=True, metavar="PT", help="from `aamn train`"
+            "--checkpoint", type=CHECKPOINT, required=True, metavar="PT", help="from `aamn train`"
         ),
     ):
         function = option(function)

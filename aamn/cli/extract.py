@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aamn.cli.command_line import FILE, out_option, recipe_options, subcommand
+from aamn.cli.command_line import DETECTOR, out_option, recipe_options, subcommand
 from proposals.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--videos", "places_too", multiple=True, help="the same as VIDEOS")
 @click.option("--data", metavar="ROOT", help="all videos of a data set")
 @click.option("--kind", default="a2d", help="the data set's layout; default: a2d")
-@click.option("--detector", type=FILE, metavar="PT", help="a fine-tuned one; else --config's")
+@click.option("--detector", type=DETECTOR, metavar="PT", help="a fine-tuned one; else --config's")
 @click.option("--shard", metavar="I/N", help="only every N-th video, from I on")
 @click.option("--batch", default=0, help="frames; 0: fits the device")
 @click.option("--workers", default=-1, help="decoding processes; -1: fits")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -54,15 +56,30 @@ class _Subcommands(click.Group):
             return None
         return import_module(f"aamn.cli.{name.replace('-', '_')}").command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _LINES:
+            near = get_close_matches(args[0], _LINES, 1)
+            meant = f"is {near[0]} meant? " if near else ""
+            raise InputError(f"no subcommand {args[0]}; {meant}`aamn --help` lists them")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, lines in SUBCOMMANDS.items():
             with formatter.section(title):
                 formatter.write_dl(list(lines.items()))
 
 
-@click.group("aamn", cls=_Subcommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "aamn",
+    cls=_Subcommands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="aamn")
-def aamn() -> None:
+@click.pass_context
+def aamn(context: click.Context) -> None:
     """Text-based video segmentation: type "man in red jumping", get that actor's mask in every
     frame.
 
@@ -75,14 +92,19 @@ def aamn() -> None:
     2; a batch goes on with the rest, lists what failed and exits with 1. All can be interrupted;
     the same command again goes on.
     """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def run(words: Sequence[str] | None = None) -> int:
     """Runs the command with these words (default: the process's own); its exit code. A user's
-    mistake is one line and exit code 2, Ctrl-C is exit code 130."""
+    mistake is one line and exit code 2, Ctrl-C is exit code 130, a reader that has seen enough is
+    none."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        code = aamn.main(None if words is None else list(words), "aamn", standalone_mode=False)
+    words = sys.argv[1:] if words is None else words
+    try:  # aamn.main() would end with 1 for a closed pipe, and take EOFError for Ctrl-C
+        with aamn.make_context("aamn", list(words)) as context:
+            code = aamn.invoke(context)
     except InputError as error:
         return _mistake(str(error))
     except click.ClickException as error:
@@ -91,7 +113,7 @@ def run(words: Sequence[str] | None = None) -> int:
         return ended.exit_code
     except BrokenPipeError:
         return 0
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
         return 130
     return code or 0
@@ -102,11 +124,20 @@ def _mistake(message: str) -> int:
     return 2
 
 
+def _end(code: int) -> None:
+    """Ends the process, without a word where nobody reads what is still to be printed."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
 def main() -> None:
     """The entry point of the installed command."""
-    sys.exit(run())
+    _end(run())
 
 
 def tool(subcommand: str) -> None:
     """Runs one subcommand with the process's words: what a file of tools/ does."""
-    sys.exit(run([subcommand, *sys.argv[1:]]))
+    _end(run([subcommand, *sys.argv[1:]]))

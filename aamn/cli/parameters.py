@@ -37,6 +37,6 @@ def command(
     print(text, end="")
     if out:
         write_text(out, text)
-    if steps:
-        for name, seconds in time_steps(recipe, (*steps, *more_steps)).items():
-            print(f"{name}: {seconds:.1f} s")
+    steps = (*steps, *more_steps)
+    for name, seconds in time_steps(recipe, steps).items() if steps else ():
+        print(f"{name}: {seconds:.1f} s")

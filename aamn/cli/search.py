@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aamn.cli.command_line import FILE, FOLDER, PATH, out_option, recipe_options, subcommand
+from aamn.cli.command_line import CHECKPOINT, PATH, out_option, recipe_options, subcommand
 from proposals.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ def _record(hit: Hit) -> dict[str, Any]:
 @subcommand(
     "search", """aamn search runs/a2d/index "man in red jumping" --bundle runs/a2d/bundle --top 5"""
 )
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=PATH)
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
 @click.option("--query", multiple=True, help="the same as QUERY; may be repeated")
 @click.option("--bundle", type=PATH, metavar="DIR", help="a segmenter with its detector")
-@click.option("--checkpoint", type=FILE, metavar="PT", help="the segmenter, without bundle")
+@click.option("--checkpoint", type=CHECKPOINT, metavar="PT", help="the segmenter, without bundle")
 @click.option("--top", default=10, metavar="N", help="videos a sentence")
 @recipe_options
 @out_option("also write what was found there, as JSON")

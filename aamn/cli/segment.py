@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from aamn.cli.command_line import (
-    EXISTING,
-    FILE,
+    VIDEO,
+    Existing,
     inputs_options,
     out_option,
     recipe_options,
@@ -17,6 +17,9 @@ from aamn.cli.command_line import (
     split_inputs,
     subcommand,
 )
+
+INDEX = Existing("index", "; `aamn index` writes one")
+SENTENCES = Existing("file of sentences")
 
 
 class _Threshold(click.ParamType):
@@ -31,15 +34,15 @@ class _Threshold(click.ParamType):
     """aamn segment clip.mp4 "man in red jumping" --bundle runs/demo/bundle --out runs/clip""",
 )
 @click.argument("video_and_queries", nargs=-1, metavar="[VIDEO] [QUERY]...")
-@click.option("--video", "video", type=EXISTING, help="the same as VIDEO")
+@click.option("--video", "video", type=VIDEO, help="the same as VIDEO")
 @click.option("--query", multiple=True, help="the same as QUERY; may be repeated")
-@click.option("--queries", type=FILE, metavar="TXT", help="a file with one sentence a line")
+@click.option("--queries", type=SENTENCES, metavar="TXT", help="a file with one sentence a line")
 @inputs_options
 @click.option("--video-id", default="", help="the video's id in these files; default: its name")
 @click.option("--data", default="", metavar="ROOT", help="a data set's videos and sentences")
 @click.option("--split", default="", help="of --data; default: the configuration's test split")
 @click.option("--count", default=0, help="only the first videos of --data")
-@click.option("--index", type=FILE, metavar="HDF5", help="the video's index; else one is built")
+@click.option("--index", type=INDEX, metavar="HDF5", help="the video's index; else one is built")
 @click.option(
     "--linking",
     type=click.Choice(["video", "clip"]),
@@ -84,7 +87,7 @@ def command(
     """
     words = list(video_and_queries)
     if words and not (video or values["data"] or values["index"]):
-        video = EXISTING.convert(words.pop(0), None, None)
+        video = VIDEO.convert(words.pop(0), None, None)
     texts = (*words, *query, *sentences(queries))
     if every_frame and values["stride"] != 1:
         raise click.UsageError("wanted one of --stride and --every-frame")

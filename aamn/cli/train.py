@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import EXISTING, FILE, log, out_option, recipe_options, subcommand
+from aamn.cli.command_line import FLOW, PATH, log, out_option, recipe_options, subcommand
 from proposals.errors import InputError
 
 
@@ -16,8 +16,8 @@ from proposals.errors import InputError
     "\\\n    --flow runs/a2d/flow.h5 --out runs/a2d/aamn",
 )
 @click.option("--data", metavar="ROOT", help="the data set; default: data.root")
-@click.option("--proposals", type=EXISTING, metavar="HDF5", help="default: data.proposals")
-@click.option("--flow", type=FILE, metavar="HDF5", help="default: data.flow; none: on the fly")
+@click.option("--proposals", type=PATH, metavar="HDF5", help="default: data.proposals")
+@click.option("--flow", type=FLOW, metavar="HDF5", help="default: data.flow; none: on the fly")
 @click.option("--restart", is_flag=True, help="ignore an existing checkpoint")
 @recipe_options
 @out_option("the run's folder; default: runs/NAME")

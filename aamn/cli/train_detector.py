@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import FILE, out_option, recipe_options, subcommand
+from aamn.cli.command_line import Existing, out_option, recipe_options, subcommand
+
+MANIFEST = Existing("manifest", "; `aamn manifest` writes one")
 
 
 @subcommand(
@@ -14,8 +16,12 @@ from aamn.cli.command_line import FILE, out_option, recipe_options, subcommand
     "aamn train-detector --config detector_demo --manifest runs/train.json "
     "\\\n    --validation runs/test.json --out runs/detector",
 )
-@click.option("--manifest", type=FILE, required=True, metavar="JSON", help="frames to learn from")
-@click.option("--validation", type=FILE, metavar="JSON", help="frames to measure AP and recall on")
+@click.option(
+    "--manifest", type=MANIFEST, required=True, metavar="JSON", help="frames to learn from"
+)
+@click.option(
+    "--validation", type=MANIFEST, metavar="JSON", help="frames to measure AP and recall on"
+)
 @recipe_options
 @out_option("the detector's folder", required=True)
 def command(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from proposals.errors import InputError
 
+TABLES = "published"  # the paper's tables, no recipe
+
 
 def recipe_folder() -> Path:
     """Where the recipes lie: inside the installed package, or beside it in the repository."""
@@ -18,7 +20,7 @@ def recipe_names() -> list[str]:
     """All recipes, as they are named on the command line: "aamn_demo", "ablations/table5_flow"."""
     folder = recipe_folder()
     files = (path.relative_to(folder) for path in folder.rglob("*.yaml"))
-    return sorted(str(file.with_suffix("")) for file in files)
+    return sorted(str(file.with_suffix("")) for file in files if file.stem != TABLES)
 
 
 def find_recipe(name: str | Path) -> Path:

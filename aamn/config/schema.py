@@ -16,8 +16,8 @@ class DataConfig:
 
     kind: str = "a2d"
     root: str = ""  # the data set's root folder
-    proposals: str = ""  # the HDF5 file that tools/extract_proposals.py wrote
-    flow: str = ""  # the HDF5 file that tools/extract_flow.py wrote; "" computes flow on the fly
+    proposals: str = ""  # the HDF5 file that `aamn extract` wrote
+    flow: str = ""  # the HDF5 file that `aamn flow` wrote; "" computes flow on the fly
     train_split: str = "train"
     test_split: str = "test"
     held_out: float = 0.0  # share of the training videos kept apart, as the split held_out

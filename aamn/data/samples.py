@@ -174,7 +174,7 @@ class SampleDataset(Dataset):
             if not self.late_key_frames:
                 log.warning(
                     "%s: frame %d is annotated but only %d could be decoded; the last one stands "
-                    "in, here and wherever this happens (tools/verify_dataset.py --deep lists all)",
+                    "in, here and wherever this happens (`aamn verify --deep` lists all)",
                     key_frame.video_id,
                     key_frame.frame + 1,
                     count,

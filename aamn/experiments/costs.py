@@ -1,4 +1,4 @@
-"""What reproduce_table adds to a table of several systems: budget, parameters, speed."""
+"""What `aamn table` adds to a table of several systems: budget, parameters, speed."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError: no such file, not a checkpoint, or one of another format.
     """
-    content = read_tensors(path, "checkpoint", "; train one with tools/train_net.py")
+    content = read_tensors(path, "checkpoint", "; train one with `aamn train`")
     if not isinstance(content, dict) or "vocabulary" not in content:
         raise InputError(f"{path} is no checkpoint of a segmenter")
     if content.get("format") != FORMAT:

@@ -1,4 +1,4 @@
-"""The page of `eval_net --report`: which answers it shows, made again for their pictures."""
+"""The page of `aamn report`: which answers it shows, made again for their pictures."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class IndexFolder:
         vectors, clips, counts = [], [], []
         paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
         if not paths:
-            raise InputError(f"no index in {folder}; tools/index_video.py writes them")
+            raise InputError(f"no index in {folder}; `aamn index` writes them")
         for path in paths:
             index = VideoIndex(IndexFile.read(path), asker)
             valid = index.file.array("valid")[:]

@@ -109,7 +109,7 @@ class FlowStore:
     def _check(self, video_id: str) -> None:
         if video_id not in self._counts:
             raise InputError(
-                f"{self.path} has no flow of video {video_id}; run tools/extract_flow.py with the "
+                f"{self.path} has no flow of video {video_id}; run `aamn flow` with the "
                 "same --out again to add it"
             )
 
@@ -281,7 +281,7 @@ def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_format(path: Path, file: h5py.File) -> None:
     if file.attrs.get("format") != FORMAT or "videos" not in file:
-        raise InputError(f"{path} is no flow file; tools/extract_flow.py writes one")
+        raise InputError(f"{path} is no flow file; `aamn flow` writes one")
     if file.attrs["version"] != VERSION:
         raise InputError(
             f"{path} has version {file.attrs['version']} of the flow format, this program reads "

@@ -1,20 +1,53 @@
-"""What every program shares: how its words are read, and its exit code."""
+"""What every subcommand shares: how its words are read, what it refuses, and its exit code."""
 
+import ast
+import subprocess
 import sys
+from pathlib import Path
 
+import click
 import pytest
 
-from aamn.cli.command_line import make_parser, run
+from aamn.cli import main as main_module
+from aamn.cli.command_line import (
+    Existing,
+    inputs_options,
+    out_option,
+    recipe_options,
+    sentences,
+    split_inputs,
+    subcommand,
+)
+from aamn.cli.main import SUBCOMMANDS, aamn, run, tool
+from aamn.version import __version__
 from proposals.errors import InputError
 
+ROOT = Path(__file__).parents[3]
+FOLDER = ROOT / "aamn" / "cli"
+SHARED = {"__init__", "command_line", "main"}  # modules of aamn/cli that are no subcommand
+LINES = {name: line for group in SUBCOMMANDS.values() for name, line in group.items()}
+HEAVY = ("torch", "torchvision", "cv2", "h5py", "numpy", "scipy", "matplotlib")
 
-def parsed(words: list[str]):
-    parser = make_parser("does a thing", "python tools/x.py --video v")
-    parser.add_argument("--video")
-    parser.add_argument("--videos", nargs="+", default=[])
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("-n", type=int)
-    return parser.parse_args(words)
+
+def parsed(*words: str) -> dict:
+    """What a subcommand with an option of each form makes of its words."""
+    seen = {}
+
+    @subcommand("thing", "aamn thing --video v")
+    @click.argument("places", nargs=-1)
+    @click.option("--video")
+    @click.option("--query", multiple=True)
+    @click.option("--fresh", is_flag=True)
+    @click.option("--pixel", nargs=2, type=int)
+    @click.option("-n", type=int)
+    @recipe_options
+    @out_option("where to")
+    def command(**values):
+        """Does a thing."""
+        seen.update(values)
+
+    command.main(list(words), "thing", standalone_mode=False)
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -23,73 +56,264 @@ def parsed(words: list[str]):
         (["--video", "-abc"], {"video": "-abc"}),
         (["--video", "--abc"], {"video": "--abc"}),
         (["--video=-abc"], {"video": "-abc"}),
+        (["--video=--fresh"], {"video": "--fresh", "fresh": False}),
         (["--video", "-a-", "--fresh"], {"video": "-a-", "fresh": True}),
         (["--fresh", "--video", "-5"], {"video": "-5", "fresh": True}),
-        (["--videos", "a", "b", "--video", "-c"], {"videos": ["a", "b"], "video": "-c"}),
-        (["--set", "a=1", "--set", "b.c=-2"], {"overrides": ["a=1", "b.c=-2"]}),
-        (["--set", "-x", "--out", "-o.h5"], {"overrides": ["-x"], "out": "-o.h5"}),
-        ([], {"config": None, "overrides": [], "out": None, "video": None, "fresh": False}),
+        (["--video", "--", "--fresh"], {"video": "--", "fresh": True}),
+        (["a", "b", "--video", "-c"], {"places": ("a", "b"), "video": "-c"}),
+        (["--video", "-c", "a", "b"], {"places": ("a", "b"), "video": "-c"}),
+        (["--", "--video", "--fresh"], {"places": ("--video", "--fresh"), "video": None}),
+        (["--query", "-a", "--query", "b"], {"query": ("-a", "b")}),
+        (["--pixel", "-1", "2"], {"pixel": (-1, 2)}),
+        (["--set", "a=1", "--set", "b.c=-2"], {"overrides": ("a=1", "b.c=-2")}),
+        (["--set", "-x", "--out", "-o.h5"], {"overrides": ("-x",), "out": Path("-o.h5")}),
+        ([], {"config": None, "overrides": (), "out": None, "video": None, "fresh": False}),
         (["--config", "c.yaml", "-n", "3"], {"config": "c.yaml", "n": 3}),
     ],
 )
 def test_words_become_values(words, wanted):
-    options = vars(parsed(words))
-    assert {key: options[key] for key in wanted} == wanted
+    found = parsed(*words)
+    assert {key: found[key] for key in wanted} == wanted
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "said"),
     [
-        ["--video", "--fresh"],  # an option of the program's own is no value
-        ["--fresh", "-abc"],  # an option that takes no value takes none
-        ["--fre"],  # no abbreviation
-        ["--conf", "c.yaml"],
-        ["--unknown"],
-        ["--video"],
+        (["--video", "--fresh"], "--video: wanted a value, got --fresh"),
+        (["--video", "--help"], "--video: wanted a value, got --help"),
+        (["--video", "--out=o"], "--video: wanted a value, got --out=o"),
+        (["--out", "--set", "a=1"], "--out: wanted a value, got --set"),
+        (["--fresh", "-abc"], "-a"),  # an option that takes no value takes none
+        (["--fre"], "--fresh"),  # no abbreviation, but a word of advice
+        (["--conf", "c.yaml"], "--config"),
+        (["--unknown"], "--unknown"),
+        (["--video"], "--video"),
+        (["-n", "x"], "'x'"),
+        (["--pixel", "3"], "--pixel"),
     ],
 )
-def test_words_that_are_wrong(words, capsys):
+def test_words_that_are_wrong(words, said):
+    with pytest.raises(click.UsageError) as refused:
+        parsed(*words)
+    assert said in refused.value.format_message()
+
+
+def test_the_words_of_the_process_are_read(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["aamn", "configs", "show", "synthetic_demo"])
+    assert run() == 0
+    recipe = (ROOT / "configs" / "synthetic_demo.yaml").read_text()
+    assert capsys.readouterr().out == recipe
+    monkeypatch.setattr(sys, "argv", ["tools/configs.py", "show", "synthetic_demo"])
     with pytest.raises(SystemExit) as ended:
-        parsed(words)
-    assert ended.value.code == 2 and "usage" in capsys.readouterr().err
+        tool("configs")
+    assert (ended.value.code, capsys.readouterr().out) == (0, recipe)
 
 
-def test_the_words_of_the_command_line_are_read(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["x.py", "--out", "-o"])
-    assert make_parser("", "").parse_args().out == "-o"
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no"], "error: no subcommand no; `aamn --help` lists them\n"),
+        (["segmnt"], "error: no subcommand segmnt; is segment meant? `aamn --help` lists them\n"),
+        (["train_net"], "is train meant?"),
+        (["--quick"], "--quick"),
+        (["configs", "print"], "'print'"),
+        (["index"], "VIDEOS"),
+        (["segment", "--quer", "dog"], "--query"),
+        (["segment", "--video", "--query", "dog"], "--video: wanted a value, got --query"),
+        (["manifest", "--data", "d"], "Missing option '--out'"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_code_2(words, said, capsys):
+    assert run(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """Runs the command with a subcommand that ends so; its exit code."""
+
+    def ends(work):
+        monkeypatch.setattr(
+            main_module._Subcommands,
+            "get_command",
+            lambda self, ctx, name: subcommand(name, "")(lambda: work()),
+        )
+        return run(["checks"])
+
+    return ends
 
 
 def raising(error: BaseException):
-    def main() -> None:
+    def work() -> None:
         raise error
 
-    return main
+    return work
 
 
 @pytest.mark.parametrize(
-    ("main", "code", "said"),
+    ("work", "code", "said"),
     [
         (lambda: None, 0, ""),
         (lambda: 0, 0, ""),
         (lambda: 1, 1, ""),
         (raising(InputError("p.h5 is\n  wrong")), 2, "error: p.h5 is wrong\n"),
+        (raising(click.UsageError("one of\n two")), 2, "error: one of two\n"),
         (raising(BrokenPipeError()), 0, ""),
+        (raising(BrokenPipeError(32, "Broken pipe")), 0, ""),
+        (raising(KeyboardInterrupt()), 130, "interrupted; what was finished is kept\n"),
     ],
 )
-def test_exit_codes(main, code, said, capsys):
-    with pytest.raises(SystemExit) as ended:
-        run(main)
-    assert (ended.value.code, capsys.readouterr().err) == (code, said)
+def test_exit_codes(ends, work, code, said, capsys):
+    assert (ends(work), capsys.readouterr().err) == (code, said)
 
 
-def test_an_interruption_is_one_line_and_code_130(capsys):
-    with pytest.raises(SystemExit) as ended:
-        run(raising(KeyboardInterrupt()))
-    error = capsys.readouterr().err
-    assert ended.value.code == 130 and error.count("\n") == 1 and "interrupted" in error
+@pytest.mark.parametrize("kind", [ValueError, KeyError, OSError, EOFError])
+def test_a_fault_of_the_program_s_own_is_not_hidden(ends, kind):
+    with pytest.raises(kind, match="bug"):
+        ends(raising(kind("bug")))
 
 
-@pytest.mark.parametrize("error", [ValueError("bug"), KeyError("bug"), OSError("bug")])
-def test_a_fault_of_the_program_s_own_is_not_hidden(error):
-    with pytest.raises(type(error), match="bug"):
-        run(raising(error))
+def process(*words, **options):
+    return subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        **options,
+    )
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly():
+    started = process("-m", "aamn", "configs")
+    started.stdout.close()
+    assert (started.stderr.read(), started.wait()) == (b"", 0)
+
+
+def test_what_existing_says_of_what_is_not_there(tmp_path):
+    (tmp_path / "f").write_text("")
+    file, any_ = Existing("list", "; write one"), Existing("video", folders=True)
+    assert file.convert(str(tmp_path / "f"), None, None) == tmp_path / "f"
+    assert any_.convert(str(tmp_path), None, None) == tmp_path
+    assert any_.convert(str(tmp_path / "f"), None, None) == tmp_path / "f"
+    for kind, name, said in (
+        (file, "no", f"no list at {tmp_path / 'no'}; write one"),
+        (file, "", f"no list at {tmp_path}; write one"),  # a folder
+        (any_, "no", f"no video at {tmp_path / 'no'}"),
+    ):
+        with pytest.raises(InputError) as refused:
+            kind.convert(str(tmp_path / name), None, None)
+        assert str(refused.value) == said
+
+
+def test_sentences_are_the_lines_with_words(tmp_path):
+    (tmp_path / "s.txt").write_text("a dog\n\n  \n cät \n", encoding="utf-8")
+    assert sentences(tmp_path / "s.txt") == ["a dog", " cät "] and sentences(None) == []
+    (tmp_path / "s.txt").write_bytes(b"c\xe4t")
+    with pytest.raises(InputError, match=r"s\.txt is no readable list of sentences"):
+        sentences(tmp_path / "s.txt")
+
+
+def test_the_inputs_are_taken_out_of_the_values():
+    @click.command()
+    @inputs_options
+    @recipe_options
+    @click.option("--top")
+    def command(**values):
+        return split_inputs(values), values
+
+    words = ["--bundle", "b", "--set", "a=1", "--top", "3"]
+    inputs, rest = command.main(words, "x", standalone_mode=False)
+    assert rest == {"top": "3"}
+    given = {"bundle": Path("b"), "overrides": ("a=1",)}
+    assert {name: value for name, value in inputs.items() if value} == given
+    assert set(inputs) == {"checkpoint", "detector", "proposals", "flow", "config", *given}
+
+
+# The overview, and each subcommand's help
+
+
+def module_of(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def test_each_module_is_a_subcommand_of_the_overview_and_each_tool_one_of_them():
+    modules = {path.stem for path in FOLDER.glob("*.py")} - SHARED
+    assert {module_of(name) for name in LINES} == modules
+    assert len(LINES) == sum(map(len, SUBCOMMANDS.values())), "each is in one group"
+    for path in (ROOT / "tools").glob("*.py"):
+        (call,) = [node for node in ast.walk(ast.parse(path.read_text())) if type(node) is ast.Call]
+        assert ast.literal_eval(call.args[0]) in LINES, path
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_help_has_an_example_that_can_be_read(name, capsys):
+    command = aamn.get_command(click.Context(aamn), name)
+    assert command.name == name and run([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert run([name, "-h"]) == 0 and capsys.readouterr().out == text
+    options, example = text.split("Example:\n")
+    assert example.split()[:2] == ["aamn", name]
+    for word in example.split():
+        assert not word.startswith("--") or word in options, word
+
+
+def test_the_overview_has_each_line_under_its_title(capsys):
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert run([]) == 0 and capsys.readouterr().out == text
+    assert "aamn segment clip.mp4" in text
+    for title, group in SUBCOMMANDS.items():
+        own = text.split(f"{title}:\n")[1].split("\n\n")[0]
+        found = [line.split(maxsplit=1) for line in own.splitlines()]
+        assert [(name, " ".join(rest.split())) for name, rest in found] == list(group.items())
+
+
+def test_the_version_is_the_package_s(capsys):
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"aamn, version {__version__}\n"
+
+
+LIGHT = f"""
+import contextlib, io, sys
+from aamn.cli.main import SUBCOMMANDS, run
+names = [name for group in SUBCOMMANDS.values() for name in group]
+said = io.StringIO()
+with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    for words in [["--help"], ["configs"], *([name, "--help"] for name in names)]:
+        assert run(words) == 0, words
+    for words in (
+        ["segment", "/no/such.mp4"],
+        ["segment", "--video", "/no/such.mp4", "--query", "dog"],
+        ["attention", "--checkpoint", "/no/such.pt", "--video", "/no/such.mp4", "--query", "dog"],
+        ["evaluate", "--checkpoint", "/no/such.pt"],
+        ["report", "--checkpoint", "/no/such.pt", "--out", "page"],
+        ["bundle", "--checkpoint", "/no/such.pt", "--detector", "/no/such.pt", "--out", "b"],
+        ["train", "--flow", "/no/such.h5"],
+        ["train-detector", "--manifest", "/no/such.json", "--out", "d"],
+        ["extract", "--out", "p.h5"],
+        ["extract", "clips", "--detector", "/no/such.pt", "--out", "p.h5"],
+        ["search", "indexes", "--bundle", "b"],
+        ["table"],
+        ["nothing"],
+    ):
+        assert run(words) == 2, words
+lines = said.getvalue().splitlines()
+print(sum("no video at /no/such.mp4" in line for line in lines))
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+
+
+def test_help_and_wrong_paths_are_answered_without_the_libraries_that_take_seconds():
+    done = process("-c", LIGHT)
+    said, error = done.communicate()
+    assert done.returncode == 0, error.decode()
+    assert said.decode().splitlines() == ["2", "[]"]
+
+
+def test_a_mistake_is_one_line_in_a_process_of_its_own():
+    for words in (["-m", "aamn", "segment"], ["tools/segment_video.py"]):
+        done = process(*words, "/no/such.mp4")
+        said, error = done.communicate()
+        assert (done.returncode, said) == (2, b"")
+        assert error == b"error: no video at /no/such.mp4\n"
