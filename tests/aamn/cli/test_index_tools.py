@@ -1,35 +1,31 @@
-"""The programs that make indexes and bundles, and those that ask them, on tiny videos."""
+"""The subcommands that make indexes and bundles, and those that ask them, on tiny videos."""
 
 import json
 import logging
-import sys
-from argparse import Namespace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from aamn.cli.inputs import Indexer, Inputs
-from aamn.cli.options import checkpoint_of, open_segmenter, take_bundle, take_threshold, threshold
+from programs import call as call_program
 from tiny_models import WORDS, tiny_config, tiny_segmenter
 from tiny_videos import SIZE, Frames, Store, loaded
 
-from aamn.cli import bundle as make_bundle
-from aamn.cli import command_line
-from aamn.cli import evaluate as eval_net
-from aamn.cli import index as index_video
-from aamn.cli import inputs as input_options
-from aamn.cli import search as search_index
+from aamn import predictor
 from aamn.config.schema import FlowConfig
 from aamn.data.datasets.source import Expression, KeyFrame
 from aamn.data.flow.store import extract_flow
 from aamn.data.words import Vocabulary
+from aamn.evaluation import systems
 from aamn.index.box_source import DetectedBoxes, StoredBoxes
-from aamn.index.file import IndexFile
+from aamn.index.file import IndexFile, Selection
 from aamn.index.query_encoder import Asker
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import load_segmenter, read_checkpoint, save_checkpoint
+from aamn.jobs import inputs as inputs_module
+from aamn.jobs import segment as segment_module
+from aamn.jobs.inputs import InputOptions, Inputs
 from aamn.predictor import read_bundle, write_bundle
 from aamn.search.folder import IndexFolder
 from aamn.structures import Target
@@ -73,25 +69,22 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Runs a program as if from the command line: (exit code, what it printed, its errors)."""
+def call(capsys):
+    """Runs a subcommand: (exit code, what it printed, its errors)."""
 
-    def run(module, *words):
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
+    def run(program, *words):
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            command_line.run(module.main)
-        return ended.value.code, *capsys.readouterr()
+        return call_program(program, *words), *capsys.readouterr()
 
     return run
 
 
-# index_video
+# aamn index
 
 
 def test_videos_are_indexed_by_a_bundle_and_found_again(made, tmp_path, call):
     words = (made / "videos", "--bundle", made / "bundle", "--out", tmp_path)
-    code, out, _ = call(index_video, *words)
+    code, out, _ = call("index_video", *words)
     paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
     assert code == 0 and sorted(tmp_path.iterdir()) == paths
     for path, (name, count) in zip(paths, COUNTS.items(), strict=True):
@@ -102,7 +95,7 @@ def test_videos_are_indexed_by_a_bundle_and_found_again(made, tmp_path, call):
         assert header.origin.boxes["detector"] == "small" and header.origin.precision == "float32"
     before = [path.stat().st_mtime_ns for path in paths]
     paths[1].unlink()
-    code, out, _ = call(index_video, *words)
+    code, out, _ = call("index_video", *words)
     assert code == 0 and paths[0].stat().st_mtime_ns == before[0] and paths[1].is_file()
     first, second = [line for line in out.splitlines() if "KiB" in line]
     assert first.endswith("each, was there") and second.endswith("each")
@@ -111,7 +104,7 @@ def test_videos_are_indexed_by_a_bundle_and_found_again(made, tmp_path, call):
 def test_boxes_flow_and_precision_are_those_of_the_options(made, tmp_path, call):
     given = ("--checkpoint", made / "segmenter.pt", "--out", tmp_path, "--precision", "bfloat16")
     files = ("--proposals", made / "p.h5", "--flow", made / "f.h5")
-    assert call(index_video, made / "videos" / "a", *given, *files)[0] == 0
+    assert call("index_video", made / "videos" / "a", *given, *files)[0] == 0
     header = IndexFile.read(tmp_path / "a.h5").header
     assert header.origin.precision == "bfloat16" and header.origin.flow["preset"] == "fast"
     stored = ProposalStore.read(made / "p.h5")
@@ -119,7 +112,7 @@ def test_boxes_flow_and_precision_are_those_of_the_options(made, tmp_path, call)
     boxes = IndexFile.read(tmp_path / "a.h5").array("boxes")[:, 1]  # at the key frames 1 and 3
     assert (boxes == stored.window("a", [1, 3], 4).boxes).all()
     changed = ("--set", "aamn.link_balance=2")
-    code, _, errors = call(index_video, made / "videos" / "a", *given, *files, *changed)
+    code, _, errors = call("index_video", made / "videos" / "a", *given, *files, *changed)
     assert code == 2 and "a.h5" in errors and "model is" in errors
 
 
@@ -128,7 +121,7 @@ def test_a_bundle_s_detector_makes_way_for_a_file_of_boxes(made, tmp_path, call)
         box = np.array([[3, 4, 20, 30]], np.float32)
         store.add("b", [box + n for n in range(4)], [[0.5]] * 4, [[0]] * 4, frame_size=SIZE)
     words = ("--bundle", made / "bundle", "--proposals", tmp_path / "hand.h5", "--out", tmp_path)
-    assert call(index_video, made / "videos" / "b", *words)[0] == 0
+    assert call("index_video", made / "videos" / "b", *words)[0] == 0
     found = IndexFile.read(tmp_path / "b.h5")
     assert found.header.origin.boxes["detector"] == "hand"
     assert found.array("boxes")[0, :, 0].tolist() == [
@@ -141,11 +134,11 @@ def test_a_broken_video_is_named_and_the_others_are_indexed(made, tmp_path, call
     words = ("--bundle", made / "bundle", "--out", tmp_path / "i")
     videos = (tmp_path / "broken.mp4", made / "videos" / "b")
     with caplog.at_level(logging.INFO, "aamn"):
-        assert call(index_video, *videos, *words)[0] == 1
+        assert call("index_video", *videos, *words)[0] == 1
     assert [one.name for one in (tmp_path / "i").iterdir()] == ["b.h5"]
     failed = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
     assert len(failed) == 1 and failed[0].startswith("broken: ")
-    code, _, errors = call(index_video, tmp_path / "broken.mp4", *words)
+    code, _, errors = call("index_video", tmp_path / "broken.mp4", *words)
     assert code == 2 and errors.splitlines()[-1].startswith("error: ") and "broken.mp4" in errors
 
 
@@ -156,8 +149,10 @@ def test_a_broken_video_is_named_and_the_others_are_indexed(made, tmp_path, call
         (("--out", "i"), "--bundle DIR and --checkpoint PT"),
         (("--out", "i", "--bundle", "bundle", "--checkpoint", "segmenter.pt"), "--checkpoint PT"),
         (("--out", "i", "--checkpoint", "segmenter.pt"), "--proposals HDF5 or --detector PT"),
-        (("--out", "i", "--bundle", "bundle", "--proposals", "p.h5", "--detector", "d.pt"),
+        (("--out", "i", "--bundle", "bundle", "--proposals", "p.h5", "--detector", "detector.pt"),
          "--proposals HDF5 and --detector PT"),
+        (("--out", "i", "--bundle", "bundle", "--detector", "none.pt"), "no detector at none.pt"),
+        (("--out", "i", "--checkpoint", "none.pt"), "no checkpoint at none.pt"),
         (("--out", "i", "--bundle", "bundle", "--proposals", "none.h5"), "none.h5"),
         (("--out", "i", "--bundle", "bundle", "--flow", "none.h5"), "none.h5"),
         (("--out", "i", "--bundle", "bundle", "--set", "aamn.sise=3"), "aamn.sise"),
@@ -166,27 +161,27 @@ def test_a_broken_video_is_named_and_the_others_are_indexed(made, tmp_path, call
         (("--out", "i", "--bundle", "bundle", "--detector", "segmenter.pt"), "segmenter.pt"),
     ],
 )  # fmt: skip
-def test_what_index_video_cannot_do_is_said_before_the_first_video(
+def test_what_cannot_be_indexed_is_said_before_the_first_video(
     made, words, said, call, monkeypatch
 ):
     monkeypatch.chdir(made)
-    monkeypatch.setattr(index_video, "find_videos", None)  # nothing is opened
-    code, _, errors = call(index_video, "videos", *words)
+    monkeypatch.setattr(predictor, "open_frames", None)  # nothing is opened
+    code, _, errors = call("index_video", "videos", *words)
     assert code == 2 and said in errors.splitlines()[-1]
     assert not (made / "i").exists()
 
 
-# search_index
+# aamn search
 
 
 @pytest.fixture(scope="module")
 def indexes(made, tmp_path_factory):
     """A folder of the indexes of both videos."""
-    folder, loaded_ = tmp_path_factory.mktemp("indexes"), load_segmenter(made / "segmenter.pt")
-    args = Namespace(proposals=str(made / "p.h5"), detector=None, flow=None)
-    indexer = Indexer(Inputs(args, loaded_.segmenter), Asker(loaded_))
+    folder = tmp_path_factory.mktemp("indexes")
+    options = InputOptions(checkpoint=made / "segmenter.pt", proposals=made / "p.h5")
+    segmenter = Inputs(options).video_segmenter()
     for name in COUNTS:
-        assert indexer.index(Video(name, made / "videos" / name), folder / f"{name}.h5")
+        assert segmenter.build(Video(name, made / "videos" / name), folder / f"{name}.h5")
     return folder
 
 
@@ -200,7 +195,7 @@ def test_a_search_prints_and_writes_the_hits_best_first(
     texts = ["w3 w4", "w9"]
     queries = [word for text in texts for word in ("--query", text)]
     words = (indexes, *segmenter, *queries, "--top", top, "--out", tmp_path / "found.json")
-    code, out, _ = call(search_index, *words)
+    code, out, _ = call("search_index", *words)
     lines, written = iter(out.splitlines()), json.loads((tmp_path / "found.json").read_text())
     assert code == 0 and list(written) == texts
     for text, hits in zip(texts, library.search(texts, top), strict=True):
@@ -222,16 +217,17 @@ def test_a_search_prints_and_writes_the_hits_best_first(
         (("--bundle", "bundle", "--query", "w3", "--top", "0"), "--top"),
         (("--bundle", "bundle", "--query", "..."), "'...'"),
         (("--query", "w3"), "--bundle DIR and --checkpoint PT"),
+        (("--query", "w3", "--checkpoint", "none.pt"), "no checkpoint at none.pt"),
         (("--bundle", "bundle", "--query", "w3", "--set", "aamn.link_balance=2"), "a.h5"),
     ],
 )
-def test_what_search_index_cannot_do_is_one_line(made, indexes, words, said, call, monkeypatch):
+def test_what_cannot_be_searched_is_one_line(made, indexes, words, said, call, monkeypatch):
     monkeypatch.chdir(made)
-    code, out, errors = call(search_index, indexes, *words)
+    code, out, errors = call("search_index", indexes, *words)
     assert (code, out) == (2, "") and said in errors.splitlines()[-1]
 
 
-# make_bundle
+# aamn bundle
 
 
 @pytest.mark.parametrize(
@@ -249,7 +245,7 @@ def test_a_bundle_holds_both_parts_and_the_threshold(
     monkeypatch.chdir(tmp_path)
     Path("m.json").write_text('{"absence": {"threshold": 0.336}}')
     parts = ("--checkpoint", made / "segmenter.pt", "--detector", made / "detector.pt")
-    assert call(make_bundle, *parts, *options, "--out", "b")[:2] == (0, "b\n")
+    assert call("make_bundle", *parts, *options, "--out", "b")[:2] == (0, "b\n")
     bundle = read_bundle("b")
     assert bundle.absent_threshold == wanted
     assert bundle.detector.read_bytes() == (made / "detector.pt").read_bytes()
@@ -274,102 +270,182 @@ def test_a_bundle_without_its_threshold_is_not_made(
     Path("other.json").write_text('{"absence": {}}')
     Path("null.json").write_text('{"absence": {"threshold": null}}')
     parts = ("--checkpoint", made / "segmenter.pt", "--detector", made / "detector.pt")
-    code, _, errors = call(make_bundle, *parts, *options)
+    code, _, errors = call("make_bundle", *parts, *options)
     assert code == 2 and said in errors and not Path("b").exists()
 
 
 # The options they share
 
 
-@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("-0.5", -0.5), ("1e3", 1000.0)])
-def test_a_threshold_is_a_score_or_the_bundle_s(text, value):
-    assert threshold(text) == value and type(threshold(text)) is type(value)
-    with pytest.raises(ValueError, match="much"):
-        threshold("much")
+@pytest.fixture
+def segmented(monkeypatch):
+    """Calls `aamn segment` on nothing; its exit code and what it would have done."""
+
+    def call(*words):
+        asked = []
+        monkeypatch.setattr(segment_module, "segment_videos", lambda *a: asked.append(a) or 0)
+        code = call_program("segment_video", *words)
+        return code, *(asked[0] if asked else (None, None))
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ((), None),
+        (("--absent-threshold", "auto"), "auto"),
+        (("--absent-threshold", "-0.5"), -0.5),
+        (("--absent-threshold", "1e3"), 1000.0),
+    ],
+)
+def test_a_threshold_is_a_score_or_the_bundle_s(made, segmented, words, value):
+    code, _, options = segmented("--bundle", made / "bundle", *words)
+    assert code == 0 and options.absent_threshold == value
+    assert type(options.absent_threshold) is type(value)
+
+
+def test_a_threshold_is_no_other_word(made, segmented, capsys):
+    assert segmented("--bundle", made / "bundle", "--absent-threshold", "much")[0] == 2
+    assert "'much'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("given", "taken"), [("auto", 0.25), (0.0, 0.0), (None, None)])
 def test_auto_is_the_threshold_of_the_bundle(made, given, taken):
-    args = Namespace(absent_threshold=given, bundle=str(made / "bundle"))
-    take_threshold(args)
-    assert args.absent_threshold == taken
+    inputs = Inputs(InputOptions(bundle=made / "bundle"))
+    assert inputs.absent_threshold(given) == taken
 
 
 def test_auto_needs_a_bundle_with_a_threshold(made, tmp_path):
-    with pytest.raises(InputError, match="--bundle"):
-        take_threshold(Namespace(absent_threshold="auto", bundle=None))
+    with pytest.raises(InputError, match="wanted --bundle"):
+        Inputs(InputOptions(checkpoint=made / "segmenter.pt")).absent_threshold("auto")
     write_bundle(tmp_path / "b", made / "detector.pt", made / "segmenter.pt")
     with pytest.raises(InputError, match=f"{tmp_path / 'b'} holds no score"):
-        take_threshold(Namespace(absent_threshold="auto", bundle=str(tmp_path / "b")))
+        Inputs(InputOptions(bundle=tmp_path / "b")).absent_threshold("auto")
 
 
 @pytest.mark.parametrize(
-    ("given", "checkpoint", "detector"),
+    ("given", "checkpoint", "boxes"),
     [
         ({"bundle": "bundle"}, "bundle/segmenter.pt", "bundle/detector.pt"),
         ({"bundle": "bundle", "detector": "d.pt"}, "bundle/segmenter.pt", "d.pt"),
-        ({"bundle": "bundle", "proposals": "p.h5"}, "bundle/segmenter.pt", None),
-        ({"checkpoint": "s.pt"}, "s.pt", None),
+        ({"bundle": "bundle", "proposals": "p.h5"}, "bundle/segmenter.pt", "p.h5"),
+        ({"checkpoint": "s.pt", "proposals": "p.h5"}, "s.pt", "p.h5"),
         ({"checkpoint": "s.pt", "detector": "d.pt"}, "s.pt", "d.pt"),
     ],
 )
-def test_a_bundle_stands_for_its_parts(made, given, checkpoint, detector, monkeypatch):
+def test_a_bundle_stands_for_its_parts(made, given, checkpoint, boxes, monkeypatch):
     monkeypatch.chdir(made)
-    empty = {"bundle": None, "checkpoint": None, "detector": None, "proposals": None}
-    args = Namespace(**{**empty, **given})
-    assert checkpoint_of(args) == checkpoint
-    take_bundle(args)
-    assert (args.checkpoint, args.detector) == (checkpoint, detector)
+    opened, model = [], loaded()
+    monkeypatch.setattr(
+        inputs_module, "load_segmenter", lambda path, *_: opened.append(str(path)) or model
+    )
+    monkeypatch.setattr(inputs_module, "load_detector", lambda path, device: str(path))
+    found = Inputs(InputOptions(**{name: Path(path) for name, path in given.items()}))
+    own = found.video_segmenter().boxes
+    assert opened == [checkpoint]
+    assert (str(own.path) if "proposals" in given else own) == boxes
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"bundle": "bundle", "checkpoint": "segmenter.pt"}, {"proposals": "p.h5"}]
+)
+def test_the_segmenter_is_named_once(made, given):
+    with pytest.raises(InputError, match="wanted one of --bundle DIR and --checkpoint PT"):
+        Inputs(InputOptions(**{name: made / path for name, path in given.items()}))
 
 
 def test_a_segmenter_is_opened_with_its_configuration_changed(made, tmp_path):
     (tmp_path / "c.yaml").write_text("flow: {preset: fast}\n")
-    args = Namespace(checkpoint=str(made / "segmenter.pt"), config=None, overrides=[])
-    assert open_segmenter(args).config.flow.preset == "medium"
-    args.config, args.overrides = str(tmp_path / "c.yaml"), ["aamn.link_balance=2"]
-    found = open_segmenter(args)
+    checkpoint = made / "segmenter.pt"
+    assert Inputs(InputOptions(checkpoint=checkpoint)).loaded.config.flow.preset == "medium"
+    changed = {"config": str(tmp_path / "c.yaml"), "overrides": ("aamn.link_balance=2",)}
+    found = Inputs(InputOptions(checkpoint=checkpoint, **changed)).loaded
     assert found.config.flow.preset == "fast" and found.segmenter.config.link_balance == 2
 
 
 def test_inputs_are_what_is_named_and_opened_once(made):
-    segmenter = load_segmenter(made / "segmenter.pt").segmenter
+    checkpoint = {"checkpoint": made / "segmenter.pt"}
     names = {"proposals": made / "p.h5", "detector": made / "detector.pt", "flow": made / "f.h5"}
-    full = Inputs(Namespace(**names), segmenter)
+    full = Inputs(InputOptions(**checkpoint, **names))
     assert full.store.video_ids == ["a", "b"] and full.store is full.store
     assert full.flow.frame_count("b") == 4 and full.detector is full.detector
-    none = Inputs(Namespace(proposals=None, detector=None, flow=None), segmenter)
+    assert full.loaded is full.loaded
+    none = Inputs(InputOptions(**checkpoint))
     assert none.store is None and none.flow is None
     with pytest.raises(InputError, match="--proposals HDF5 or --detector PT"):
         _ = none.detector
+    with pytest.raises(InputError, match="--proposals HDF5 or --detector PT"):
+        none.video_segmenter()
+    assert none.video_segmenter(boxes_needed=False).boxes is None
     with open_frames(made / "videos" / "a") as frames:
-        stored = Indexer(full, Asker(loaded()))._boxes("a", frames)
+        stored = full.video_segmenter()._boxes("a", frames)
         assert type(stored) is StoredBoxes and stored.video_id == "a"
-        found = Inputs(Namespace(**{**names, "proposals": None}), segmenter)
-        detected = Indexer(found, Asker(loaded()))
-        assert type(detected._boxes("a", frames)) is DetectedBoxes
-        assert detected._boxes("a", frames) is detected._boxes("b", frames)
+        found = Inputs(InputOptions(**checkpoint, **{**names, "proposals": None}))
+        detecting = found.video_segmenter()
+        assert type(detecting._boxes("a", frames)) is DetectedBoxes
+        assert detecting._boxes("a", frames) is detecting._boxes("b", frames)
 
 
-def test_an_indexer_s_frames_and_replacement_are_the_caller_s(made, tmp_path, monkeypatch):
-    given, build = [], input_options.build_index
+def test_an_index_s_frames_and_replacement_are_the_caller_s(made, tmp_path, monkeypatch):
+    given, build = [], predictor.build_index
     monkeypatch.setattr(
-        input_options, "build_index", lambda *a, **k: given.append((a, k)) or build(*a, **k)
+        predictor, "build_index", lambda *a, **k: given.append((a, k)) or build(*a, **k)
     )
     model, path = load_segmenter(made / "segmenter.pt"), tmp_path / "a.h5"
-    args = Namespace(proposals=str(made / "p.h5"), detector=None, flow=str(made / "f.h5"))
-    indexer, video = Indexer(Inputs(args, model.segmenter), Asker(model)), made / "videos" / "a"
-    part = input_options.Selection(range(3, 4))
-    assert indexer.index(Video("a", video), path, part)
+    files = {"proposals": made / "p.h5", "flow": made / "f.h5"}
+    options = InputOptions(checkpoint=made / "segmenter.pt", **files)
+    segmenter, video = Inputs(options).video_segmenter(), Video("a", made / "videos" / "a")
+    part = Selection(range(3, 4))
+    assert segmenter.build(video, path, part)
     assert VideoIndex.read(path, model).frames == range(3, 4)
-    assert not indexer.index(Video("a", video), path, part)
+    assert not segmenter.build(video, path, part)
     with pytest.raises(InputError, match="precision is"):
-        indexer.index(Video("a", video), path, precision="bfloat16")
-    assert indexer.index(Video("a", video), path, precision="bfloat16", replace=True)
+        segmenter.build(video, path, precision="bfloat16")
+    assert segmenter.build(video, path, precision="bfloat16", again=True)
     assert IndexFile.read(path).header.selection.whole
-    assert all(job.flow is indexer.inputs.flow for (job, _), _ in given)
+    assert len(given) == 4 and all(job.flow is segmenter.flow for (job, _), _ in given)
 
 
-# eval_net --index
+def test_the_words_of_segment_reach_the_job(made, segmented, tmp_path):
+    clip, texts = made / "videos" / "a", tmp_path / "s.txt"
+    texts.write_text("w5\n\nw6\n")
+    bundle = ("--bundle", made / "bundle")
+    code, inputs, options = segmented(clip, "w3", "--query", "w4", "--queries", texts, *bundle)
+    assert code == 0 and inputs.options == InputOptions(bundle=made / "bundle")
+    assert (options.video, options.texts) == (clip, ("w3", "w4", "w5", "w6"))
+    default = segment_module.SegmentOptions(clip, options.texts)
+    assert options == default, "what is not said is as the library has it"
+    words = {
+        "--video-id": ("video_id", "x"),
+        "--data": ("data", "root"),
+        "--split": ("split", "train"),
+        "--count": ("count", 3),
+        "--linking": ("linking", "clip"),
+        "--link-weight": ("link_weight", -0.5),
+        "--start": ("start", 2),
+        "--end": ("end", 9),
+        "--stride": ("stride", 4),
+        "--out": ("out", tmp_path),
+    }
+    for word, (name, value) in words.items():
+        found = segmented("--video", clip, "w3", word, value, *bundle)[2]
+        assert getattr(found, name) == value, word
+        assert (found.video, found.texts) == (clip, ("w3",)), word
+    assert segmented(clip, "w3", "--palette", *bundle)[2].palette
+    assert segmented(clip, "w3", "--every-frame", *bundle)[2].stride == 1
+    files = ("--proposals", made / "p.h5", "--flow", made / "f.h5", "--set", "seed=3")
+    detector = ("--detector", made / "detector.pt", "--config", "aamn_demo")
+    found = segmented(clip, "w3", "--checkpoint", made / "segmenter.pt", *files, *detector)[1]
+    assert found.options == InputOptions(
+        None, made / "segmenter.pt", made / "detector.pt", made / "p.h5", made / "f.h5",
+        "aamn_demo", ("seed=3",),
+    )  # fmt: skip
+    without = segmented("w3", "--data", "root", *bundle)[2]
+    assert (without.video, without.texts) == (None, ("w3",)), "a data set's videos, one sentence"
+
+
+# aamn evaluate --index
 
 
 class Source:
@@ -395,11 +471,11 @@ def test_new_words_score_the_same_through_indexes_as_directly(tmp_path, monkeypa
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("purple 1 -2 .5 3 -1 2\nzebra -3 1 2 -.5 4 -2\n")
     model = loaded(f"words.vectors={vectors}")
-    monkeypatch.setattr(eval_net, "load_segmenter", lambda *_: model)
-    monkeypatch.setattr(eval_net, "open_source", lambda *_: Source())
-    monkeypatch.setattr(eval_net.ProposalStore, "read", lambda _: Store())
-    direct = eval_net.open_system("s.pt")
-    indexed = eval_net.through_indexes(direct, tmp_path)
+    monkeypatch.setattr(systems, "load_segmenter", lambda *_: model)
+    monkeypatch.setattr(systems, "open_source", lambda *_: Source())
+    monkeypatch.setattr(systems.ProposalStore, "read", lambda _: Store())
+    direct = systems.open_system("s.pt")
+    indexed = systems.through_indexes(direct, tmp_path)
     for place in range(3):
         found, wanted = (one.answer(*one.sample_of(place)) for one in (indexed, direct))
         torch.testing.assert_close(found.scores.total, wanted.scores.total, atol=1e-5, rtol=0)
