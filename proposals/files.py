@@ -110,8 +110,8 @@ def cannot_write(path: Path, error: OSError) -> InputError:
 
 
 @contextmanager
-def locked(lock: Path, advice: str = "wait for it") -> Iterator[None]:
-    """Holds the lock file `lock`, which is removed at the end, against other processes.
+def locked(lock: Path, target: Path, advice: str = "wait for it") -> Iterator[None]:
+    """Holds the lock file `lock` of `target`, which is removed at the end, against other processes.
 
     Raises:
         InputError: another process holds it (named in it), or it cannot be written.
@@ -121,9 +121,9 @@ def locked(lock: Path, advice: str = "wait for it") -> Iterator[None]:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held.acquire()
     except Timeout:
-        raise InputError(f"{lock.parent} is being written by {_holder(lock)}; {advice}") from None
+        raise InputError(f"{target} is being written by {_holder(lock)}; {advice}") from None
     except OSError as error:
-        raise cannot_write(lock.parent, error) from None
+        raise cannot_write(target, error) from None
     try:
         lock.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield

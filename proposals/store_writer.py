@@ -76,7 +76,7 @@ class ProposalWriter:
         self._parts = parts_of(path)
         self._held = ExitStack()
         advice = "wait for it, or give each worker a --shard"
-        self._held.enter_context(locked(self._parts / "lock", advice))
+        self._held.enter_context(locked(self._parts / "lock", path, advice))
         self._open = True
         try:
             self._done = self._resume(fresh)

@@ -197,7 +197,7 @@ def written_index(path: Path, header: Header) -> Iterator[IndexWriter]:
     Raises:
         InputError: another process writes it, or the disk is full or read-only.
     """
-    with locked(path.with_name(f".{path.name}.lock")):
+    with locked(path.with_name(f".{path.name}.lock"), path):
         sweep(path)
         try:
             with hdf5_aside(path) as file:

@@ -13,6 +13,7 @@ from tiny_models import WORDS, tiny_config, tiny_segmenter
 
 import aamn
 from aamn.data.words import Vocabulary
+from aamn.index import job, query_encoder
 from aamn.inference.checkpoint import read_checkpoint, save_checkpoint
 from aamn.predictor import read_bundle, write_bundle
 from proposals.build import build_detector
@@ -139,7 +140,7 @@ def test_a_bundle_that_could_not_be_finished_is_none(bundle, tmp_path, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(aamn.bundle.shutil, "copyfile", full)
+    monkeypatch.setattr(aamn.predictor.shutil, "copyfile", full)
     with pytest.raises(InputError, match=f"cannot write {out}: No space left"):
         write_bundle(out, *parts)
     with pytest.raises(InputError, match=f"no bundle at {out}"):
@@ -161,8 +162,8 @@ def test_a_detector_and_a_segmenter_are_not_taken_for_each_other(bundle, tmp_pat
 
 
 def test_weights_are_hashed_once_however_many_videos(bundle, video, tmp_path, monkeypatch):
-    counted, taken = aamn.index.model_hash, []
-    for module in (aamn.index, aamn.indexing):
+    counted, taken = job.model_hash, []
+    for module in (job, query_encoder):
         monkeypatch.setattr(module, "model_hash", lambda s: taken.append(s) or counted(s))
     segmenter = aamn.load(bundle, "cpu")
     hashes = {segmenter.index(video, tmp_path / n).header.origin.model for n in ("a", "b")}

@@ -121,16 +121,17 @@ def test_leftovers_of_killed_writers_are_swept_and_nothing_else(tmp_path):
 
 
 def test_a_lock_is_held_by_one_process_which_is_named(tmp_path):
-    lock = tmp_path / "new" / "lock"
-    with (
-        locked(lock),
-        pytest.raises(InputError, match=f"new is .* process {os.getpid()} on .*later"),
-    ):
-        with locked(lock, "come later"):
-            raise AssertionError
+    lock, said = tmp_path / "new" / "lock", f"x.h5 is .* process {os.getpid()} on .*later"
+    with locked(lock, tmp_path / "x.h5"), pytest.raises(InputError, match=said):
+        with_lock_held(lock, tmp_path / "x.h5")
     assert not lock.exists()
-    with locked(lock):
+    with locked(lock, tmp_path / "x.h5"):
         assert lock.exists()
+
+
+def with_lock_held(lock, target):
+    with locked(lock, target, "come later"):
+        raise AssertionError("held twice")
 
 
 @pytest.mark.parametrize("video_id", ["a", "a/b", "50%", "%2F", "../x", "a%2Fb/", "ü -"])

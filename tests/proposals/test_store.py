@@ -630,7 +630,7 @@ def _compress(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda p: p.unlink(), "no proposals file at .*p.h5; tools/extract_proposals.py"),
+        (lambda p: p.unlink(), "no proposals file at .*p.h5; `aamn extract` writes one"),
         (lambda p: p.write_bytes(b""), "is no proposals file, or a damaged one"),
         (lambda p: p.write_text("hello"), "is no proposals file, or a damaged one"),
         (lambda p: os.truncate(p, p.stat().st_size // 2), "is no proposals file, or a damaged"),
@@ -664,7 +664,7 @@ def test_damaged_files_are_named(tmp_path, spoil, message):
 @pytest.mark.parametrize(
     ("video_id", "frames", "message"),
     [
-        ("x", [0], "p.h5 holds no proposals of the video x; add them with .*extract_proposals"),
+        ("x", [0], "p.h5 holds no proposals of the video x; add them with .*aamn extract"),
         ("a", [0, 4], "wanted frame 4 of the video a, the file has 4"),
         ("a", [-1], "wanted frame -1"),
     ],

@@ -143,7 +143,7 @@ def extract_flow(
     out = Path(out)
     parts = out.with_name(out.name + ".parts")
     build_estimator(config)
-    with locked(parts / "lock"):
+    with locked(parts / "lock", out):
         for stray in parts.glob(".*.tmp"):
             stray.unlink()
         sweep(out)

@@ -10,6 +10,7 @@ from tiny_videos import SIZE, Frames, Store, built, job, loaded
 from aamn.config.schema import FlowConfig
 from aamn.data.samples import load_clip, load_proposals
 from aamn.index import builder as indexing
+from aamn.index import encoder, reader, timer
 from aamn.index.box_source import StoredBoxes
 from aamn.index.builder import build_index
 from aamn.index.file import ARRAYS, NO_END, WHOLE, IndexFile, Selection
@@ -249,7 +250,7 @@ def test_every_frame_enters_as_it_is_with_the_flow_to_the_next_one(
     def estimate(one, two):
         return np.stack([np.full(CONTENT, float(frame.mean()), np.float32) for frame in (one, two)])
 
-    monkeypatch.setattr(indexing, "build_estimator", lambda config: estimate)
+    monkeypatch.setattr(reader, "build_estimator", lambda config: estimate)
     model = loaded()
     inputs = remember_inputs(model, monkeypatch)
     grey = job_of(model, count, selection=Selection(wanted), frames=Grey(count))
@@ -276,7 +277,7 @@ class Flow:
 
 def test_stored_flow_enters_in_pixels_of_the_network(tmp_path, monkeypatch):
     model = loaded()
-    monkeypatch.setattr(indexing, "build_estimator", None)  # nothing is computed
+    monkeypatch.setattr(reader, "build_estimator", None)  # nothing is computed
     inputs = remember_inputs(model, monkeypatch)
     grey = job_of(model, 20, frames=Grey(20), flow=Flow(), selection=Selection(range(4, 18)))
     build_index(grey, tmp_path / "v.h5")
@@ -453,7 +454,7 @@ def test_the_header_is_the_job_s(tmp_path):
 
 def test_seconds_are_told_by_part_and_add_up(tmp_path, monkeypatch):
     ticks = iter(range(10**6))
-    monkeypatch.setattr(indexing.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(timer.time, "perf_counter", lambda: float(next(ticks)))
     costs = Timer()
     build_index(job_of(loaded(), 20), tmp_path / "v.h5", costs)
     parts = {"decoding", "flow", "preparing", "streams", "boxes", "tubes", "masks", "writing"}
@@ -474,13 +475,13 @@ def test_an_index_of_an_unknown_precision_is_refused_before_the_work(tmp_path):
 
 
 def test_memory_holds_the_frames_of_a_block_and_those_clips_share(tmp_path, monkeypatch):
-    held, make = [], indexing._Builder._clips
+    held, make = [], encoder.Encoder.clips
 
     def see(builder, known, windows, frames):
         held.append(len(known))
         return make(builder, known, windows, frames)
 
-    monkeypatch.setattr(indexing._Builder, "_clips", see)
+    monkeypatch.setattr(encoder.Encoder, "clips", see)
     model = loaded("aamn.radius=2")
     build_index(job_of(model, 64), tmp_path / "v.h5")
     assert max(held) <= 15 + 4, "blocks of 15 frames, four of which two clips may share"
