@@ -86,6 +86,7 @@ def test_summary_by_hand():
     assert got["Overall IoU"] == pytest.approx(9 / 102)
     assert got["Mean IoU"] == pytest.approx((0.8 + 0.5 + 0.0 + 1.0) / 4)
     assert got["P@0.5"] == 0.5 and got["P@0.8"] == 0.25 and got["P@0.9"] == 0.25
+    assert got["VP@0.5"] == 0.0, "each video has a frame of one half or less"
     assert got["Loc P@0.5"] == 0.0
     assert got["chance"] == pytest.approx((0.5 + 0.5 + 0.25 + 0.25) / 4)
 

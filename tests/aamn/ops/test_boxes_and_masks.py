@@ -31,6 +31,7 @@ from aamn.ops.masks import (
         ((0, 0, 4, 4), (6, 7, 9, 9), 0.0),  # apart in both directions
         ((0, 0, 4, 4), (6, 1, 9, 3), 0.0),
         ((0, 0, 8, 2), (2, 1, 4, 5), 2 / 22),
+        ((0, 0, 0.5, 0.5), (0.25, 0, 0.75, 0.5), 1 / 3),  # smaller than a pixel
     ],
 )
 def test_iou_by_hand(a, b, iou):

@@ -162,6 +162,8 @@ def test_a_path_counts_its_clips_by_their_frames():
     scores = torch.tensor([[[0.2], [0.8], [NO]]])
     tubes = torch.tensor([[0, 0, -1]])
     assert path_scores(scores, tubes, torch.tensor([3.0, 1.0, 5.0])).item() == pytest.approx(0.35)
+    both = path_scores(scores.expand(2, 3, 1), torch.tensor([[-1] * 3, [-1, 0, -1]]), torch.ones(3))
+    assert both.tolist() == [NO, pytest.approx(0.8)], "each sentence by itself"
     nobody = best_paths(torch.full((1, 2, 3), NO), torch.rand(2, 3, 3), torch.ones(2))
     assert nobody.tubes.tolist() == [[-1, -1]] and nobody.scores.item() == NO
 
