@@ -337,6 +337,20 @@ def test_losses_of_two_clips_10_11_12():
     assert (losses["count/sentences"], losses["count/unmatched"]) == (5, 1)
 
 
+def test_there_are_k_minus_1_mismatched_sentences_12():
+    """K = 2: one, about the other actor of the sentence's own video, though the batch has more."""
+    segmenter = tiny_segmenter("aamn.proposals=2")
+    samples = [random_sample(segmenter, seed=s, video=f"v{s}", lengths=(2, 3)) for s in (1, 2)]
+    with torch.no_grad():
+        losses = segmenter(samples)
+        clips = segmenter.encode([s.clip for s in samples], [s.proposals for s in samples])
+        queries = samples[0].queries + samples[1].queries
+        scores = segmenter.scores(clips, segmenter.encode_sentences(queries))
+    s = f64(scores["actor"]) + f64(scores["action"])
+    expected = hinge(s, (0, 0, 1, 1), (0, 1, 0, 1), [(1,), (0,), (3,), (2,)])
+    assert losses["matching"].item() == pytest.approx(expected, abs=1e-5)
+
+
 def test_mean_readout_averages_the_states():
     torch.manual_seed(0)
     module = ActionModule(ActionConfig(context="mean", context_hidden=9), 14, 6, 10)
