@@ -21,6 +21,15 @@ from proposals.manifest import AnnotatedFrame, Manifest
 
 PLAIN = ("train.optimiser.name=sgd", "train.optimiser.lr=0.05", "aamn.backbone.dropout=0")
 
+SETTINGS = FineTuneConfig(
+    iterations=8, batch=4, optimiser="sgd", lr=0.01, warmup=2, average=0.9, rois=8,
+    checkpoint_every=3,
+)  # fmt: skip
+DETECTOR = DetectorConfig(
+    name="small", weights="", classes=("a", "b"), min_size=48, max_size=64, proposals=30,
+    widths=(8, 16), strides=(4, 2), head=16, pool=3, anchors=(16, 24), finetune=SETTINGS,
+)  # fmt: skip
+
 
 def on(monkeypatch, device):
     """Lets `train` choose that device."""
@@ -96,18 +105,10 @@ def manifest(tmp_path):
 
 def test_a_detector_learns_and_resumes(learner, tmp_path, manifest, monkeypatch):
     """Which RoIs teach is drawn as if the run had not stopped."""
-    settings = FineTuneConfig(
-        iterations=8, batch=4, optimiser="sgd", lr=0.01, warmup=2, average=0.9, rois=8,
-        checkpoint_every=3,
-    )  # fmt: skip
-    config = DetectorConfig(
-        name="small", weights="", classes=("a", "b"), min_size=48, max_size=64, proposals=30,
-        widths=(8, 16), strides=(4, 2), head=16, pool=3, anchors=(16, 24), finetune=settings,
-    )  # fmt: skip
 
     def network():
         torch.manual_seed(0)
-        return build_detector(config).to(learner)
+        return build_detector(DETECTOR).to(learner)
 
     whole = finetune(network(), manifest, tmp_path / "whole")
     step, left = finetuning._Trainer.step, iter(range(5))
@@ -128,3 +129,18 @@ def test_a_detector_learns_and_resumes(learner, tmp_path, manifest, monkeypatch)
     assert (end - other).norm() < 0.02 * (end - start).norm()
     stored = load_network(tmp_path / "parts/detector.pt", learner)
     assert stored.device.type == learner
+
+
+def test_what_a_detector_learns_from_is_moved(gpu, tmp_path, monkeypatch):
+    batch = ([torch.zeros(3, 48, 64, dtype=torch.uint8)], [torch.zeros(1, 4)], [torch.zeros(1)])
+    moved = []
+
+    def losses(self, *parts):
+        moved.extend(value.is_cuda for part in parts for value in part)
+        raise KeyboardInterrupt
+
+    with gpu() as device, pytest.raises(KeyboardInterrupt):
+        trainer = finetuning._Trainer(build_detector(DETECTOR).to(device), tmp_path / "last.pt")
+        monkeypatch.setattr(type(trainer.network), "losses", losses)
+        trainer.step(*batch)
+    assert moved == [True] * 3
