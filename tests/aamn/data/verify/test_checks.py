@@ -497,6 +497,10 @@ def test_the_program(
     assert broken.code == 1 and "fatal    sound  the video is missing" in broken.output
     assert again.read_text() == "Release/clips320H/sound.mp4\n"
     assert json.loads(report.read_text())["findings"][0]["where"] == "sound"
+    empty_mask(root, "also-sound")
+    shallow, deep = (run_tool("verify_dataset", "--data", root, *o) for o in ((), ("--deep",)))
+    assert "also-sound/00003.h5" not in shallow.output
+    assert "warning  also-sound/00003.h5  the mask of instance 1 is empty" in deep.output
     assert run_tool("verify_dataset").errors.startswith("error: wanted --data ROOT")
     none = run_tool("verify_dataset", "--data", tmp_path / "none")
     assert none.code == 2 and none.errors.startswith("error: no folder at")
@@ -512,6 +516,12 @@ def test_the_program_checks_other_layouts(
     settings = ("--set", f"data.root={tmp_path}", "--set", "data.kind=folder")
     assert by_option.code == 0 and run_tool("verify_dataset", *settings).output == by_option.output
     assert by_option.output.split()[:4] == ["videos", "1", "sentences", "2"]
+    for frame, size in ((0, (32, 48)), (2, (16, 24))):
+        path = tmp_path / "masks" / "one" / "0" / f"{frame}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full(size, 255, np.uint8)).save(path)
+    codes = [run_tool("verify_dataset", *settings, *deep).code for deep in ((), ("--deep",))]
+    assert codes == [0, 1]  # the second mask is of another size
     again = tmp_path / "again.txt"
     table.write_text("video_id,instance_id,query\none,0,?!\n")
     broken = run_tool("verify_dataset", *settings, "--fix-list", again)
