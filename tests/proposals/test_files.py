@@ -21,7 +21,7 @@ from proposals.files import (
 
 
 def test_the_last_whole_text_stays_through_a_failure(tmp_path):
-    path = tmp_path / "new" / "notes.txt"
+    path = tmp_path / "new" / "folder" / "notes.txt"
     write_text(path, "naïve")
     with pytest.raises(KeyError), written_aside(path) as aside:
         aside.write_text("half")
