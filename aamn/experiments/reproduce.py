@@ -208,9 +208,6 @@ def reproduce(options: TableOptions) -> int:
         write_text(out / "acga-parameters.md", text)
         print(text)
         return 0
-    for option in ("seeds", "jobs"):
-        if getattr(options, option) < 1:
-            raise InputError(f"--{option}: wanted at least 1, got {getattr(options, option)}")
     table = choose_table(read_tables(recipe_folder() / "published.yaml"), options.name)
     base = load_config(Config, options.config, own_overrides(options.overrides, "aamn"))
     table = with_overrides(table, options.overrides)

@@ -12,6 +12,7 @@ from tiny_models import TINY, tiny_config
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
 from aamn.experiments import benchmark as benchmark_module
+from aamn.experiments.benchmark import BenchmarkOptions
 from aamn.experiments.flops import frame_flops as count_flops
 from proposals.config import DetectorConfig
 from proposals.errors import InputError
@@ -112,6 +113,26 @@ def test_parts_are_counted_by_hand(frame_flops):
     assert counted["rgb trunk"] == counted["flow trunk"] == 2 * (first + second)
 
 
+def test_the_words_of_the_command_are_what_is_measured(monkeypatch, recipe):
+    asked = []
+    monkeypatch.setattr(benchmark_module, "benchmark", asked.append)
+    assert call("benchmark") == 0 and asked == [BenchmarkOptions()]
+    words = ("--frames", 7, "--width", 50, "--height", 40, "--detector", recipe, "--compile")
+    more = ("--no-memory", "--only-index", "--config", "aamn_demo", "--set", "seed=3")
+    assert call("benchmark", *words, *more) == 0
+    assert asked[1] == BenchmarkOptions(
+        "aamn_demo",
+        ("seed=3",),
+        str(recipe),
+        7,
+        50,
+        40,
+        compile=True,
+        memory=False,
+        only_index=True,
+    )
+
+
 def test_a_duration_is_the_median_of_its_calls(monkeypatch):
     benchmark = benchmark_module
     clock = iter([0.0, 5.0, 10.0, 11.0, 20.0, 22.0])
@@ -153,18 +174,19 @@ def test_peaks_of_longer_videos_are_measured_in_processes_of_their_own(monkeypat
     benchmark, asked = benchmark_module, []
 
     def call(words, **options):
-        asked.append(words[2:])
+        asked.append(words[1:])
         return SimpleNamespace(returncode=0, stdout="some line\n 12.5\n", stderr="")
 
     monkeypatch.setattr(benchmark.subprocess, "run", call)
-    args = SimpleNamespace(width=50, height=40, config="c", detector="", overrides=["a=1", "b=2"])
-    assert benchmark._peak(args, 28) == 12.5
-    sizes = "--only-index --frames 28 --width 50 --height 40"
+    size = {"width": 50, "height": 40}
+    options = BenchmarkOptions(config="c", overrides=("a=1", "b=2"), **size)
+    assert benchmark._peak(options, 28) == 12.5
+    sizes = "-m aamn benchmark --only-index --frames 28 --width 50 --height 40"
     assert " ".join(asked[0]) == f"{sizes} --config c --set a=1 --set b=2"
-    args.config, args.detector, args.overrides = "", "d", []
-    benchmark._peak(args, 7)
+    options = BenchmarkOptions(detector="d", **size)
+    benchmark._peak(options, 7)
     assert " ".join(asked[1]) == f"{sizes.replace('28', '7')} --detector d"
     failed = SimpleNamespace(returncode=2, stdout="", stderr="Traceback\nerror: no such key\n")
     monkeypatch.setattr(benchmark.subprocess, "run", lambda *words, **options: failed)
     with pytest.raises(InputError, match=r"^error: no such key$"):
-        benchmark._peak(args, 7)
+        benchmark._peak(options, 7)

@@ -1,6 +1,5 @@
 """The program that evaluates a segmenter on annotated frames, and what its page is given."""
 
-import importlib
 import json
 import shutil
 from functools import cache
@@ -15,6 +14,7 @@ from tiny_training import VOCABULARY
 
 from aamn.data.samples import load_clip, load_proposals
 from aamn.inference.checkpoint import load_segmenter, save_checkpoint
+from aamn.report import assemble
 from proposals.frames import open_frames
 from proposals.store import ProposalStore
 from proposals.store_writer import write_proposals
@@ -218,14 +218,14 @@ def test_mistakes_are_one_line_that_names_what_is_wrong(world, tmp_path, capsys,
 @pytest.fixture(scope="module")
 def page(world, tmp_path_factory):
     """What the page is written from: the evaluations, the pictures and the other arguments."""
-    option, given = importlib.import_module("report_option"), {}
+    given = {}
 
     def note(path, evaluations, pictures, **more):
         given.update(path=path, evaluations=evaluations, pictures=pictures, **more)
 
     out = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(option, "write_report", note)
+        patch.setattr(assemble, "write_report", note)
         words = ("--checkpoint", world / "last.pt", "--compare", "most_confident")
         words += ("--out", out / "m.json", "--report", out / "page", "--pictures", 1)
         assert call(*words) == 0
@@ -316,8 +316,8 @@ def test_the_scene_shows_each_systems_masks_where_a_sentence_is_asked(world, pag
     ids=str,
 )
 def test_how_many_pictures_of_each_kind(world, tmp_path, monkeypatch, options, kinds):
-    option, given = importlib.import_module("report_option"), []
-    monkeypatch.setattr(option, "write_report", lambda *seen, **_: given.append(seen[2]))
+    given = []
+    monkeypatch.setattr(assemble, "write_report", lambda *seen, **_: given.append(seen[2]))
     words = ("--checkpoint", world / "last.pt", "--out", tmp_path / "m.json")
     assert call(*words, "--report", tmp_path / "page", *options) == 0
     (seen,) = given

@@ -14,11 +14,11 @@ from PIL import Image
 from tiny_models import tiny_config, tiny_segmenter
 from tiny_training import VOCABULARY
 
-from aamn.cli import options as bundle_option
 from aamn.data.samples import load_clip, load_proposals
 from aamn.index.file import NO_END, WHOLE, IndexFile, Selection
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import load_segmenter, save_checkpoint
+from aamn.jobs import inputs as inputs_module
 from proposals.frames import open_frames
 from proposals.store import ProposalStore
 from proposals.store_writer import write_proposals
@@ -64,7 +64,7 @@ def _read_once():
         return read(str(path), device, config, tuple(overrides))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle_option, "load_segmenter", load)
+        patch.setattr(inputs_module, "load_segmenter", load)
         yield
 
 

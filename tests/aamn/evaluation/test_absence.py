@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from aamn.cli.evaluate import evaluate_videos
 from aamn.config.schema import DataConfig
 from aamn.data.datasets.source import Expression, FullTarget
-from aamn.evaluation.absence import strangers, write_videos
-from aamn.evaluation.key_frames import absence as full_video_option
+from aamn.evaluation import absence as absence_module
+from aamn.evaluation.absence import VideoEvaluation, evaluate_videos, strangers, write_videos
 from aamn.index.indexed_segmenter import StoredIndexes
 from aamn.inference.clip_by_clip import Answer
 from aamn.structures import MaskTrack
@@ -132,7 +130,7 @@ class Program:
             "ProposalStore": SimpleNamespace(read=lambda path: path),
         }
         for name, value in swap.items():
-            monkeypatch.setattr(full_video_option, name, value)
+            monkeypatch.setattr(absence_module, name, value)
 
 
 def test_both_linkings_are_measured_on_the_objects_that_are_known(monkeypatch, tmp_path, capsys):
@@ -225,7 +223,7 @@ def test_calibration_draws_videos_evenly(monkeypatch, tmp_path, most, videos):
     test = Source({"a": (1,), "b": (2,)}, truth=("a",))
     other = Source({name: (n,) for n, name in enumerate("pqrst", start=1)})
     program = Program(monkeypatch, {"test": test, "held_out": other})
-    monkeypatch.setattr(full_video_option, "CALIBRATION_VIDEOS", most)
+    monkeypatch.setattr(absence_module, "CALIBRATION_VIDEOS", most)
     write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "held_out")
     asked = [video for video, _ in program.asked if video in other.actors]
     assert asked == list(videos)
@@ -265,14 +263,10 @@ def called(monkeypatch):
     """What evaluate_videos hands on, for given options."""
     loaded = SimpleNamespace(config=SimpleNamespace(data=replace(DATA, test_split="val")))
     calls = []
-    monkeypatch.setattr(full_video_option, "open_segmenter", lambda args: loaded)
-    monkeypatch.setattr(full_video_option, "write_videos", lambda *a: calls.append(a))
+    monkeypatch.setattr(absence_module, "write_videos", lambda *a: calls.append(a))
 
     def call(**given):
-        words = dict.fromkeys(
-            ("data", "proposals", "flow", "split", "out", "index", "calibrate"), ""
-        )
-        evaluate_videos(Namespace(**words | {"checkpoint": "runs/full/last.pt"} | given))
+        evaluate_videos(loaded, Path("runs/full/last.pt"), VideoEvaluation(**given))
         first, *rest = calls.pop()
         assert first is loaded
         return rest
@@ -288,8 +282,8 @@ def test_options_stand_above_the_checkpoints_data(called):
     changed = called(data="d", proposals="p", flow="f", split="train", calibrate="val")
     assert changed[0] == DataConfig(root="d", proposals="p", flow="f", test_split="val")
     assert (changed[1], changed[4]) == ("train", "val")
-    assert called(out="x/y.json")[2:4] == [Path("x/y.json"), Path("x/y.index")]
-    assert called(index="kept", out="x/y.json")[2:4] == [Path("x/y.json"), Path("kept")]
+    assert called(out=Path("x/y.json"))[2:4] == [Path("x/y.json"), Path("x/y.index")]
+    assert called(index=Path("kept"), out=Path("x/y.json"))[2:4] == [Path("x/y.json"), Path("kept")]
 
 
 @pytest.mark.parametrize("words", [{"calibrate": "val"}, {"calibrate": "b", "split": "b"}])

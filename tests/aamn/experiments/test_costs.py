@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from aamn.cli import table as reproduce_table
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
-from aamn.experiments import costs as systems_table
+from aamn.experiments import costs as costs_module
 from aamn.experiments.costs import HEADS, Costs, budget_text, measure_costs, start_of, to_markdown
+from aamn.experiments.reproduce import _count_parameters
 from aamn.experiments.speed import VideoSeconds
 from aamn.inference.checkpoint import Loaded
 
@@ -32,15 +32,15 @@ def test_costs_are_kept_until_the_device_changes(tmp_path, monkeypatch):
 
     def costs(checkpoint):
         measured.append(checkpoint)
-        return replace(COSTS, device=systems_table.device_name())
+        return replace(COSTS, device=costs_module.device_name())
 
-    monkeypatch.setattr(systems_table, "_costs", costs)
-    monkeypatch.setattr(systems_table, "device_name", lambda: "a CPU with 1 thread(s)")
+    monkeypatch.setattr(costs_module, "_costs", costs)
+    monkeypatch.setattr(costs_module, "device_name", lambda: "a CPU with 1 thread(s)")
     first = measure_costs({"AAMN": tmp_path})
     assert measure_costs({"AAMN": tmp_path}) == first == {"AAMN": COSTS}
     assert measured == [tmp_path / "last.pt"]
     assert json.loads((tmp_path / "costs.json").read_text())["pair"] == 70.96
-    monkeypatch.setattr(systems_table, "device_name", lambda: "a GPU")
+    monkeypatch.setattr(costs_module, "device_name", lambda: "a GPU")
     assert measure_costs({"AAMN": tmp_path})["AAMN"].device == "a GPU"
     assert len(measured) == 2
 
@@ -75,7 +75,7 @@ def test_costs_are_medians_in_milliseconds(monkeypatch, tmp_path, keeps):
     segmenter[0].requires_grad_(False)
     loaded = Loaded(segmenter, "trained words", load_config(Config), 0)
     system = SimpleNamespace(dataset=samples, loaded=loaded)
-    monkeypatch.setattr(systems_table, "open_system", lambda checkpoint: system)
+    monkeypatch.setattr(costs_module, "open_system", lambda checkpoint: system)
 
     def pair_seconds(segmenter, chosen):
         asked.extend(chosen)
@@ -87,9 +87,9 @@ def test_costs_are_medians_in_milliseconds(monkeypatch, tmp_path, keeps):
         seconds = {"a": 0.01, "b": 0.05, "c": 0.03}[video_id]
         return VideoSeconds(seconds, seconds / 10 if keeps else None)
 
-    monkeypatch.setattr(systems_table, "pair_seconds", pair_seconds)
-    monkeypatch.setattr(systems_table, "video_seconds", video_seconds)
-    costs = systems_table._costs(tmp_path / "last.pt")
+    monkeypatch.setattr(costs_module, "pair_seconds", pair_seconds)
+    monkeypatch.setattr(costs_module, "video_seconds", video_seconds)
+    costs = costs_module._costs(tmp_path / "last.pt")
     assert asked == [f"sample {n}" for n in range(21)], "one to warm up and twenty"
     assert samples.closed == ["a", "b", "c"]
     assert (costs.pair, costs.frame) == (pytest.approx(250), pytest.approx(30))
@@ -122,7 +122,7 @@ def test_the_budget_is_the_recipes():
 
 
 def test_parameters_counted_and_printed_agree_in_every_row():
-    lines = reproduce_table._count_parameters().splitlines()[2:]
+    lines = _count_parameters().splitlines()[2:]
     found = {}
     for line in lines:
         label, counted, printed = re.fullmatch(r"\| (.+) \| ([\d,]+) \| ([\d,]+) \|", line).groups()

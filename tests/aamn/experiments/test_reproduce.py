@@ -10,7 +10,8 @@ import yaml
 
 from aamn.config.loading import load_config, to_dict
 from aamn.config.schema import Config
-from aamn.experiments import reproduce as reproduce_table
+from aamn.experiments import costs as costs_table
+from aamn.experiments import reproduce as reproduce_module
 from aamn.experiments import tables
 from aamn.experiments.reproduce import measure, planned_runs
 from aamn.experiments.tables import Table, TableRow
@@ -34,7 +35,7 @@ FEW = replace(TABLE, rows=ROWS[:2])
 @pytest.fixture(autouse=True)
 def _recipes_are_made_once(monkeypatch):
     for name in ("row_config", "run_name"):
-        monkeypatch.setattr(reproduce_table, name, remembered(getattr(tables, name)))
+        monkeypatch.setattr(reproduce_module, name, remembered(getattr(tables, name)))
 
 
 FOUND = {}
@@ -83,9 +84,9 @@ def evaluated(monkeypatch):
         calls.append((checkpoint, list(overrides)))
         return Evaluated
 
-    monkeypatch.setattr(reproduce_table, "evaluate_checkpoint", evaluate)
+    monkeypatch.setattr(reproduce_module, "evaluate_checkpoint", evaluate)
     monkeypatch.setattr(
-        reproduce_table,
+        reproduce_module,
         "write_metrics",
         lambda reports, path: write_metrics(path, all={"Mean IoU": len(calls) / 100}),
     )
@@ -155,18 +156,18 @@ def test_a_run_is_trained_then_evaluated_and_not_done_twice(tmp_path, monkeypatc
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(config)))
 
-    monkeypatch.setattr(reproduce_table, "train_from", train_from)
+    monkeypatch.setattr(reproduce_module, "train_from", train_from)
     folder = tmp_path / "run"
     for _ in range(2):
-        assert reproduce_table._run_row(config, folder) == folder / "metrics.json"
+        assert reproduce_module._run_row(config, folder) == folder / "metrics.json"
     assert trained == [folder] and evaluated == [(folder / "last.pt", [])]
     config.aamn.margin = 0.3
     with pytest.raises(InputError, match="run holds a run of another recipe"):
-        reproduce_table._run_row(config, folder)
+        reproduce_module._run_row(config, folder)
 
 
 def test_a_file_s_keys_become_overrides():
-    assert reproduce_table._leaves("table4_without_location") == ["aamn.actor.location=False"]
+    assert reproduce_module._leaves("table4_without_location") == ["aamn.actor.location=False"]
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def program(monkeypatch, tmp_path, capsys, evaluated):
 
     def call(*words, failed=None, table=FEW):
         asked = {}
-        monkeypatch.setattr(reproduce_table, "read_tables", lambda path: {"9": table})
+        monkeypatch.setattr(reproduce_module, "read_tables", lambda path: {"9": table})
 
         def run_rows(work, runs, jobs):
             asked.update(runs=runs, jobs=jobs)
@@ -185,7 +186,7 @@ def program(monkeypatch, tmp_path, capsys, evaluated):
             return failed or {}
 
         asked["seeds"] = int(words[words.index("--seeds") + 1]) if "--seeds" in words else 1
-        monkeypatch.setattr(reproduce_table, "run_rows", run_rows)
+        monkeypatch.setattr(reproduce_module, "run_rows", run_rows)
         return programs.call("reproduce_table", *words), capsys.readouterr(), asked
 
     return call
@@ -244,8 +245,8 @@ def test_a_failed_run_is_exit_code_1_and_writes_no_table(program, tmp_path, capl
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("9", "--data", "d", "--seeds", "0"), "--seeds: wanted at least 1, got 0"),
-        (("9", "--data", "d", "--jobs", "-1"), "--jobs: wanted at least 1, got -1"),
+        (("9", "--data", "d", "--seeds", "0"), "'--seeds': 0 is not in the range x>=1"),
+        (("9", "--data", "d", "--jobs", "-1"), "'--jobs': -1 is not in the range x>=1"),
         (("9",), "--data ROOT"),
         (("12", "--data", "d"), "no table '12'; there are 9 and acga-parameters"),
         (("9", "--data", "d", "--set", "train.bach=1"), "train.bach"),
@@ -262,10 +263,10 @@ def test_costs_follow_a_table_that_has_them(program, tmp_path, monkeypatch):
 
     def measure_costs(runs):
         asked.update(runs)
-        cost = reproduce_table.systems_table.Costs("a device", 12345, 1.0, 2.0, None, "in", "st")
+        cost = costs_table.Costs("a device", 12345, 1.0, 2.0, None, "in", "st")
         return {"wider": cost}
 
-    monkeypatch.setattr(reproduce_table.systems_table, "measure_costs", measure_costs)
+    monkeypatch.setattr(costs_table, "measure_costs", measure_costs)
     table = replace(TABLE, rows=(*ROWS[:2], ROWS[4]), costs=True)
     words = ("9", "--data", "d", "--out", "t", "--set", "train.batch=3", "--seeds", 2)
     assert program(*words, table=table)[0] == 0
@@ -286,7 +287,7 @@ def test_costs_follow_a_table_that_has_them(program, tmp_path, monkeypatch):
 def test_the_parameters_of_the_compared_systems_are_printed_and_kept(
     program, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(reproduce_table, "_count_parameters", lambda: "| a | 5 | 6 |\n")
+    monkeypatch.setattr(reproduce_module, "_count_parameters", lambda: "| a | 5 | 6 |\n")
     code, said, _ = program("acga-parameters", "--out", "p")
     assert code == 0
     assert said.out.strip() == "| a | 5 | 6 |"
