@@ -315,6 +315,59 @@ def test_the_scene_shows_each_systems_masks_where_a_sentence_is_asked(world, pag
     assert not scene.truth[0, 1].any()
 
 
+def seen_on_the_page(monkeypatch, *words):
+    """The pictures of the page that this call writes."""
+    option, given = importlib.import_module("report_option"), []
+    monkeypatch.setattr(option, "write_report", lambda *seen, **_: given.append(seen[2]))
+    assert call(*words) == 0
+    (seen,) = given
+    return seen
+
+
+def test_all_systems_are_asked_about_the_split_that_is_named(world, tmp_path, monkeypatch):
+    out = tmp_path / "m.json"
+    words = ("--checkpoint", world / "last.pt", "--compare", "most_confident", "--split", "train")
+    seen = seen_on_the_page(monkeypatch, *words, "--out", out, "--report", tmp_path / "page")
+    for system in ("aamn", "most_confident"):
+        assert [row["text"] for row in rows_of(out, system)] == ["w11"]
+    assert [contrast.random.text for contrast in seen.contrasts] == ["w11"]
+    assert [list(scene.texts) for scene in seen.scenes] == [["w11"]]
+
+
+def test_what_is_set_holds_for_the_most_confident_box_too(world, tmp_path):
+    words = ("--checkpoint", world / "last.pt", "--compare", "most_confident")
+    size = "aamn.size=64"
+    assert call(*words, "--set", size, "--out", tmp_path / "m.json") == 0
+    for system, overrides in (("aamn", ()), ("most_confident", ("system=most_confident",))):
+        found = [row["iou"] for row in rows_of(tmp_path / "m.json", system)]
+        wanted = ious(world, size, *overrides)
+        assert found == [pytest.approx(iou, abs=1e-6) for iou in wanted]
+        assert wanted != ious(world, *overrides)
+
+
+def test_a_system_that_answers_for_key_frames_alone_has_a_page_too(world, tmp_path, monkeypatch):
+    values = [f"gavrilyuk.{value}" for value in ("size=32", "frames=4", "i3d.width=0.05")]
+    values += ["gavrilyuk.channels=[4,3]", "system=gavrilyuk", f"data.root={world / 'own'}"]
+    config = tiny_config(*MODEL, *values)
+    segmenter = tiny_segmenter(*MODEL, *values)
+    assert segmenter.needs.predicts == "key" and segmenter.needs.key > 0
+    save_checkpoint(tmp_path / "key.pt", segmenter, VOCABULARY, config, 0)
+    words = ("--checkpoint", tmp_path / "key.pt", "--out", tmp_path / "m.json", "--pictures", 1)
+    words += ("--compare", world / "last.pt", "--proposals", world / "boxes.h5")
+    seen = seen_on_the_page(monkeypatch, *words, "--report", tmp_path / "page")
+    (case,) = seen.best
+    frame = frame_of(world, case.row.video_id, case.row.frame)
+    assert case.key == 0 and case.proposals is None and not seen.contrasts
+    assert case.frames.shape == (1, *SIZE, 3) and np.array_equal(case.frames[0], frame)
+    (scene,) = seen.scenes
+    assert list(scene.answers) == ["gavrilyuk", "aamn"]
+    found = answers(world)
+    for cell, place in {(0, 0): 0, (1, 0): 1, (1, 1): 2}.items():
+        assert np.array_equal(scene.answers["aamn"][cell], found[place][0])
+    direct = [row["iou"] for row in rows_of(tmp_path / "m.json")]
+    assert direct == [pytest.approx(iou, abs=1e-6) for iou in ious(world)]
+
+
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [
@@ -326,9 +379,6 @@ def test_the_scene_shows_each_systems_masks_where_a_sentence_is_asked(world, pag
     ids=str,
 )
 def test_how_many_pictures_of_each_kind(world, tmp_path, monkeypatch, options, kinds):
-    option, given = importlib.import_module("report_option"), []
-    monkeypatch.setattr(option, "write_report", lambda *seen, **_: given.append(seen[2]))
     words = ("--checkpoint", world / "last.pt", "--out", tmp_path / "m.json")
-    assert call(*words, "--report", tmp_path / "page", *options) == 0
-    (seen,) = given
+    seen = seen_on_the_page(monkeypatch, *words, "--report", tmp_path / "page", *options)
     assert (len(seen.best), len(seen.contrasts), len(seen.scenes), len(seen.worst)) == kinds
