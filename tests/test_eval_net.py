@@ -284,10 +284,16 @@ def test_cases_are_the_best_and_the_worst_with_their_own_frames(world, page):
 def test_the_contrast_is_the_same_sentence_with_words_weighted_at_random(world, page):
     (contrast,) = page["pictures"].contrasts
     row = contrast.case.row
+    assert row.text == "w5 w6 w7", "the longest one, the second of its frame"
+    assert np.array_equal(contrast.case.target.mask.numpy(), truth("a", 1, 5))
+    shuffled = load_segmenter(world / "last.pt", "cpu", None, ["aamn.language.attention=random"])
+    torch.manual_seed(0)  # the page is the same every time
+    again = shuffled.segmenter.encode_sentences([shuffled.vocabulary.encode(row.text)])
     assert contrast.random.text == row.text and contrast.key == 1
     assert contrast.random.video_id == row.video_id
     own, random = contrast.case.track.scores, contrast.random.scores
     assert not torch.allclose(own.actor_attention, random.actor_attention)
+    assert torch.allclose(again.attention["actor"][0], random.actor_attention)
     assert float(random.actor_attention.sum()) == pytest.approx(1, abs=1e-5)
     assert contrast.random.frame_indices.tolist() == contrast.case.track.frame_indices.tolist()
 
