@@ -252,12 +252,11 @@ def test_a_video_without_proposals_file_gets_its_boxes_from_the_detector(demo, t
     assert len(list((out / "00_a_red_dog" / "masks").glob("*.png"))) >= 20
     other = ("--set", "system=most_confident", "--start", 3, "--end", 5)
     assert call("segment_video", *words, *other) == 0, "it is run clip by clip"
-    with ProposalStore.read(out / "proposals.h5") as own:
-        with ProposalStore.read(demo / "proposals.h5") as before:
-            found = own.window(video.stem, range(20), 4).boxes
-            np.testing.assert_allclose(
-                found, before.window(clip.stem, range(20), 4).boxes, atol=0.1
-            )
+    boxes = []
+    for path, name in ((out, video.stem), (demo, clip.stem)):
+        with ProposalStore.read(path / "proposals.h5") as store:
+            boxes.append(store.window(name, range(20), 4).boxes)
+    np.testing.assert_allclose(*boxes, atol=0.1)
 
 
 @pytest.fixture(scope="module")

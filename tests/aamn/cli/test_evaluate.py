@@ -274,10 +274,16 @@ def test_cases_are_the_best_and_the_worst_with_their_own_frames(world, page):
 def test_the_contrast_is_the_same_sentence_with_words_weighted_at_random(world, page):
     (contrast,) = page["pictures"].contrasts
     row = contrast.case.row
+    assert row.text == "w5 w6 w7", "the longest one, the second of its frame"
+    assert np.array_equal(contrast.case.target.mask.numpy(), truth("a", 1, 5))
+    shuffled = load_segmenter(world / "last.pt", "cpu", None, ["aamn.language.attention=random"])
+    torch.manual_seed(0)  # the page is the same every time
+    again = shuffled.segmenter.encode_sentences([shuffled.vocabulary.encode(row.text)])
     assert contrast.random.text == row.text and contrast.key == 1
     assert contrast.random.video_id == row.video_id
     own, random = contrast.case.track.scores, contrast.random.scores
     assert not torch.allclose(own.actor_attention, random.actor_attention)
+    assert torch.allclose(again.attention["actor"][0], random.actor_attention)
     assert float(random.actor_attention.sum()) == pytest.approx(1, abs=1e-5)
     assert contrast.random.frame_indices.tolist() == contrast.case.track.frame_indices.tolist()
 
@@ -305,6 +311,59 @@ def test_the_scene_shows_each_systems_masks_where_a_sentence_is_asked(world, pag
     assert not scene.truth[0, 1].any()
 
 
+def seen_on_the_page(monkeypatch, *words):
+    """The pictures of the page that this call writes."""
+    given = []
+    monkeypatch.setattr(assemble, "write_report", lambda *seen, **_: given.append(seen[2]))
+    assert call(*words) == 0
+    (seen,) = given
+    return seen
+
+
+def test_all_systems_are_asked_about_the_split_that_is_named(world, tmp_path, monkeypatch):
+    out = tmp_path / "m.json"
+    words = ("--checkpoint", world / "last.pt", "--compare", "most_confident", "--split", "train")
+    seen = seen_on_the_page(monkeypatch, *words, "--out", out, "--report", tmp_path / "page")
+    for system in ("aamn", "most_confident"):
+        assert [row["text"] for row in rows_of(out, system)] == ["w11"]
+    assert [contrast.random.text for contrast in seen.contrasts] == ["w11"]
+    assert [list(scene.texts) for scene in seen.scenes] == [["w11"]]
+
+
+def test_what_is_set_holds_for_the_most_confident_box_too(world, tmp_path):
+    words = ("--checkpoint", world / "last.pt", "--compare", "most_confident")
+    size = "aamn.size=64"
+    assert call(*words, "--set", size, "--out", tmp_path / "m.json") == 0
+    for system, overrides in (("aamn", ()), ("most_confident", ("system=most_confident",))):
+        found = [row["iou"] for row in rows_of(tmp_path / "m.json", system)]
+        wanted = ious(world, size, *overrides)
+        assert found == [pytest.approx(iou, abs=1e-6) for iou in wanted]
+        assert wanted != ious(world, *overrides)
+
+
+def test_a_system_that_answers_for_key_frames_alone_has_a_page_too(world, tmp_path, monkeypatch):
+    values = [f"gavrilyuk.{value}" for value in ("size=32", "frames=4", "i3d.width=0.05")]
+    values += ["gavrilyuk.channels=[4,3]", "system=gavrilyuk", f"data.root={world / 'own'}"]
+    config = tiny_config(*MODEL, *values)
+    segmenter = tiny_segmenter(*MODEL, *values)
+    assert segmenter.needs.predicts == "key" and segmenter.needs.key > 0
+    save_checkpoint(tmp_path / "key.pt", segmenter, VOCABULARY, config, 0)
+    words = ("--checkpoint", tmp_path / "key.pt", "--out", tmp_path / "m.json", "--pictures", 1)
+    words += ("--compare", world / "last.pt", "--proposals", world / "boxes.h5")
+    seen = seen_on_the_page(monkeypatch, *words, "--report", tmp_path / "page")
+    (case,) = seen.best
+    frame = frame_of(world, case.row.video_id, case.row.frame)
+    assert case.key == 0 and case.proposals is None and not seen.contrasts
+    assert case.frames.shape == (1, *SIZE, 3) and np.array_equal(case.frames[0], frame)
+    (scene,) = seen.scenes
+    assert list(scene.answers) == ["gavrilyuk", "aamn"]
+    found = answers(world)
+    for cell, place in {(0, 0): 0, (1, 0): 1, (1, 1): 2}.items():
+        assert np.array_equal(scene.answers["aamn"][cell], found[place][0])
+    direct = [row["iou"] for row in rows_of(tmp_path / "m.json")]
+    assert direct == [pytest.approx(iou, abs=1e-6) for iou in ious(world)]
+
+
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [
@@ -316,9 +375,6 @@ def test_the_scene_shows_each_systems_masks_where_a_sentence_is_asked(world, pag
     ids=str,
 )
 def test_how_many_pictures_of_each_kind(world, tmp_path, monkeypatch, options, kinds):
-    given = []
-    monkeypatch.setattr(assemble, "write_report", lambda *seen, **_: given.append(seen[2]))
     words = ("--checkpoint", world / "last.pt", "--out", tmp_path / "m.json")
-    assert call(*words, "--report", tmp_path / "page", *options) == 0
-    (seen,) = given
+    seen = seen_on_the_page(monkeypatch, *words, "--report", tmp_path / "page", *options)
     assert (len(seen.best), len(seen.contrasts), len(seen.scenes), len(seen.worst)) == kinds
