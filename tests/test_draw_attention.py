@@ -103,7 +103,7 @@ def picture(path):
 def test_the_middle_of_the_video_and_of_the_frame_are_drawn_with_stored_flow(
     checkpoint, video, tmp_path, capsys
 ):
-    path = checkpoint(*ACGA, "acga.streams=rgb+flow", "acga.channels=[4,3,2]")
+    path = checkpoint(*ACGA, "acga.streams=flow", "acga.channels=[4,3,2]")
     stored, out = tmp_path / "flow.h5", tmp_path / "o"
     rng = np.random.default_rng(7)
     with h5py.File(stored, "w") as file:
