@@ -12,6 +12,7 @@ from PIL import Image
 from tiny_models import tiny_config, tiny_segmenter
 from tiny_training import VOCABULARY
 
+from aamn.cli.main import run
 from aamn.data.samples import load_clip, load_proposals
 from aamn.inference.checkpoint import load_segmenter, save_checkpoint
 from aamn.report import assemble
@@ -203,6 +204,8 @@ def test_systems_are_compared_under_names_of_their_own(world, tmp_path, capsys):
         (("--compare", "no.pt"), "no.pt"),
         (("--config", "no.yaml"), "no.yaml"),
         (("--full-video", "--calibrate", "test"), "--calibrate test"),
+        (("--full-video", "--compare", "most_confident"), "--compare: wanted without --full-video"),
+        (("--full-video", "--report", "page"), "--report: wanted without --full-video"),
         (("--index", "IN", "--set", "system=most_confident"), "aamn"),
     ],
     ids=str,
@@ -230,6 +233,19 @@ def page(world, tmp_path_factory):
         words += ("--out", out / "m.json", "--report", out / "page", "--pictures", 1)
         assert call(*words) == 0
     return {**given, "out": out}
+
+
+def test_the_page_has_a_subcommand_of_its_own(world, tmp_path, monkeypatch):
+    """The same page and metrics as with --report, both in the folder that --out names."""
+    given = []
+    monkeypatch.setattr(assemble, "write_report", lambda *seen, **_: given.append(seen))
+    words = ("--checkpoint", world / "last.pt", "--compare", "most_confident", "--pictures", 1)
+    assert run(list(map(str, ("report", *words, "--out", tmp_path / "page")))) == 0
+    ((path, evaluations, pictures),) = given
+    assert path == tmp_path / "page" / "index.html" and len(pictures.worst) == 1
+    found = json.loads((tmp_path / "page" / "metrics.json").read_text())
+    assert list(found) == [one.report.system for one in evaluations] == ["aamn", "most_confident"]
+    assert run(["report", *map(str, words)]) == 2, "--out is wanted"
 
 
 def test_the_page_is_about_all_systems_and_has_no_classes_where_none_are_known(page):
