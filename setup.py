@@ -26,6 +26,7 @@ setup(
     package_dir={"aamn.configs": "configs"},  # recipes travel in the wheel
     package_data={
         "aamn": ["py.typed"],
+        "aamn.report": ["templates/*"],
         "aamn.configs": ["*.yaml"],
         "aamn.configs.ablations": ["*.yaml"],
         "aamn.configs.baselines": ["*.yaml"],
@@ -60,6 +61,8 @@ setup(
         "filelock>=3.12",
         "lightning-fabric>=2.4",
         "tensorboard>=2.16",
+        "jinja2>=3.1",
+        "matplotlib>=3.8",
     ],
     extras_require=EXTRAS,
 )

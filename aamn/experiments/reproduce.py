@@ -39,6 +39,7 @@ from aamn.inference.checkpoint import load_segmenter
 from aamn.models.baselines.one_stage import learned_parameters
 from aamn.models.build import SYSTEMS
 from aamn.training.run import train_from
+from aamn.visualization.charts import to_svg
 from proposals.build import best_device
 from proposals.errors import InputError
 from proposals.files import write_text
@@ -227,7 +228,7 @@ def reproduce(options: TableOptions) -> int:
     further = {label: one.cells() for label, one in costs.items()}
     write_text(out / f"{table.stem}.md", text)
     write_text(out / f"{table.stem}.csv", to_csv(table, measured, further))
-    write_text(out / f"{table.stem}.svg", to_chart(table, measured))
+    write_text(out / f"{table.stem}.svg", to_svg(to_chart(table, measured)))
     print(text)
     log.info("wrote %s and its .csv and .svg", out / f"{table.stem}.md")
     return 0

@@ -273,9 +273,7 @@ def _open(path: Path) -> h5py.File:
 
 def _header(path: Path, file: h5py.File) -> Header:
     if file.attrs.get("format") != FORMAT:
-        raise InputError(
-            f"{path} is HDF5, but no index of a video; `aamn index` writes one"
-        )
+        raise InputError(f"{path} is HDF5, but no index of a video; `aamn index` writes one")
     if file.attrs["version"] != VERSION:
         raise InputError(
             f"{path} has version {file.attrs['version']} of the index format, this library reads "
