@@ -51,7 +51,7 @@ setup(
         "h5py>=3.10",
         "opencv-python-headless>=4.8",
         "scipy>=1.11",
-        "omegaconf>=2.3",
+        "omegaconf>=2.4",
         "pyyaml>=6",
         "gensim>=4.3",
         "pycocotools>=2.0.7",

@@ -220,13 +220,9 @@ def _optimiser(network: nn.Module, config: FineTuneConfig) -> torch.optim.Optimi
         {"params": [p for p in learning if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    makers = {
-        "sgd": lambda: torch.optim.SGD(groups, config.lr, config.momentum),
-        "adamw": lambda: torch.optim.AdamW(groups, config.lr),
-    }
-    if config.optimiser not in makers:
-        raise InputError(f"finetune.optimiser {config.optimiser!r}: wanted sgd or adamw")
-    return makers[config.optimiser]()
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(groups, config.lr)
+    return torch.optim.SGD(groups, config.lr, config.momentum)
 
 
 def evaluate(detector: TorchDetector, manifest: Manifest, cache_mb: int = 0) -> dict[str, float]:

@@ -54,8 +54,8 @@ def load_config(
     a checkpoint was trained with.
 
     Raises:
-        InputError: a file that cannot be read, an unknown key, a value of the wrong type; names
-            the file or the override.
+        InputError: a file that cannot be read, an unknown key, a value of the wrong type or
+            none of the choices; names the file or the override, and the key.
     """
     tree = OmegaConf.structured(schema if start is None else start)
     layers = _read(find_recipe(path).resolve()) if path else []
@@ -67,12 +67,12 @@ def load_config(
             quoted = override + "''" * override.endswith("=")  # nothing is the empty string
             sources.append((f"--set {override}", OmegaConf.from_dotlist([quoted])))
         except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise InputError(f"--set {override}: {str(error).splitlines()[0]}") from None
+            raise InputError(f"--set {override}: {_said(error)}") from None
     for source, content in sources:
         try:
             tree = OmegaConf.merge(tree, content)
         except OmegaConfBaseException as error:
-            raise InputError(f"{source}: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{source}: {_said(error)}") from None
     return OmegaConf.to_object(tree)
 
 
@@ -91,5 +91,11 @@ def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
     except OmegaConfBaseException as error:
         raise InputError(
-            f"the stored configuration does not fit this version: {str(error).splitlines()[0]}"
+            f"the stored configuration does not fit this version: {_said(error)}"
         ) from None
+
+
+def _said(error: Exception) -> str:
+    """The error's first line, after the key that it is about."""
+    key = getattr(error, "full_key", None)
+    return (f"{key}: " if key else "") + str(error).splitlines()[0]

@@ -402,17 +402,11 @@ def _modules(config: AAMNConfig, words: int) -> dict[str, nn.Module]:
 def _refuse_contradictions(config: AAMNConfig) -> None:
     """Raises InputError where two choices exclude each other."""
     streams = set(config.streams.split("+"))
-    if not streams <= {"rgb", "flow"}:
-        raise InputError(f"aamn.streams: rgb+flow, rgb or flow, got {config.streams!r}")
     for key, value in (
         ("link_features", config.link_features),
         ("mask_head.features", config.mask_head.features),
     ):
         if not set(value.split("+")) <= streams:
             raise InputError(f"aamn.{key} is {value!r}, but aamn.streams is {config.streams!r}")
-    if config.matching not in ("modules", "joint"):
-        raise InputError(f"aamn.matching: 'modules' or 'joint', got {config.matching!r}")
     if config.matching == "modules" and not (config.actor.enabled or config.action.enabled):
         raise InputError("aamn: at least one of actor.enabled and action.enabled is needed")
-    if config.aggregation not in AGGREGATIONS:
-        raise InputError(f"aamn.aggregation: one of {sorted(AGGREGATIONS)}")

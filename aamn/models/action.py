@@ -180,11 +180,9 @@ class ActionModule(nn.Module):
             raise InputError("action.context: 'none' is needed where action.features is 'flow'")
         if config.context == "none":
             self.context = NoContext()
-        elif config.context in READOUTS:
+        else:
             readout = READOUTS[config.context](config.context_hidden)
             self.context = ContextualLSTM(channels, config.context_hidden, readout)
-        else:
-            raise InputError(f"action.context: one of {[*sorted(READOUTS), 'none']}")
         self.fusion = FUSIONS[kind](channels + self.context.channels, channels, words)
         self.matching = Matching(self.fusion.channels, words, width)
 

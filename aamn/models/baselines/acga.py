@@ -19,7 +19,6 @@ from aamn.models.baselines.text_encoder import ConvText, LSTMText
 from aamn.models.baselines.two_stream import TwoStream
 from aamn.models.baselines.video_encoder import VideoEncoder
 from aamn.structures import Clip, Query
-from proposals.errors import InputError
 
 TEXT_ENCODERS = {
     "conv": lambda dimension, kernel: ConvText(dimension, kernel),
@@ -53,13 +52,6 @@ class Guided:
     word_weights: Tensor
 
 
-def _pick(parts: dict, name: str, field: str):
-    """The entry that a configuration's field names."""
-    if name not in parts:
-        raise InputError(f"acga.{field}: one of {', '.join(parts)}, got {name!r}")
-    return parts[name]
-
-
 class ACGANetwork(nn.Module):
     """One stream of ACGA: a `ResponseNetwork`."""
 
@@ -67,12 +59,9 @@ class ACGANetwork(nn.Module):
         super().__init__()
         self.video = VideoEncoder(config.i3d, stream, config.trunk_cache)
         video, both = self.video.channels, self.video.channels + coordinates.CHANNELS
-        build_text = _pick(TEXT_ENCODERS, config.text_encoder, "text_encoder")
-        build_words = _pick(TEXT_GUIDANCE, config.text_guidance, "text_guidance")
-        build_cells = _pick(VISION_GUIDANCE, config.vision_guidance, "vision_guidance")
-        self.text = build_text(dimension, config.text_kernel)
-        self.word_guidance = build_words(both, dimension)
-        self.cell_guidance = build_cells(video, both, dimension)
+        self.text = TEXT_ENCODERS[config.text_encoder](dimension, config.text_kernel)
+        self.word_guidance = TEXT_GUIDANCE[config.text_guidance](both, dimension)
+        self.cell_guidance = VISION_GUIDANCE[config.vision_guidance](video, both, dimension)
         self.decoder = MultiResolutionDecoder(
             self.cell_guidance.out_channels, dimension, config.channels, config.fusion
         )

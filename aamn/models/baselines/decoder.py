@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from aamn.models.baselines import coordinates
 from aamn.models.baselines.coordinates import with_coordinates
-from proposals.errors import InputError
 
 
 class Deconv(nn.Sequential):
@@ -76,8 +75,6 @@ class MultiResolutionDecoder(nn.Module):
 
     def __init__(self, vision: int, text: int, channels: Sequence[int], fusion: str) -> None:
         super().__init__()
-        if fusion not in FUSIONS:
-            raise InputError(f"acga.fusion: one of {', '.join(FUSIONS)}, got {fusion!r}")
         small, medium, large = channels
         beside = coordinates.CHANNELS + text
         self.to_medium = Deconv(vision, small)

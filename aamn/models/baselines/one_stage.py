@@ -20,8 +20,6 @@ from aamn.ops.masks import boxes_of_masks
 from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query, Sample
 from proposals.errors import InputError
 
-STREAMS = {"rgb": ("rgb",), "flow": ("flow",), "rgb+flow": ("rgb", "flow")}
-
 
 class ResponseNetwork(Protocol):
     """One stream: the video once, then any number of sentences about it."""
@@ -35,17 +33,6 @@ class ResponseNetwork(Protocol):
 
     def load_pretrained(self) -> None:
         """Loads the weights a fresh training starts from, as the configuration names them."""
-
-
-def stream_names(streams: str) -> tuple[str, ...]:
-    """The streams that a configuration's `streams` names.
-
-    Raises:
-        InputError: another word.
-    """
-    if streams not in STREAMS:
-        raise InputError(f"streams: one of {', '.join(STREAMS)}, got {streams!r}")
-    return STREAMS[streams]
 
 
 def clip_needs(size: int, multiple: int, frames: int, stride: int, flow: bool) -> Needs:

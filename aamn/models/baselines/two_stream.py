@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from aamn.config.baselines import ACGAConfig, GavrilyukConfig
-from aamn.models.baselines.one_stage import OneStage, clip_needs, stack_stream, stream_names
+from aamn.models.baselines.one_stage import OneStage, clip_needs, stack_stream
 from aamn.models.baselines.responses import ResponseLoss
 from aamn.models.baselines.video_encoder import STRIDE
 from aamn.structures import Clip
@@ -25,7 +25,7 @@ class TwoStream(OneStage):
     def __init__(
         self, config: ACGAConfig | GavrilyukConfig, embedding: nn.Embedding, max_words: int = 20
     ) -> None:
-        streams, dimension = stream_names(config.streams), embedding.embedding_dim
+        streams, dimension = config.streams.split("+"), embedding.embedding_dim
         super().__init__(
             {stream: self.network(config, stream, dimension) for stream in streams},
             embedding,
