@@ -9,6 +9,7 @@ VERSION: dict[str, str] = {}
 exec((HERE / "aamn/version.py").read_text(encoding="utf-8"), VERSION)
 EXTRAS = {
     "test": ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
+    "mutants": ["mutmut>=3.8", "pytest-cov>=6"],
 }
 
 setup(
@@ -36,7 +37,6 @@ setup(
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
-        "License :: OSI Approved :: Apache Software License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",

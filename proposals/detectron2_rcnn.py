@@ -185,7 +185,7 @@ def _load_weights(rcnn: nn.Module, source: str) -> None:
             _load_own(rcnn, content["state"], source)
             return
     if "://" not in source and not Path(source).is_file():
-        raise InputError(f"no weights file at {source}")
+        raise InputError(f"no weight file at {source}")
     from detectron2.checkpoint import DetectionCheckpointer
 
     body = getattr(rcnn.backbone, "bottom_up", rcnn.backbone)

@@ -10,9 +10,9 @@ import sys
 from aamn.cli.command_line import subcommand
 from aamn.version import __version__
 
-PACKAGES = (
+PACKAGES = (  # what setup.py installs
     *("torch", "torchvision", "numpy", "h5py", "opencv-python-headless", "scipy", "omegaconf"),
-    *("gensim", "pycocotools", "pillow", "click", "filelock", "jinja2", "matplotlib"),
+    *("pyyaml", "gensim", "pycocotools", "pillow", "tqdm", "click", "filelock"),
     *("lightning-fabric", "tensorboard"),
 )
 OPTIONAL = {  # module -> (what it is for, what installs it)

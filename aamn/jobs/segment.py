@@ -75,7 +75,7 @@ def _jobs(options: SegmentOptions, loaded: Loaded) -> list[Job]:
         header = IndexFile.read(options.index).header
         video = Video(header.video_id, Path(header.path))
     else:
-        raise InputError("wanted a video, or --data ROOT for a data set's videos")
+        raise InputError("wanted VIDEO (or --video PATH), or --data ROOT for its videos")
     if not options.texts:
         raise InputError('wanted at least one --query "SENTENCE"')
     return [Job(video, options.texts)]

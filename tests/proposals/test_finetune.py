@@ -464,7 +464,7 @@ def test_a_loss_that_explodes_stops_the_run(manifest, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (None, "no manifest at .*tools/make_manifest.py writes one"),
+        (None, "no manifest at .*`aamn manifest` writes one"),
         ("{", "is no readable JSON"),
         ("[]", "is no COCO manifest"),
         ('{"images": []}', "is no COCO manifest .* KeyError 'categories'"),

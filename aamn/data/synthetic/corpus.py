@@ -84,7 +84,7 @@ def _write_lines(path: Path, lines: Iterable[str], end: str = "\n") -> None:
 def _write_clip(path: Path, frames: np.ndarray, config: SyntheticConfig) -> None:
     height, width = frames.shape[1:3]
     code = cv2.VideoWriter_fourcc(*config.codec)
-    with written_aside(path) as aside:
+    with written_aside(path, suffix=path.suffix) as aside:
         writer = cv2.VideoWriter(str(aside), code, config.fps, (width, height))
         if not writer.isOpened():
             raise InputError(f"codec: OpenCV cannot write {config.codec!r}; mp4v always works")
@@ -101,7 +101,7 @@ def _write_h5(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:
-    with written_aside(path) as aside:
+    with written_aside(path, suffix=path.suffix) as aside:
         cv2.imwrite(str(aside), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 

@@ -318,6 +318,14 @@ def test_an_index_knows_its_video(world, tmp_path):
         assert path.read_bytes() == same.read_bytes()
 
 
+@pytest.mark.parametrize("system", [(), OTHER], ids=["aamn", "other"])
+def test_words_that_are_not_known_are_named(world, tmp_path, caplog, system):
+    words = ("--query", "w3 zebra", "--query", "okapi", "--end", 1, "--out", tmp_path)
+    assert call(*video(world), *system, *words) == 0
+    said = [r.getMessage() for r in caplog.records if "zebra" in r.getMessage()]
+    assert said and all("okapi" in line and "w3" not in line for line in said)
+
+
 def thresholds(root):
     """The scores of two sentences, the higher first, with their texts."""
     index = VideoIndex.read(root / "first" / "index" / "a.h5", load_segmenter(root / "last.pt"))

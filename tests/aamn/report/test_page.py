@@ -124,7 +124,7 @@ def test_each_kind_of_picture_has_a_section_of_its_own(evaluated, tmp_path):
 KINDS = ("motion", "location", "motion", "")
 COUNTS = ((72, 100), (32, 100), (50, 50), (0, 40))  # pixels of intersection and union
 BOXES, LOOK_ALIKES = (0.92, 0.41, 1.0, 0.0), (2, 4, 1, 2)
-PLACES = (("v", 0, 0), ("v", 1, 0), ("w", 0, 5), ("w", 0, 7))  # video, instance, frame
+PLACES = (("v", 0, 0), ("v", 1, 0), ("w", 2, 5), ("w", 2, 7))  # video, instance, frame
 
 
 def coded(pixels):

@@ -16,12 +16,12 @@ from torch.nn.functional import interpolate
 from torchvision.models.optical_flow import raft_small
 
 from aamn.config.schema import FlowConfig
+from aamn.data.flow import raft
 from aamn.data.flow.estimators import (
     build_estimator,
     flow_between,
     grid_size,
     iterate_flow,
-    raft,
     resize_flow,
     window_flow,
 )
