@@ -1,6 +1,6 @@
 # make demo        the whole pipeline, small: from an empty machine to masks of held-out videos
 # make test        what the tests need, and the tests
-# make lint        ruff
+# make lint        ruff and mypy
 # make coverage    the tests with branch coverage; what no test reaches is listed
 # make mutants     small faults, one at a time: which of them does a test notice?
 # make gpu         where there is a CUDA device: its tests, and what an index costs there
@@ -68,3 +68,4 @@ wheel-test:
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy aamn proposals

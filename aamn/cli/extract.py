@@ -62,7 +62,7 @@ def command(
     from proposals.extract import JobOptions, extract, find_videos, shard_of
     from proposals.extract import shard as shard_videos
 
-    videos = find_videos(places) or _data_set(data, kind)
+    videos = find_videos(places) or _data_set(data or "", kind)
     index, count = shard_of(shard)
     videos, out = shard_videos(videos, out, index, count)
     device = _device()
@@ -75,11 +75,15 @@ def command(
 
 def _data_set(root: str, kind: str) -> list[Video]:
     """The videos that have sentences, of all splits."""
-    from aamn.config.schema import DataConfig
+    from dataclasses import replace
+
+    from aamn.config.loading import load_config
+    from aamn.config.schema import Config
     from aamn.data.datasets.registry import open_all
     from proposals.decoding import Video
 
-    sources = open_all(DataConfig(kind=kind, root=root))
+    recipe = load_config(Config, None, [f"data.kind={kind}"]).data
+    sources = open_all(replace(recipe, root=root))
     videos = {v: source.video_path(v) for source in sources for v in source.video_ids}
     return [Video(video_id, videos[video_id]) for video_id in sorted(videos)]
 

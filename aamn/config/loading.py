@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from omegaconf import OmegaConf
@@ -73,12 +73,12 @@ def load_config(
             tree = OmegaConf.merge(tree, content)
         except OmegaConfBaseException as error:
             raise InputError(f"{source}: {_said(error)}") from None
-    return OmegaConf.to_object(tree)
+    return cast(Schema, OmegaConf.to_object(tree))
 
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A resolved configuration as plain Python values (for YAML and checkpoints)."""
-    return OmegaConf.to_container(OmegaConf.structured(config))
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config)))
 
 
 def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
@@ -88,7 +88,8 @@ def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
         InputError: when the values were written by another version of the schema.
     """
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+        merged = OmegaConf.merge(OmegaConf.structured(schema), values)
+        return cast(Schema, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise InputError(
             f"the stored configuration does not fit this version: {_said(error)}"

@@ -20,6 +20,7 @@ Network = Literal[
     "resnet50_fpn_gn",
     "resnet101_fpn",
 ]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Linking = Literal["chain", "anchor"]  # from frame to frame; every frame with the key frame
 
 
@@ -122,7 +123,7 @@ class ActionConfig:
 class MaskHeadConfig:
     """The FCN on the tube's RoI features (Sec. III-D)."""
 
-    features: Streams = "rgb+flow"
+    features: Literal[Streams, "flow+rgb"] = "rgb+flow"
     channels: int = 256
     resolution: int = 14  # of the RoIAlign; the mask is twice as fine
     convolutions: int = 3  # 3x3 layers after the 1x1 fusion layer
@@ -190,7 +191,7 @@ class TrainConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     # Lightning Fabric's names; auto is bf16-mixed where the device computes in bfloat16 by itself,
     # else 32-true
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Precision = "auto"
     checkpoint_every: int = 1000  # iterations
     log_every: int = 20  # iterations
     evaluate_every: int = 0  # iterations; 0: only at the end

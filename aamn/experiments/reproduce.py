@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -213,7 +214,8 @@ def reproduce(options: TableOptions) -> int:
     base = load_config(Config, options.config, own_overrides(options.overrides, "aamn"))
     table = with_overrides(table, options.overrides)
     places = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
-    base.data = replace(base.data, **{k: v for k, v in places.items() if v})
+    moved: dict[str, Any] = {key: place for key, place in places.items() if place}
+    base.data = replace(base.data, **moved)
     if not base.data.root:
         raise InputError("wanted --data ROOT, the data set to train on")
     failed = run_rows(_run_row, planned_runs(table, base, out, options.seeds), options.jobs)

@@ -50,9 +50,9 @@ class Inputs:
         Raises:
             InputError: as `load_segmenter`.
         """
-        path = self.bundle.segmenter if self.bundle else self.options.checkpoint
         options = self.options
-        return load_segmenter(path, best_device(), options.config, options.overrides)
+        path = self.bundle.segmenter if self.bundle else options.checkpoint
+        return load_segmenter(path or "", best_device(), options.config, options.overrides)
 
     @cached_property
     def store(self) -> ProposalStore | None:
@@ -84,7 +84,7 @@ class Inputs:
         Raises:
             InputError: "auto" without a bundle, or with one that is not calibrated.
         """
-        if wanted != "auto":
+        if wanted is None or not isinstance(wanted, str):
             return wanted
         if self.bundle is None:
             raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")

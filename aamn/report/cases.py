@@ -62,11 +62,14 @@ class Case:
         """The tube that weighs most in the contextual LSTM's answer for the chosen tube (-1: the
         whole clip), and its weight."""
         scores = self.track.scores
-        if scores is None or scores.context_attention is None or self.track.tube < 0:
+        if scores is None or self.track.tube < 0:
             return -1, 0.0
-        weights = scores.context_attention[self.track.tube]
+        attention, members = scores.context_attention, scores.context_members
+        if attention is None or members is None:
+            return -1, 0.0
+        weights = attention[self.track.tube]
         place = int(weights.argmax())
-        return int(scores.context_members[self.track.tube, place]), float(weights[place])
+        return int(members[self.track.tube, place]), float(weights[place])
 
     def strip(self) -> dict[str, np.ndarray]:
         """The chosen tube through the clip with its masks, by the distance from the key frame."""

@@ -7,18 +7,27 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 PALETTE = ("#2563eb", "#f59e0b", "#10b981", "#db2777", "#6b7280")
 INK = "#334155"  # of axes and words; in SVG the colour of the text around it
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.size": 10,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), INK),
-    **dict.fromkeys(("xtick.color", "ytick.color", "grid.color"), INK),
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
     "grid.alpha": 0.2,
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -59,9 +68,9 @@ def histogram(
     with matplotlib.rc_context(STYLE):
         axes = _axes(SIZE, x_title, y_title)
         colours = [colour for _, colour in zip(values, cycle(PALETTE), strict=False)]
-        edges = np.linspace(0, 1, bins + 1)
+        edges = np.linspace(0, 1, bins + 1).tolist()
         axes.hist(list(values.values()), edges, color=colours, label=list(values), rwidth=0.86)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="x", visible=False)
         return _with_legend(axes, len(values))
 
@@ -118,6 +127,7 @@ def _gaps(values: Sequence[float | None]) -> list[float]:
 
 
 def _with_legend(axes: Axes, columns: int) -> Figure:
-    figure = axes.figure
+    figure = axes.get_figure(root=True)
+    assert figure is not None
     figure.legend(loc="outside upper left", ncols=columns)
     return figure

@@ -89,10 +89,11 @@ def _grey(frame: np.ndarray) -> np.ndarray:
 
 def _dis(config: FlowConfig) -> Estimator:
     """Dense inverse search (Kroeger et al., ECCV 2016)."""
-    search = cv2.DISOpticalFlow_create(_DIS_PRESETS[config.preset])
+    search = cv2.DISOpticalFlow.create(_DIS_PRESETS[config.preset])
 
     def estimate(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(search.calc(_grey(one), _grey(two), None).transpose(2, 0, 1))
+        flow = search.calc(_grey(one), _grey(two), np.empty(0, np.float32))
+        return np.ascontiguousarray(flow.transpose(2, 0, 1))
 
     return estimate
 
@@ -104,7 +105,7 @@ def _farneback(config: FlowConfig) -> Estimator:
         flow = cv2.calcOpticalFlowFarneback(
             _grey(one),
             _grey(two),
-            None,
+            np.empty(0, np.float32),
             pyr_scale=0.5,
             levels=4,
             winsize=15,

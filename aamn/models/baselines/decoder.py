@@ -3,7 +3,7 @@ multi-resolution decoder (10)-(13)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +61,7 @@ class ResponseFusion(nn.Module):
         return self.conv(torch.cat([resize(responses[i], size) for i in self.members], 1))
 
 
-FUSIONS = {
+FUSIONS: dict[str, Callable[[], nn.Module]] = {
     "all": lambda: ResponseFusion((0, 1, 2)),
     "res3+res1": lambda: ResponseFusion((0, 2)),
     "res3+res2": lambda: ResponseFusion((1, 2)),

@@ -170,7 +170,7 @@ CHOICES = {
     "aamn.action.context": "attention mean none",
     "aamn.action.fusion": "gated concat none",
     "aamn.action.features": "rgb flow rgb+flow",
-    "aamn.mask_head.features": "rgb flow rgb+flow",
+    "aamn.mask_head.features": "rgb flow rgb+flow flow+rgb",
     "train.optimiser.name": "sgd adamw",
     "train.optimiser.schedule": "step cosine",
     "train.precision": "auto 32-true bf16-mixed 16-mixed",
