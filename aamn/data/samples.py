@@ -145,7 +145,8 @@ class SampleDataset(Dataset):
         frame = self._within(key_frame, len(frames))
         clip = load_clip(video_id, frames, frame, self.needs, self.flow, self.flow_config, shrink)
         proposals = None
-        if self.needs.proposals and self.store is not None:
+        if self.needs.proposals:
+            assert self.store is not None, "wanted the proposals of a segmenter that needs them"
             _check_boxes(self.store, video_id, frames)
             proposals = load_proposals(
                 self.store, video_id, clip.frame_indices, self.needs.proposals

@@ -52,7 +52,8 @@ class Inputs:
         """
         options = self.options
         path = self.bundle.segmenter if self.bundle else options.checkpoint
-        return load_segmenter(path or "", best_device(), options.config, options.overrides)
+        assert path is not None  # __init__ sees to it
+        return load_segmenter(path, best_device(), options.config, options.overrides)
 
     @cached_property
     def store(self) -> ProposalStore | None:

@@ -8,6 +8,7 @@ side never sees a video; they meet in one inner product. So `encode` is done onc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ from aamn.structures import (
 from aamn.tubes.aggregation import AGGREGATIONS, gather_members
 from aamn.tubes.linking import LinkedTubes, link_tubes
 from proposals.errors import InputError
+
+T = TypeVar("T")
 
 
 class AAMN(Segmenter):
@@ -148,7 +151,7 @@ class AAMN(Segmenter):
     def _batch(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> ClipBatch:
         images = {"rgb": torch.cat([clip.rgb for clip in clips])} if "rgb" in self.streams else {}
         if "flow" in self.streams:
-            images["flow"] = torch.cat([clip.flow for clip in clips if clip.flow is not None])
+            images["flow"] = torch.cat(_given([clip.flow for clip in clips], "flow"))
         return ClipBatch.of(
             images,
             torch.stack([p.boxes for p in proposals]),
@@ -251,9 +254,8 @@ class AAMN(Segmenter):
 
     def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Joint loss (10) with its parts; counts the sentences whose actor no proposal holds."""
-        clips = self.encode(
-            [s.clip for s in samples], [s.proposals for s in samples if s.proposals is not None]
-        )
+        proposals = _given([s.proposals for s in samples], "proposals")
+        clips = self.encode([s.clip for s in samples], proposals)
         queries = [query for sample in samples for query in sample.queries]
         modules = self.scores(clips, self.encode_sentences(queries))
         scores = torch.stack(list(modules.values())).sum(0)
@@ -365,6 +367,18 @@ class MostConfident(AAMN):
     def choose(self, scores: TubeScores) -> int:
         """The first tube: proposals come most confident first."""
         return int(torch.isfinite(scores.total).float().argmax())
+
+
+def _given(values: Sequence[T | None], what: str) -> list[T]:
+    """The same values.
+
+    Raises:
+        ValueError: one of them is None.
+    """
+    found = [value for value in values if value is not None]
+    if len(found) < len(values):
+        raise ValueError(f"wanted {what} of every sample; {len(values) - len(found)} have none")
+    return found
 
 
 def _regions(boxes: Tensor) -> Tensor:
