@@ -1,6 +1,7 @@
 # make demo        the whole pipeline, small: from an empty machine to masks of held-out videos
 # make test        what the tests need, and the tests
 # make lint        ruff and mypy
+# make docs        the documentation as a site, in site/
 # make coverage    the tests with branch coverage; what no test reaches is listed
 # make mutants     small faults, one at a time: which of them does a test notice?
 # make gpu         where there is a CUDA device: its tests, and what an index costs there
@@ -14,7 +15,7 @@ RUN := runs/demo
 WHEEL := runs/wheel
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
-.PHONY: demo demo-clean test lint install coverage mutants gpu wheel-test
+.PHONY: demo demo-clean test lint docs install coverage mutants gpu wheel-test
 
 demo: $(VENV)/installed
 	$(BIN)/aamn demo --out $(RUN)
@@ -34,6 +35,10 @@ $(VENV)/installed-tests: $(VENV)/installed
 
 $(VENV)/installed-mutants: $(VENV)/installed-tests
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,mutants]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 demo-clean:
@@ -69,3 +74,6 @@ lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy aamn proposals
+
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -41,7 +41,7 @@ class Detector(Protocol):
 
 
 @runtime_checkable
-class TrunkDetector(Protocol):
+class TrunkDetector(Detector, Protocol):
     """A detector that can go on from the maps of its trunk, where another network has made them.
 
     `square` is the side of the squares into which it fits frames, 0 where it does otherwise;
@@ -109,10 +109,9 @@ class SharedBoxes(DetectedBoxes):
     """Boxes that a detector finds on the maps of the segmenter's RGB stream, whose trunk is its
     own: one pass a frame serves both."""
 
-    def __init__(self, detector: Detector, trunk: TrunkDetector, batch: int) -> None:
-        """`trunk` is the detector itself."""
+    def __init__(self, detector: TrunkDetector, batch: int) -> None:
         super().__init__(detector, batch)
-        self.trunk = trunk
+        self.trunk = detector
 
     def window_from(
         self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int], top: int
@@ -132,7 +131,7 @@ def detected_boxes(detector: Detector, segmenter: AAMN) -> DetectedBoxes:
     if isinstance(detector, TrunkDetector) and detector.square:
         same_square = (detector.square, detector.square) == segmenter.needs.network_size
         if same_square and segmenter.trunk_hash == detector.trunk_hash:
-            return SharedBoxes(detector, detector, batch)
+            return SharedBoxes(detector, batch)
         log.info("the detector's trunk is not the segmenter's: each takes its own pass a frame")
     return DetectedBoxes(detector, batch)
 

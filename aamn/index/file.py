@@ -1,4 +1,4 @@
-"""The index file: all that a video contributes to any sentence's answer (contract: docs/index.md).
+"""The index file: all a video contributes to any sentence's answer (contract: docs/indexes.md).
 
 It is written aside, made durable and then renamed, so that a file under its own name is whole.
 """

@@ -101,7 +101,7 @@ class VideoIndex:
         """`owner` is kept as long as the index, such as the temporary folder it lies in.
 
         Raises:
-        InputError: the index was made by another segmenter.
+            InputError: the index was made by another segmenter.
         """
         if file.header.origin.model != asker.model:
             raise InputError(

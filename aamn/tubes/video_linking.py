@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 # Of what a link costs beside the matching scores of two full clips. Chosen on the demo's training
-# videos and on 60 more of another seed, where 0.3 to 0.8 give nearly the same (docs/index.md).
+# videos and on 60 more of another seed, where 0.3 to 0.8 give nearly the same (docs/indexes.md).
 LINK_WEIGHT = 0.5
 
 

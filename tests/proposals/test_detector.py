@@ -381,9 +381,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
             return (Path.touch, (tmp_path / "harm",))
 
     torch.save({"format": "aamn-detector", "version": 1, "x": Harmful()}, tmp_path / "d.pt")
-    with pytest.raises(
-        InputError, match=r"d\.pt is no detector, or a damaged one; `aamn train-detector`"
-    ):
+    with pytest.raises(InputError, match=r"d\.pt is no detector, or a damaged one; `aamn "):
         load_detector(tmp_path / "d.pt")
     assert not (tmp_path / "harm").exists()
 

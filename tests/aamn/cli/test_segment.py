@@ -273,7 +273,7 @@ def test_all_videos_of_a_data_set_are_segmented_by_their_own_sentences(world, tm
         (("--count", 1), {"00_w3_w4", "01_w5"}),  # one video needs no folder of its own
         (("--split", "train"), {"00_w9"}),
     ],
-    ids=str,
+    ids=["two", "one sentence", "one", "another split"],
 )
 def test_which_videos_and_sentences_of_a_data_set(world, tmp_path, options, folders):
     assert call(*data(world), *OTHER, *options, "--end", 1, "--out", tmp_path) == 0

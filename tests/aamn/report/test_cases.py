@@ -251,6 +251,16 @@ def test_the_larger_of_two_equal_answers_is_the_best():
 
 def test_the_summary_is_the_mean_over_the_sentences():
     found = contrast()
-    same = Contrast(found.case, found.case.track, 0)
+    half = replace(found.case, row=replace(found.case.row, intersection=50))
+    same = Contrast(half, found.case.track, 0)
     text = Page(render("summary.html", contrasts=[found, same])).sections[0].text
-    assert numbers(text) == [2, 100, 66.7]
+    assert numbers(text) == [2, 75, 66.7]
+
+
+def test_a_system_that_weighs_no_words_shows_the_sentence():
+    found, case = contrast(), answer()
+    plain = [replace(one, track=replace(one.track, scores=None)) for one in (found.case, case)]
+    article = render("contrast.html", contrast=replace(found, case=plain[0]))
+    words = Page(article).sections[0].text.count("red dog")
+    assert words == 4, "the title, the one answer, and both modules of the other"
+    assert Page(render("case.html", case=plain[1])).sections[0].text.count("red dog") == 1
