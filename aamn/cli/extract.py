@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 @click.argument("places", nargs=-1, metavar="[VIDEOS]...")
 @click.option("--videos", "places_too", multiple=True, help="the same as VIDEOS")
 @click.option("--data", metavar="ROOT", help="all videos of a data set")
-@click.option("--kind", default="a2d", help="the data set's layout; default: a2d")
+@click.option(
+    "--kind",
+    type=click.Choice(["a2d", "folder", "jhmdb", "refvos"]),
+    default="a2d",
+    help="the data set's layout; default: a2d",
+)
 @click.option("--detector", type=DETECTOR, metavar="PT", help="a fine-tuned one; else --config's")
 @click.option("--shard", metavar="I/N", help="only every N-th video, from I on")
 @click.option("--batch", default=0, help="frames; 0: fits the device")

@@ -97,8 +97,7 @@ class ReferringVideos(SentencesByVideo):
             InputError: the folder is missing or holds other images than the listed ones.
         """
         source = open_frames(self.video_path(video_id))
-        if not isinstance(source, ImageFolder):
-            raise InputError(f"{source.path}: wanted a folder of images, got a file")
+        assert isinstance(source, ImageFolder), f"{source.path} is no folder of images"
         images, listed = {file.stem for file in source.files}, set(self.listing(video_id).frames)
         if images != listed:
             name = min(images ^ listed)

@@ -434,6 +434,18 @@ def test_without_proposals_there_is_nothing_to_choose():
         segmenter.segment(sample.clip, None, sample.queries)
 
 
+@pytest.mark.parametrize("lacking", ["proposals", "flow"])
+def test_a_sample_that_lacks_something_is_not_left_out(lacking):
+    segmenter = tiny_segmenter()
+    whole = random_sample(segmenter)
+    if lacking == "flow":
+        other = replace(whole, clip=replace(whole.clip, flow=None))
+    else:
+        other = replace(whole, proposals=None)
+    with pytest.raises(ValueError, match=f"wanted {lacking} of every sample; 1 have none"):
+        segmenter([whole, other])
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
