@@ -1,6 +1,6 @@
 # make demo        the whole pipeline, small: from an empty machine to masks of held-out videos
 # make test        what the tests need, and the tests
-# make lint        ruff
+# make lint        ruff and mypy
 # make docs        the documentation as a site, in site/
 # make coverage    the tests with branch coverage; what no test reaches is listed
 # make mutants     small faults, one at a time: which of them does a test notice?
@@ -73,6 +73,7 @@ wheel-test:
 lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy aamn proposals
 
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 VERSION: dict[str, str] = {}
 exec((HERE / "aamn/version.py").read_text(encoding="utf-8"), VERSION)
 EXTRAS = {
-    "test": ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
+    "test": ["hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
     "mutants": ["mutmut>=3.8", "pytest-cov>=6"],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings-python>=2"],
 }
@@ -28,6 +28,7 @@ setup(
     package_dir={"aamn.configs": "configs"},  # recipes travel in the wheel
     package_data={
         "aamn": ["py.typed"],
+        "aamn.report": ["templates/*"],
         "aamn.configs": ["*.yaml"],
         "aamn.configs.ablations": ["*.yaml"],
         "aamn.configs.baselines": ["*.yaml"],
@@ -51,7 +52,7 @@ setup(
         "h5py>=3.10",
         "opencv-python-headless>=4.8",
         "scipy>=1.11",
-        "omegaconf>=2.3",
+        "omegaconf>=2.4",
         "pyyaml>=6",
         "gensim>=4.3",
         "pycocotools>=2.0.7",
@@ -61,6 +62,8 @@ setup(
         "filelock>=3.12",
         "lightning-fabric>=2.4",
         "tensorboard>=2.16",
+        "jinja2>=3.1",
+        "matplotlib>=3.8",
     ],
     extras_require=EXTRAS,
 )

@@ -66,7 +66,8 @@ class VideoSegmenter:
 
     @cached_property
     def _detected(self) -> DetectedBoxes:
-        return detected_boxes(self.boxes, self.loaded.segmenter)
+        assert self.boxes is not None and not isinstance(self.boxes, ProposalStore)
+        return detected_boxes(self.boxes, self.asker.segmenter)
 
     def index(
         self,
@@ -89,11 +90,13 @@ class VideoSegmenter:
         Raises:
             InputError: the video cannot be decoded, or `out` holds an index of another origin.
         """
-        video = Video.at(video)
-        owner = None if out is not None else tempfile.TemporaryDirectory(prefix="aamn-index-")
-        target = index_path(out if owner is None else owner.name, video.video_id)
+        found, owner = Video.at(video), None
+        if out is None:
+            owner = tempfile.TemporaryDirectory(prefix="aamn-index-")
+            out = owner.name
+        target = index_path(out, found.video_id)
         segmenter = self if flow is None else replace(self, flow=flow)
-        segmenter.build(video, target, Selection(frames), precision)
+        segmenter.build(found, target, Selection(frames), precision)
         return VideoIndex(IndexFile.read(target), self.asker, owner)
 
     def build(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from proposals.errors import InputError
 
@@ -15,7 +15,7 @@ class FineTuneConfig:
 
     iterations: int = 10_000
     batch: int = 8  # frames an iteration
-    optimiser: str = "sgd"  # sgd | adamw
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.005
     momentum: float = 0.9
     weight_decay: float = 1e-4

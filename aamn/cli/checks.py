@@ -40,7 +40,7 @@ def _writable() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         for name, code in CODECS.items():
             path = str(Path(folder) / f"{code}.mp4")
-            writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*code), 25, (64, 64))
+            writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*code), 25, (64, 64))
             if writer.isOpened():
                 found.append(name)
             writer.release()

@@ -58,13 +58,12 @@ class VideoTrack:
         """The scores of one clip's tubes."""
         rows = (self.total[clip], self.actor[clip], self.action[clip])
         attention = (self.actor_attention, self.action_attention)
-        context = self.index.context
-        members = None
-        if context is not None:
-            context = torch.from_numpy(context[clip])
-            members = torch.arange(-1, len(context)).expand_as(context)
-        parts = (torch.from_numpy(part) for part in (*rows, *attention))
-        return TubeScores(*parts, context, members)
+        total, actor, action, first, last = map(torch.from_numpy, (*rows, *attention))
+        if self.index.context is None:
+            return TubeScores(total, actor, action, first, last)
+        context = torch.from_numpy(self.index.context[clip])
+        members = torch.arange(-1, len(context)).expand_as(context)
+        return TubeScores(total, actor, action, first, last, context, members)
 
     def boxes(self, frames: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
         """Boxes (n, 4) float32 xyxy, original pixels, of the given frames (all by default); zeros
@@ -183,7 +182,7 @@ class VideoIndex:
     def context(self) -> np.ndarray | None:
         """(C, K, 1 + K): how much the whole clip, then each tube, contributes to a tube's context;
         None without a contextual LSTM."""
-        data = self.file.array("context")
+        data = self.file.optional("context")
         return None if data is None else data[:]
 
     @cached_property
@@ -202,8 +201,8 @@ class VideoIndex:
         clips = np.searchsorted(self.windows[:, 1], wanted, side="right") - 1
         outside = wanted[(clips < 0) | (wanted >= self.windows[clips, 2])]
         if len(outside):
-            held = self.header.selection
-            held = f"{self.header.frames} frames" if held.whole else f"{held} alone"
+            selection = self.header.selection
+            held = f"{self.header.frames} frames" if selection.whole else f"{selection} alone"
             raise InputError(f"{self.file.path}: wanted frame {outside[0]}, it has {held}")
         length = self.boxes.shape[1]
         return clips, wanted - self.windows[clips, 0] + length // 2

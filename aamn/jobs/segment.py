@@ -230,7 +230,7 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
         try:
             segment(job, (options.out or Path("runs/videos")) / job.video.video_id)
         except InputError as error:
-            failures[job.video.video_id] = error
-    for video_id, error in failures.items():
-        log.error("%s: %s", video_id, error)
+            failures[job.video.video_id] = str(error)
+    for video_id, failure in failures.items():
+        log.error("%s: %s", video_id, failure)
     return 1 if failures else 0

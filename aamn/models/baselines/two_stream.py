@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from aamn.config.baselines import ACGAConfig, GavrilyukConfig
-from aamn.models.baselines.one_stage import OneStage, clip_needs, stream_names
+from aamn.models.baselines.one_stage import OneStage, ResponseNetwork, clip_needs
 from aamn.models.baselines.responses import ResponseLoss
 from aamn.models.baselines.video_encoder import STRIDE
 
@@ -19,12 +19,12 @@ class TwoStream(OneStage):
     """One or two streams, each a `network` of the configuration, the stream's name and the number
     of channels of a word's vector; its `video` is a `VideoEncoder`."""
 
-    network: ClassVar[Callable[..., nn.Module]]
+    network: ClassVar[Callable[..., ResponseNetwork]]
 
     def __init__(
         self, config: ACGAConfig | GavrilyukConfig, embedding: nn.Embedding, max_words: int = 20
     ) -> None:
-        streams, dimension = stream_names(config.streams), embedding.embedding_dim
+        streams, dimension = config.streams.split("+"), embedding.embedding_dim
         super().__init__(
             {stream: self.network(config, stream, dimension) for stream in streams},
             embedding,

@@ -267,6 +267,7 @@ def test_help_has_an_example_that_can_be_read(name, capsys):
     ("name", "option", "choices"),
     [
         ("verify", "--kind", READERS),
+        ("extract", "--kind", READERS),
         ("manifest", "--split", (*SPLITS, HELD_OUT)),
         ("segment", "--linking", LINKINGS),
         ("index", "--precision", PRECISIONS),

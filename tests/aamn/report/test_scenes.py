@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from read_page import Page, numbers
 
-from aamn.report.scenes import Scene, pick_scenes, scene_article
+from aamn.report.render import render
+from aamn.report.scenes import Scene, pick_scenes
 from aamn.structures import Row
 from aamn.visualization.overlays import COLOURS
 
@@ -64,7 +65,7 @@ def test_a_mask_of_one_pixel_counts_like_any_other(scene):
 
 
 def test_masks_have_the_colours_of_their_sentences(scene):
-    page = Page(scene_article(scene)).sections[0]
+    page = Page(render("scene.html", scene=scene)).sections[0]
     shown = dict(page.pictures)
     assert list(shown) == [
         *("frame 4", "frame 9", "ground truth, frame 4", "ground truth, frame 9"),

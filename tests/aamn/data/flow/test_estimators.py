@@ -199,8 +199,6 @@ def test_flow_on_another_grid_keeps_its_meaning() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (FlowConfig(method="tvl1"), "flow.method: wanted one of"),
-        (FlowConfig(preset="slow"), "flow.preset: wanted one of"),
         (FlowConfig(method="raft", weights="nowhere.pt"), "nowhere.pt"),
         (FlowConfig(method="raft"), "flow.weights"),
     ],
