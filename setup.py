@@ -8,6 +8,7 @@ HERE = Path(__file__).parent
 VERSION: dict[str, str] = {}
 exec((HERE / "aamn/version.py").read_text(encoding="utf-8"), VERSION)
 EXTRAS = {
+    "supervision": ["supervision>=0.20"],
     "test": ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
 }
 
@@ -59,6 +60,7 @@ setup(
         "click>=8.1",
         "filelock>=3.12",
         "lightning-fabric>=2.4",
+        "matplotlib>=3.8",
         "tensorboard>=2.16",
     ],
     extras_require=EXTRAS,

@@ -254,8 +254,14 @@ class IndexFile:
     def array(self, name: str) -> h5py.Dataset | None:
         """One of the arrays of `ClipBlock`, of all clips; None where it is optional and lacks."""
         if self._file is None or self._process != os.getpid():  # HDF5 files do not survive a fork
-            self._file, self._process = _open(self.path), os.getpid()
+            self._file, self._process = self._opened(), os.getpid()
         return self._file.get(name)
+
+    def _opened(self) -> h5py.File:
+        """The file, which must be the one whose header was read."""
+        if IndexFile.read(self.path).header != self.header:
+            raise InputError(f"{self.path} is another index by now; read it again")
+        return _open(self.path)
 
     def close(self) -> None:
         """Frees the file; the next read opens it again."""
@@ -268,14 +274,14 @@ class IndexFile:
 
 
 def _open(path: Path) -> h5py.File:
-    return open_hdf5(path, "index", "`aamn index` writes one")
+    return open_hdf5(
+        path, "index", "`aamn index` writes one, segmenter.index(video, out=FOLDER) keeps one"
+    )
 
 
 def _header(path: Path, file: h5py.File) -> Header:
     if file.attrs.get("format") != FORMAT:
-        raise InputError(
-            f"{path} is HDF5, but no index of a video; `aamn index` writes one"
-        )
+        raise InputError(f"{path} is HDF5, but no index of a video; `aamn index` writes one")
     if file.attrs["version"] != VERSION:
         raise InputError(
             f"{path} has version {file.attrs['version']} of the index format, this library reads "

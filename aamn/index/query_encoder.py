@@ -42,12 +42,13 @@ class Asker:
             segmenter, video_id, frames, boxes, flow, flow_config, selection, precision, self.model
         )
 
-    def queries(self, texts: Sequence[str]) -> list[Query]:
-        """The sentences as word numbers.
+    def queries(self, texts: str | Sequence[str]) -> list[Query]:
+        """The sentences as word numbers; a text alone is one sentence.
 
         Raises:
             InputError: a sentence without a word.
         """
+        texts = [texts] if isinstance(texts, str) else list(texts)
         new = [text for text in texts if text not in self._known]
         self._known.update(new)
         self.loaded = extend_words(self.loaded, new)

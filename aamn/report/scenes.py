@@ -11,7 +11,7 @@ import numpy as np
 
 from aamn.report.cases import figure
 from aamn.structures import Row
-from aamn.visualization.overlays import COLOURS, outlined
+from aamn.visualization.overlays import COLOURS, highlighted, outlined
 
 FRAMES, WIDTH = 3, 400
 
@@ -71,8 +71,7 @@ def scene_article(scene: Scene) -> str:
         f"<span style='border-left:14px solid rgb{colour}'>{escape(text)}</span>"
         for text, colour in zip(scene.texts, COLOURS, strict=False)
     )
-    blank = np.zeros_like(scene.truth)
-    rows = {"": blank, "ground truth, ": scene.truth}
+    rows = {"": None, "ground truth, ": scene.truth}
     rows |= {
         f"{name}, IoU {scene.mean_iou(name):.2f}, ": own for name, own in scene.answers.items()
     }
@@ -83,12 +82,13 @@ def scene_article(scene: Scene) -> str:
     )
 
 
-def _line(scene: Scene, name: str, masks: np.ndarray) -> str:
-    """One system's masks (F, S, H0, W0) on every frame."""
+def _line(scene: Scene, name: str, masks: np.ndarray | None) -> str:
+    """One system's masks (F, S, H0, W0) on every frame; None: the frames alone."""
     figures = ""
-    for frame, number, own in zip(scene.frames, scene.numbers, masks, strict=True):
+    for place, (frame, number) in enumerate(zip(scene.frames, scene.numbers, strict=True)):
+        if masks is not None:
+            shown = masks[place][: len(COLOURS)]
+            frame = highlighted(frame, shown, COLOURS[: len(shown)])
         picture = outlined(frame, width=WIDTH)
-        for mask, colour in zip(own, COLOURS, strict=False):
-            picture = outlined(picture, mask, colour, width=WIDTH)
         figures += figure(picture, f"{name}frame {number + 1}")
     return f"<div class='three'>{figures}</div>"

@@ -25,9 +25,10 @@ from aamn.index.builder import build_index
 from aamn.index.file import NO_END, IndexFile, Selection, index_path
 from aamn.index.job import IndexJob, model_hash
 from aamn.index.timer import Timer
-from aamn.index.video_index import LINKINGS, VideoIndex, answers
+from aamn.index.video_index import LINKINGS, VideoIndex
 from aamn.inference import checkpoint
 from aamn.inference.clip_by_clip import segment_video
+from aamn.inference.track import answers
 from aamn.ops.masks import paste_masks
 from aamn.tubes.linking import link_scores
 from proposals.errors import InputError
