@@ -277,7 +277,7 @@ class ImageFolder(ImageList):
     """A folder of images, in natural order (2.jpg before 10.jpg)."""
 
     def __init__(self, path: Path) -> None:
-        files = sorted(
+        self.files = sorted(
             (
                 file
                 for file in path.iterdir()
@@ -285,11 +285,11 @@ class ImageFolder(ImageList):
             ),
             key=lambda file: natural_key(file.name),
         )
-        if not files:
+        if not self.files:
             raise InputError(
                 f"{path}: the folder holds no image; wanted {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
-        super().__init__(files, path)
+        super().__init__(self.files, path)
 
 
 def _read_image(file: Path) -> np.ndarray:
