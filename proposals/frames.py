@@ -377,7 +377,7 @@ def frames_hash(frames: FrameSource) -> str:
     """16 letters that tell one video's frames from another's: of their size and every pixel."""
     digest = hashlib.blake2b(repr(tuple(frames.size)).encode(), digest_size=8)
     for frame in frames.iterate():
-        digest.update(np.ascontiguousarray(frame))
+        digest.update(np.ascontiguousarray(frame).data)
     return digest.hexdigest()
 
 
@@ -449,12 +449,12 @@ def take_frames(video: VideoLike, end: int | None = None) -> FrameSource:
     Raises:
         InputError: none of these, one that cannot be opened, or one that would never end.
     """
-    if is_path(video):
+    if isinstance(video, str | Path) and is_path(video):
         return open_frames(video)
     if isinstance(video, int) and not isinstance(video, bool):
         return _live(video, f"camera-{video}", end)
     if isinstance(video, str):
-        protocol = _ADDRESS.fullmatch(video)[1].lower()
+        protocol = video.partition(":")[0].lower()
         return (_live if protocol in LIVE else _stream)(video, video, end)
     if isinstance(video, FrameSource):
         return video
