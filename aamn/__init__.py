@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aamn.version import __version__ as __version__
+from proposals.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
+    from aamn.predictor import VideoSegmenter, load
 
-    from aamn.predictor import VideoSegmenter
+__all__ = ["InputError", "VideoSegmenter", "load"]
 
 
-def load(path: Path | str, device: torch.device | str | None = None) -> VideoSegmenter:
-    """The detector and the segmenter of a bundle (`aamn bundle`), on a GPU where there is
-    one.
+def __getattr__(name: str) -> Any:
+    """What is heavy is imported when it is first wanted."""
+    if name not in __all__:
+        raise AttributeError(f"module 'aamn' has no attribute {name!r}")
+    from aamn import predictor
 
-    Raises:
-        InputError: no bundle, or one that cannot be read.
-    """
-    from aamn.predictor import load_bundle
+    return getattr(predictor, name)
 
-    return load_bundle(path, device)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

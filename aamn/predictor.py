@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,15 +21,15 @@ from aamn.index.box_source import BoxSource, DetectedBoxes, Detector, StoredBoxe
 from aamn.index.builder import build_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
 from aamn.index.query_encoder import Asker
-from aamn.index.video_index import VideoIndex
+from aamn.index.video_index import VideoIndex, VideoTrack
 from aamn.inference.checkpoint import Loaded, load_segmenter, read_checkpoint
 from aamn.search.folder import IndexFolder
 from aamn.version import __version__
-from proposals.build import best_device, load_detector
+from proposals.build import best_device, checked_device, load_detector
 from proposals.decoding import Video
 from proposals.errors import InputError
 from proposals.files import write_json, written_aside
-from proposals.frames import FrameSource, open_frames
+from proposals.frames import FrameSource, VideoLike, is_path, open_frames, take_frames
 from proposals.store import ProposalStore
 from proposals.weights import save_tensors
 
@@ -46,7 +47,7 @@ class Bundle:
     absent_threshold: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VideoSegmenter:
     """A segmenter, and what finds the boxes it chooses among: ready for videos.
 
@@ -59,6 +60,14 @@ class VideoSegmenter:
     flow: FlowStore | None = None
     absent_threshold: float | None = None
 
+    def __repr__(self) -> str:
+        loaded, boxes = self.loaded, "no boxes"
+        if self.boxes is not None:
+            boxes = f"boxes of {self.boxes.attributes.detector}"
+        words = f"{len(loaded.vocabulary)} words"
+        device = loaded.segmenter.device
+        return f"VideoSegmenter({loaded.config.system} on {device}, {words}, {boxes})"
+
     @property
     def loaded(self) -> Loaded:
         """The segmenter with its vocabulary and configuration."""
@@ -69,35 +78,62 @@ class VideoSegmenter:
         assert self.boxes is not None and not isinstance(self.boxes, ProposalStore)
         return detected_boxes(self.boxes, self.asker.segmenter)
 
+    def segment(
+        self,
+        video: VideoLike,
+        queries: str | Sequence[str],
+        *,
+        linking: str = "video",
+        absent_threshold: float | None = None,
+        top: int = 1,
+        frames: range | None = None,
+    ) -> list[VideoTrack]:
+        """The tracks of some sentences in a video, in one call: `index`, then `VideoIndex.query`,
+        whose arguments these are. Their index is kept as long as they are.
+
+        Raises:
+            InputError: as these two.
+        """
+        self.asker.queries(queries)  # a mistake is found before the work
+        index = self.index(video, frames=frames)
+        return index.query(queries, linking=linking, absent_threshold=absent_threshold, top=top)
+
     def index(
         self,
-        video: Path | str,
+        video: VideoLike,
         out: Path | str | None = None,
         flow: FlowStore | None = None,
         precision: str = "float32",
         frames: range | None = None,
     ) -> VideoIndex:
-        """The index of a video file or folder of frames.
+        """The index of a video, which sentences are asked of.
 
         Args:
+            video: a video file or folder of frames, an array (T, H0, W0, 3) uint8 RGB, a list of
+                images (arrays, PIL images or paths), an iterator of frames, an address or a
+                camera's number that OpenCV opens. All but files and folders are named by a hash
+                of their frames.
             out: the folder of indexes in which it is kept, or found if it is there already; None
-                keeps it in a temporary folder as long as it is used.
+                keeps it in a temporary folder as long as it, or a track of it, is used.
             flow: stored flow of the video, under its name; None: the segmenter's, or computed.
             precision: float32, or bfloat16 where the machine is faster with it.
             frames: only their clips are computed; None: all. An index in `out` that holds more
-                serves as well.
+                serves as well. Of a camera they say when it ends.
 
         Raises:
             InputError: the video cannot be decoded, or `out` holds an index of another origin.
         """
-        found, owner = Video.at(video), None
-        if out is None:
-            owner = tempfile.TemporaryDirectory(prefix="aamn-index-")
-            out = owner.name
-        target = index_path(out, found.video_id)
+        selection = Selection(frames)
+        source = take_frames(video, None if frames is None else frames.stop)
+        path = is_path(video)
+        video_id = Video.at(video).video_id if path else source.path.name
+        owner = None if out is not None else tempfile.TemporaryDirectory(prefix="aamn-index-")
+        target = index_path(out if owner is None else owner.name, video_id)
         segmenter = self if flow is None else replace(self, flow=flow)
-        segmenter.build(found, target, Selection(frames), precision)
-        return VideoIndex(IndexFile.read(target), self.asker, owner)
+        with source:
+            segmenter._build(video_id, source, target, selection, precision)
+        given = None if path else source
+        return VideoIndex(IndexFile.read(target), self.asker, owner, given)
 
     def build(
         self,
@@ -114,9 +150,20 @@ class VideoSegmenter:
             InputError: as `build_index`, or the video cannot be opened.
         """
         with open_frames(video.path) as frames:
-            boxes = self._boxes(video.video_id, frames)
-            job = self.asker.job(video.video_id, frames, boxes, self.flow, selection, precision)
-            return build_index(job, path, replace=again)
+            return self._build(video.video_id, frames, path, selection, precision, again)
+
+    def _build(
+        self,
+        video_id: str,
+        frames: FrameSource,
+        path: Path,
+        selection: Selection,
+        precision: str,
+        again: bool = False,
+    ) -> bool:
+        boxes = self._boxes(video_id, frames)
+        job = self.asker.job(video_id, frames, boxes, self.flow, selection, precision)
+        return build_index(job, path, replace=again)
 
     def _boxes(self, video_id: str, frames: FrameSource) -> BoxSource:
         if isinstance(self.boxes, ProposalStore):
@@ -197,13 +244,16 @@ def read_bundle(path: Path | str) -> Bundle:
     return Bundle(path / DETECTOR, path / SEGMENTER, record["absent_threshold"])
 
 
-def load_bundle(path: Path | str, device: torch.device | str | None = None) -> VideoSegmenter:
-    """The detector and the segmenter of a bundle, on a GPU where there is one.
+def load(path: Path | str, device: torch.device | str | None = None) -> VideoSegmenter:
+    """The detector and the segmenter of a bundle (`aamn bundle`), on a GPU where there is one.
+
+    Args:
+        device: cpu, cuda or cuda:N; None: the GPU where there is one.
 
     Raises:
-        InputError: as `read_bundle`, or a part that cannot be read.
+        InputError: as `read_bundle` and `checked_device`, or a part that cannot be read.
     """
-    device = device or best_device()
+    device = checked_device(device or best_device())
     bundle = read_bundle(path)
     return VideoSegmenter(
         Asker(load_segmenter(bundle.segmenter, device)),

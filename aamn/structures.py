@@ -13,7 +13,8 @@ the number of frames on either side of the key frame, so that T = 2 * radius + 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -202,7 +203,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class MaskTrack:
-    """One sentence's answer: a box and a mask in each of its frames.
+    """A segmenter's answer to one sentence about one clip: a box and a mask in each of its frames.
 
     frame_indices (T,) int64; boxes (T, 4) original pixels; masks (T, H0, W0) bool; `score` of the
     winner; `scores` behind it (None for systems without tubes), `tube` the winner's place in them
@@ -222,6 +223,16 @@ class MaskTrack:
         t = self.frame_indices.numel()
         _check(self.boxes, "MaskTrack.boxes", t, 4)
         _check(self.masks, "MaskTrack.masks", t, None, None)
+
+    def at(self, places: Sequence[int]) -> MaskTrack:
+        """The frames at these places of the track."""
+        rows = torch.as_tensor(places, device=self.frame_indices.device)
+        return replace(
+            self,
+            frame_indices=self.frame_indices[rows],
+            boxes=self.boxes[rows],
+            masks=self.masks[rows],
+        )
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,27 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def checked_device(device: torch.device | str) -> torch.device:
+    """A device that is there.
+
+    Raises:
+        InputError: no device's name, or a GPU that this machine lacks.
+    """
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise InputError(f"device {str(device)!r}: wanted cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise InputError(
+            f"device {str(device)!r}: this machine has {count} CUDA devices; wanted cpu"
+            + (f", or cuda:0 to cuda:{count - 1}" if count else "")
+        )
+    return found
+
+
 def build_detector(config: DetectorConfig) -> TrainableDetector:
     """The network that the configuration names, with its weights.
 

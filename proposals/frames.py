@@ -7,12 +7,15 @@ every frame's time stamp is noted the first time it is decoded, and a seek is ch
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
+import tempfile
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,9 @@ VIDEO_SUFFIXES = frozenset(
 )
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"))
 FOLDER_FPS = 25.0  # a folder of images does not say how fast it plays
+LIVE = ("rtsp", "rtmp", "rtp", "srt", "udp", "tcp")  # protocols that need not end
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE)
+_SPOOL_BYTES = 64 << 20  # of an iterator's frames in memory, before they go to the disk
 _NEAR = 32  # frames: decoding that far forward is cheaper than seeking
 _STAMP_TOLERANCE = 0.01  # milliseconds
 
@@ -217,13 +223,61 @@ class VideoFile(FrameSource):
         return {**self.__dict__, "_capture": None, "_next": 0}
 
 
-class ImageFolder(FrameSource):
-    """A folder of images, in natural order (2.jpg before 10.jpg)."""
+class ImageList(FrameSource):
+    """Images one after another: arrays (H0, W0, 3) uint8 RGB, PIL images or paths, or one array
+    (T, H0, W0, 3); each is looked at when it is read."""
 
     fps = FOLDER_FPS
 
+    def __init__(self, images: Sequence[Any] | np.ndarray, path: Path | None = None) -> None:
+        """`path` names them in errors; None: a hash of all frames does.
+
+        Raises:
+            InputError: no image, or the first one is none.
+        """
+        self.images, self.path = images, path or Path("frames")
+        self.announced = len(images)
+        if not len(images):
+            raise InputError(f"{self.path}: wanted at least one frame, got none")
+        self.size = self._decode(0).shape[:2]
+        if path is None:
+            self.path = Path(f"frames-{frames_hash(self)}")
+
+    def _decode(self, index: int) -> np.ndarray:
+        image = self.images[index]
+        if isinstance(image, (str, Path)):
+            return _read_image(Path(image))
+        if isinstance(image, Image.Image):
+            return _as_looked_at(image)
+        return checked_frame(image, f"{self.path}: frame {index}")
+
+    def _name(self, index: int) -> str:
+        image = self.images[index]
+        return f" ({Path(image).name})" if isinstance(image, (str, Path)) else ""
+
+    def _frame(self, index: int) -> np.ndarray | None:
+        if index >= len(self.images):
+            return None
+        frame = self._decode(index)
+        if frame.shape[:2] != self.size:
+            (h, w), (h0, w0) = frame.shape[:2], self.size
+            raise InputError(
+                f"{self.path}: frame {index}{self._name(index)} is {w}x{h}, the first one"
+                f" {w0}x{h0}; bring all images to one size"
+            )
+        return frame
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def close(self) -> None:
+        """Nothing stays open between two images."""
+
+
+class ImageFolder(ImageList):
+    """A folder of images, in natural order (2.jpg before 10.jpg)."""
+
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.files = sorted(
             (
                 file
@@ -232,38 +286,123 @@ class ImageFolder(FrameSource):
             ),
             key=lambda file: natural_key(file.name),
         )
-        self.announced = len(self.files)
         if not self.files:
             raise InputError(
                 f"{path}: the folder holds no image; wanted {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
-        self.size = self._decode(self.files[0]).shape[:2]
+        super().__init__(self.files, path)
 
-    @staticmethod
-    def _decode(file: Path) -> np.ndarray:
-        try:
-            with Image.open(file) as image:
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"{file} is no readable image: {error}") from None
 
-    def _frame(self, index: int) -> np.ndarray | None:
-        if index >= len(self.files):
-            return None
-        frame = self._decode(self.files[index])
+def _read_image(file: Path) -> np.ndarray:
+    """The image (H0, W0, 3) uint8 RGB of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with Image.open(file) as image:
+            return _as_looked_at(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{file} is no readable image: {error}") from None
+
+
+def _as_looked_at(image: Image.Image) -> np.ndarray:
+    """Turned by its EXIF orientation, without palette and opacity: (H0, W0, 3) uint8 RGB."""
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def checked_frame(frame: Any, name: str) -> np.ndarray:
+    """The frame as an array (H0, W0, 3) uint8.
+
+    Raises:
+        InputError: another shape or type; it is called `name`.
+    """
+    frame = np.asarray(frame)
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
+        raise InputError(
+            f"{name}: wanted (height, width, 3) uint8 RGB, got {frame.shape} {frame.dtype}"
+        )
+    return frame
+
+
+class SpooledFrames(FrameSource):
+    """Frames that come only once, kept in a temporary file without loss; small videos stay in
+    memory."""
+
+    def __init__(
+        self, frames: Iterable[Any], name: str = "", fps: float = FOLDER_FPS, end: int | None = None
+    ) -> None:
+        """Takes all frames (H0, W0, 3) uint8 RGB, or those before frame `end`. `name` says where
+        they come from; a hash of them is added, because the same place may give others later.
+
+        Raises:
+            InputError: no frame, or one of another size or type than (H0, W0, 3) uint8.
+        """
+        self.path, self.fps, self._count = Path(name or "frames"), fps, 0
+        self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
+        for frame in islice(frames, end):
+            self._add(np.asarray(_as_looked_at(frame) if isinstance(frame, Image.Image) else frame))
+        if not self._count:
+            raise InputError(f"{self.path}: wanted at least one frame, got none")
+        self.announced = self._count
+        self.path = Path(f"{self.path}-{frames_hash(self)}")
+
+    def _add(self, frame: np.ndarray) -> None:
+        frame = checked_frame(frame, f"{self.path}: frame {self._count}")
+        if not self._count:
+            self.size = frame.shape[:2]
         if frame.shape[:2] != self.size:
             (h, w), (h0, w0) = frame.shape[:2], self.size
             raise InputError(
-                f"{self.path}: frame {index} ({self.files[index].name}) is {w}x{h}, the first one"
-                f" {w0}x{h0}; bring all images to one size"
+                f"{self.path}: frame {self._count} is {w}x{h}, the first one {w0}x{h0}"
             )
-        return frame
+        self._file.write(frame.tobytes())
+        self._count += 1
+
+    def _frame(self, index: int) -> np.ndarray | None:
+        if index >= self._count:
+            return None
+        length = 3 * self.size[0] * self.size[1]
+        self._file.seek(index * length)
+        return np.frombuffer(self._file.read(length), np.uint8).reshape(*self.size, 3)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return self._count
 
     def close(self) -> None:
-        """Nothing stays open between two images."""
+        """The file goes with the object: its frames cannot be had again."""
+
+
+def frames_hash(frames: FrameSource) -> str:
+    """16 letters that tell one video's frames from another's: of their size and every pixel."""
+    digest = hashlib.blake2b(repr(tuple(frames.size)).encode(), digest_size=8)
+    for frame in frames.iterate():
+        digest.update(np.ascontiguousarray(frame))
+    return digest.hexdigest()
+
+
+def _stream(source: str | int, name: str, end: int | None) -> SpooledFrames:
+    """What OpenCV reads from an address or a camera.
+
+    Raises:
+        InputError: it cannot be opened, or gives no frame.
+    """
+    capture = cv2.VideoCapture(source)
+    try:
+        if not capture.isOpened():
+            raise InputError(f"{name}: OpenCV cannot open it; is it there, and may you read it?")
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        return SpooledFrames(_grabbed(capture), name, fps if 0 < fps < 1000 else FOLDER_FPS, end)
+    finally:
+        capture.release()
+
+
+def _grabbed(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    while True:
+        read, frame = capture.read()
+        if not read:
+            return
+        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -289,6 +428,57 @@ def open_frames(path: Path | str) -> FrameSource:
             f" {' '.join(sorted(VIDEO_SUFFIXES))}"
         )
     return VideoFile(path)
+
+
+VideoLike = Path | str | int | np.ndarray | Sequence[Any] | Iterator[Any] | FrameSource
+
+
+def is_path(video: VideoLike) -> bool:
+    """Whether it names a video file or a folder of images, not an address."""
+    return isinstance(video, Path) or (isinstance(video, str) and not _ADDRESS.fullmatch(video))
+
+
+def take_frames(video: VideoLike, end: int | None = None) -> FrameSource:
+    """The frames of whatever a notebook has: a path (as `open_frames`), an array (T, H0, W0, 3)
+    uint8 RGB, a list of images (arrays, PIL images or paths), an iterator of frames, an address
+    or a camera's number that OpenCV opens.
+
+    Args:
+        end: the frame to stop before, where frames come only once; None: all that come.
+
+    Raises:
+        InputError: none of these, one that cannot be opened, or one that would never end.
+    """
+    if is_path(video):
+        return open_frames(video)
+    if isinstance(video, int) and not isinstance(video, bool):
+        return _live(video, f"camera-{video}", end)
+    if isinstance(video, str):
+        protocol = _ADDRESS.fullmatch(video)[1].lower()
+        return (_live if protocol in LIVE else _stream)(video, video, end)
+    if isinstance(video, FrameSource):
+        return video
+    if hasattr(video, "__array__") and not isinstance(video, Image.Image):
+        video = np.asarray(video)
+        if video.ndim != 4:
+            raise InputError(
+                f"an array of shape {video.shape}: wanted (frames, height, width, 3) uint8 RGB"
+            )
+        return ImageList(video)
+    if isinstance(video, Sequence) and not isinstance(video, bytes):
+        return ImageList(video)
+    if isinstance(video, Iterator):
+        return SpooledFrames(video, end=end)
+    raise InputError(
+        f"a {type(video).__name__} is no video: wanted a path, an address, a camera's number, an "
+        "array (frames, height, width, 3) uint8 RGB, a list of images or an iterator of frames"
+    )
+
+
+def _live(source: str | int, name: str, end: int | None) -> SpooledFrames:
+    if end is None:
+        raise InputError(f"{name} never ends: wanted how many frames, such as frames=range(100)")
+    return _stream(source, name, end)
 
 
 def fitted_size(size: tuple[int, int], square: int) -> tuple[int, int]:

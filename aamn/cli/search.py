@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,12 @@ def _line(place: int, hit: Hit) -> str:
 
 def _record(hit: Hit) -> dict[str, Any]:
     frames = [hit.frames.start, hit.frames.stop]
-    return {**asdict(hit), "path": str(hit.path), "frames": frames}
+    return {
+        "video_id": hit.video_id,
+        "path": str(hit.path),
+        "score": hit.score,
+        "frames": frames,
+    }
 
 
 @subcommand(

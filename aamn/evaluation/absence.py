@@ -20,8 +20,9 @@ from aamn.data.flow.store import stored_flow
 from aamn.evaluation.full_video import format_videos, frame_rows, summarise_videos
 from aamn.index.indexed_segmenter import StoredIndexes
 from aamn.index.query_encoder import Asker
-from aamn.index.video_index import LINKINGS, VideoIndex, answers
+from aamn.index.video_index import LINKINGS, VideoIndex
 from aamn.inference.checkpoint import Loaded, extend_words
+from aamn.inference.track import answers
 from aamn.structures import Row
 from aamn.tubes.video_linking import calibrate_absence, shares_at
 from proposals.errors import InputError

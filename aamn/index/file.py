@@ -262,8 +262,14 @@ class IndexFile:
 
     def _open_file(self) -> h5py.File:
         if self._file is None or self._process != os.getpid():  # HDF5 files do not survive a fork
-            self._file, self._process = _open(self.path), os.getpid()
+            self._file, self._process = self._opened(), os.getpid()
         return self._file
+
+    def _opened(self) -> h5py.File:
+        """The file, which must be the one whose header was read."""
+        if IndexFile.read(self.path).header != self.header:
+            raise InputError(f"{self.path} is another index by now; read it again")
+        return _open(self.path)
 
     def close(self) -> None:
         """Frees the file; the next read opens it again."""
@@ -276,7 +282,9 @@ class IndexFile:
 
 
 def _open(path: Path) -> h5py.File:
-    return open_hdf5(path, "index", "`aamn index` writes one")
+    return open_hdf5(
+        path, "index", "`aamn index` writes one, segmenter.index(video, out=FOLDER) keeps one"
+    )
 
 
 def _header(path: Path, file: h5py.File) -> Header:

@@ -55,12 +55,13 @@ class Asker:
             self.model,
         )
 
-    def queries(self, texts: Sequence[str]) -> list[Query]:
-        """The sentences as word numbers.
+    def queries(self, texts: str | Sequence[str]) -> list[Query]:
+        """The sentences as word numbers; a text alone is one sentence.
 
         Raises:
             InputError: a sentence without a word.
         """
+        texts = [texts] if isinstance(texts, str) else list(texts)
         new = [text for text in texts if text not in self._known]
         self._known.update(new)
         self.loaded = extend_words(self.loaded, new)

@@ -3,43 +3,47 @@ programming, masks pasted when they are wanted. No network but the sentence's ru
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aamn.index.file import Header, IndexFile
+from aamn.index.file import IndexFile
+from aamn.index.indexed_video import IndexedVideo
 from aamn.index.query_encoder import Asker
 from aamn.inference.checkpoint import Loaded
-from aamn.inference.clip_by_clip import Answer
+from aamn.inference.track import Track
 from aamn.models.encoded import EncodedSentences, ModuleScores
-from aamn.ops.masks import paste_binary_masks
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.tubes.video_linking import (
     LINK_WEIGHT,
     VideoPaths,
     best_paths,
     clip_winners,
+    distinct_paths,
 )
 from proposals.errors import InputError
+from proposals.frames import FrameSource
 
 LINKINGS = ("video", "clip")
 
 
-@dataclass(frozen=True)
-class VideoTrack:
-    """One sentence's answer through a video; boxes and masks are made when they are asked for.
+@dataclass(frozen=True, eq=False, repr=False)
+class VideoTrack(Track):
+    """A track through an index. When it is pickled it leaves the segmenter behind and reads its
+    boxes and masks from the index file, as long as this is there.
 
-    `score` is the mean matching score on the path; `present` says whether it reaches the threshold
-    that was given; tubes (C,) the chosen tube of each clip, -1 for none; total, actor and action
-    (C, K) the scores of all tubes, -inf where there is none.
+    tubes (C,) is the chosen tube of each clip, -1 for none; total, actor and action (C, K) are the
+    scores of all tubes, -inf where there is none.
     """
 
-    index: VideoIndex
+    index: IndexedVideo
     query: Query
     score: float
     present: bool
@@ -49,10 +53,30 @@ class VideoTrack:
     action: np.ndarray
     actor_attention: np.ndarray
     action_attention: np.ndarray
+    linking: str = LINKINGS[0]
 
     @property
-    def text(self) -> str:
-        return self.query.text
+    def video_id(self) -> str:
+        return self.index.video_id
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.index.size
+
+    @property
+    def frames(self) -> range:
+        return self.index.frames
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"linking": self.linking, **super().facts}
+
+    def video(self) -> FrameSource:
+        return self.index.video()
+
+    def parts(self, frames: range) -> Iterator[MaskTrack]:
+        for span in self.index.spans(frames):
+            yield of_clip(self, int(self.index.locate(span[:1])[0][0]), span)
 
     def clip_scores(self, clip: int) -> TubeScores:
         """The scores of one clip's tubes."""
@@ -65,40 +89,32 @@ class VideoTrack:
         members = torch.arange(-1, len(context)).expand_as(context)
         return TubeScores(total, actor, action, first, last, context, members)
 
-    def boxes(self, frames: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Boxes (n, 4) float32 xyxy, original pixels, of the given frames (all by default); zeros
-        where nobody is found."""
-        clips, places = self.index.locate(frames)
-        tubes = self._tubes(clips)
-        boxes = self.index.boxes[clips, places, tubes.clip(min=0)]
-        return np.where(tubes[:, None] >= 0, boxes, 0).astype(np.float32)
+    def _boxes(self, numbers: np.ndarray) -> np.ndarray:
+        return self.index.shown_boxes(numbers, self._shown)
 
-    def masks(self, frames: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-        """Masks (n, H0, W0) bool of the given frames (all by default), at the video's size."""
-        clips, places = self.index.locate(frames)
-        tubes = self._tubes(clips)
-        shown = np.flatnonzero(tubes >= 0)
-        masks = np.zeros((len(clips), *self.index.size), bool)
-        if len(shown):
-            grids = self.index.grids(clips[shown], places[shown], tubes[shown])
-            boxes = self.index.boxes[clips[shown], places[shown], tubes[shown]]
-            probabilities = torch.from_numpy(grids).float().div_(255)
-            pasted = paste_binary_masks(probabilities, torch.from_numpy(boxes), self.index.size)
-            if len(shown) == len(clips):
-                return pasted.numpy()
-            masks[shown] = pasted.numpy()
-        return masks
+    def _masks(self, numbers: np.ndarray) -> np.ndarray:
+        return self.index.shown_masks(numbers, self._shown)
 
-    def _tubes(self, clips: np.ndarray) -> np.ndarray:
-        """The chosen tube of each of these clips; none where nobody is present."""
-        return self.tubes[clips] if self.present else np.full(len(clips), -1)
+    @property
+    def _shown(self) -> np.ndarray:
+        """The chosen tube of each clip; none where nobody is present."""
+        return self.tubes if self.present else np.full_like(self.tubes, -1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "index": IndexedVideo(self.index.file)}
 
 
-class VideoIndex:
+class VideoIndex(IndexedVideo):
     """The index of one video, ready to be asked."""
 
-    def __init__(self, file: IndexFile, asker: Asker, owner: object = None) -> None:
-        """`owner` is kept as long as the index, such as the temporary folder it lies in.
+    def __init__(
+        self,
+        file: IndexFile,
+        asker: Asker,
+        owner: Any = None,
+        given: FrameSource | None = None,
+    ) -> None:
+        """`owner` and `given` as in `IndexedVideo`.
 
         Raises:
             InputError: the index was made by another segmenter.
@@ -108,7 +124,8 @@ class VideoIndex:
                 f"{file.path} was made by another segmenter ({file.header.origin.model}, this one "
                 f"is {asker.model}); index the video again"
             )
-        self.file, self.asker, self._owner = file, asker, owner
+        super().__init__(file, owner, given)
+        self.asker = asker
 
     @classmethod
     def read(cls, path: Path | str, loaded: Loaded, owner: object = None) -> VideoIndex:
@@ -119,49 +136,8 @@ class VideoIndex:
         """
         return cls(IndexFile.read(path), Asker(loaded), owner)
 
-    @property
-    def header(self) -> Header:
-        return self.file.header
-
-    @property
-    def video_id(self) -> str:
-        return self.header.video_id
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H0, W0)."""
-        return self.header.size
-
-    @cached_property
-    def frames(self) -> range:
-        """The frames it answers for if it is not told which: the video's, or those it was made of.
-
-        Raises:
-            InputError: it holds clips around key frames, not a span of the video.
-        """
-        wanted = self.header.selection
-        if wanted.key_frames is not None:
-            raise InputError(
-                f"{self.file.path} is an index of {wanted} alone; index the video again"
-            )
-        if wanted.frames is None:
-            return range(self.header.frames)
-        end = min(wanted.frames.stop, self.header.frames)
-        return range(wanted.frames.start, end, wanted.frames.step)
-
-    def __len__(self) -> int:
-        """How many `frames` there are."""
-        return len(self.frames)
-
-    @cached_property
-    def windows(self) -> np.ndarray:
-        """(C, 3): key frame, first frame and end of the frames each clip answers for."""
-        return self.file.array("windows")[:]
-
-    @cached_property
-    def boxes(self) -> np.ndarray:
-        """(C, T, K, 4) of all tubes, original pixels."""
-        return self.file.array("boxes")[:]
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "asker": self.asker}
 
     @cached_property
     def _valid(self) -> Tensor:
@@ -179,42 +155,10 @@ class VideoIndex:
         return torch.from_numpy(self.file.array("links")[:])
 
     @cached_property
-    def context(self) -> np.ndarray | None:
-        """(C, K, 1 + K): how much the whole clip, then each tube, contributes to a tube's context;
-        None without a contextual LSTM."""
-        data = self.file.optional("context")
-        return None if data is None else data[:]
-
-    @cached_property
     def _weights(self) -> Tensor:
         """(C,): each clip's share of new frames; only the last clip repeats some."""
         new = torch.from_numpy(self.windows[:, 2] - self.windows[:, 1]).float()
         return new / new.max()
-
-    def locate(self, frames: Sequence[int] | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """The clip that answers for each of the frames (n,), and the frame's place in it.
-
-        Raises:
-            InputError: a frame outside the video, or outside the part of it that was indexed.
-        """
-        wanted = np.asarray(self.frames if frames is None else frames, np.int64)
-        clips = np.searchsorted(self.windows[:, 1], wanted, side="right") - 1
-        outside = wanted[(clips < 0) | (wanted >= self.windows[clips, 2])]
-        if len(outside):
-            selection = self.header.selection
-            held = f"{self.header.frames} frames" if selection.whole else f"{selection} alone"
-            raise InputError(f"{self.file.path}: wanted frame {outside[0]}, it has {held}")
-        length = self.boxes.shape[1]
-        return clips, wanted - self.windows[clips, 0] + length // 2
-
-    def grids(self, clips: np.ndarray, places: np.ndarray, tubes: np.ndarray) -> np.ndarray:
-        """Mask probabilities (n, g, g) uint8 of tubes (n,) at places (n,) of clips (n,)."""
-        data = self.file.array("masks")
-        grids = np.empty((len(clips), *data.shape[3:]), np.uint8)
-        for clip, tube in dict.fromkeys(zip(clips.tolist(), tubes.tolist(), strict=True)):
-            rows = (clips == clip) & (tubes == tube)
-            grids[rows] = data[clip, tube][places[rows]]
-        return grids
 
     def scores(self, sentences: EncodedSentences) -> dict[str, Tensor]:
         """Module name -> (Q, C, K), every sentence's score for every tube, padding included."""
@@ -226,83 +170,91 @@ class VideoIndex:
 
     def query(
         self,
-        texts: Sequence[str],
+        texts: str | Sequence[str],
         *,
         linking: str = "video",
         absent_threshold: float | None = None,
         link_weight: float = LINK_WEIGHT,
+        top: int = 1,
     ) -> list[VideoTrack]:
-        """One track a sentence, in their order.
+        """One track a sentence, in their order; a text alone is one sentence.
 
         Args:
             linking: "video" keeps one identity through the clips, "clip" lets every clip choose
                 its own best tube, as the paper does.
             absent_threshold: sentences whose score is below it get empty masks; None: never.
             link_weight: of the links beside the matching scores.
+            top: up to so many tracks a sentence, each of another actor (`distinct_paths`), best
+                first, then those of the next sentence.
 
         Raises:
-            InputError: a sentence without a word, or another linking.
+            InputError: a sentence without a word, another linking, or `top` below 1.
         """
         if linking not in LINKINGS:
             raise InputError(f"linking: wanted one of {', '.join(LINKINGS)}, got {linking!r}")
+        if top < 1:
+            raise InputError(f"top: wanted at least one track a sentence, got {top}")
         queries = self.asker.queries(texts)
         sentences = self.asker.encode(queries)
-        scores = self.scores(sentences)
-        found = ModuleScores.of(scores, self._valid)
-        if linking == "clip":
-            paths = clip_winners(found.total, self._weights)
-        else:
-            paths = best_paths(found.total, self._links, self._weights, link_weight)
-        return self._tracks(queries, sentences, found, paths, absent_threshold)
+        found = ModuleScores.of(self.scores(sentences), self._valid)
+        paths = self._paths(found.total, linking, link_weight, top)
+        make = partial(self._track, sentences, found, absent_threshold, linking)
+        return [
+            make(place, query, tubes, score)
+            for place, query in enumerate(queries)
+            for tubes, score in _best_first(paths, place)
+        ]
 
-    def _tracks(
+    def _paths(self, total: Tensor, linking: str, link_weight: float, top: int) -> list[VideoPaths]:
+        """The path of each sentence's best actor, then of the next best, ...; total (Q, C, K)."""
+        if linking == "clip":
+            find = partial(clip_winners, weights=self._weights)
+        else:
+            find = partial(
+                best_paths,
+                links=self._links,
+                weights=self._weights,
+                link_weight=link_weight,
+                valid=self._valid,
+            )
+        if top == 1:
+            return [find(total)]
+        return distinct_paths(total, torch.from_numpy(self.boxes), find, top)
+
+    def _track(
         self,
-        queries: Sequence[Query],
         sentences: EncodedSentences,
         scores: ModuleScores,
-        paths: VideoPaths,
         threshold: float | None,
-    ) -> list[VideoTrack]:
-        names = list(sentences.attention)
-        tracks = []
-        for i, query in enumerate(queries):
-            score, words = float(paths.scores[i]), len(query.tokens)
-            tracks.append(
-                VideoTrack(
-                    index=self,
-                    query=query,
-                    score=score,
-                    present=threshold is None or score >= threshold,
-                    tubes=paths.tubes[i].numpy(),
-                    total=scores.total[i].numpy(),
-                    actor=scores.actor[i].numpy(),
-                    action=scores.action[i].numpy(),
-                    actor_attention=sentences.attention[names[0]][i, :words].numpy(),
-                    action_attention=sentences.attention[names[-1]][i, :words].numpy(),
-                )
-            )
-        return tracks
-
-    def spans(self, frames: range | None = None) -> Iterator[range]:
-        """Each clip's share of the frames (all by default), where it has one."""
-        frames = self.frames if frames is None else frames
-        for _, first, end in self.windows.tolist():
-            skipped = max(0, -(-(first - frames.start) // frames.step))
-            span = range(frames.start + skipped * frames.step, min(end, frames.stop), frames.step)
-            if len(span):
-                yield span
-
-    def close(self) -> None:
-        """Frees the file."""
-        self.file.close()
+        linking: str,
+        place: int,
+        query: Query,
+        tubes: Tensor,
+        score: float,
+    ) -> VideoTrack:
+        """The track of the sentence at `place` among the asked ones, by its path (C,)."""
+        names, words = list(sentences.attention), len(query.tokens)
+        return VideoTrack(
+            index=self,
+            query=query,
+            score=score,
+            present=threshold is None or score >= threshold,
+            tubes=tubes.numpy(),
+            total=scores.total[place].numpy(),
+            actor=scores.actor[place].numpy(),
+            action=scores.action[place].numpy(),
+            actor_attention=sentences.attention[names[0]][place, :words].numpy(),
+            action_attention=sentences.attention[names[-1]][place, :words].numpy(),
+            linking=linking,
+        )
 
 
-def answers(tracks: Sequence[VideoTrack], frames: range) -> Iterator[Answer]:
-    """The tracks of one index, clip by clip, with their masks; memory holds one clip."""
-    index = tracks[0].index
-    for span in index.spans(frames):
-        clip = int(index.locate(span[:1])[0][0])
-        yield Answer(span[0], span[-1] + 1, tuple(of_clip(t, clip, span) for t in tracks))
+def _best_first(paths: Sequence[VideoPaths], place: int) -> list[tuple[Tensor, float]]:
+    """The paths (C,) of one sentence with their scores, the highest first; those after the first
+    that lead through no tube are none."""
+    found = [(path.tubes[place], float(path.scores[place])) for path in paths]
+    found = found[:1] + [one for one in found[1:] if one[1] > -math.inf]
+    return sorted(found, key=lambda one: -one[1])
 
 
 def of_clip(track: VideoTrack, clip: int, frames: range) -> MaskTrack:

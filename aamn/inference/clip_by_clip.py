@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from aamn.config.schema import FlowConfig
 from aamn.data.flow.store import FlowStore
 from aamn.data.samples import load_clip, load_proposals
@@ -70,17 +68,8 @@ def _cut(track: MaskTrack, window: Window, frames: Sequence[int], needs: Needs) 
     """These frames of the window's track."""
     if needs.predicts == "key":
         return track
-    places = torch.tensor(frames) - (window.key_frame + min(needs.offsets))
-    return MaskTrack(
-        video_id=track.video_id,
-        text=track.text,
-        frame_indices=track.frame_indices[places],
-        boxes=track.boxes[places],
-        masks=track.masks[places],
-        score=track.score,
-        scores=track.scores,
-        tube=track.tube,
-    )
+    first = window.key_frame + min(needs.offsets)
+    return track.at([frame - first for frame in frames])
 
 
 def segment_video(

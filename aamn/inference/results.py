@@ -4,7 +4,7 @@ pictures."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +14,14 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from aamn.inference.clip_by_clip import Answer
-from aamn.inference.submission import merge_objects, write_labels
+from aamn.inference.labels import merge_objects, write_labels
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.visualization.overlays import (
-    COLOURS,
     VideoWriter,
-    caption,
+    caption_strip,
     contact_sheet,
     overlay,
+    query_colours,
     word_attention,
     write_picture,
     written_video,
@@ -54,6 +54,7 @@ class _Sentence:
     query: Query
     folder: Path
     colour: tuple[int, int, int]
+    strip: np.ndarray
     overlay_video: VideoWriter
     clips: list[dict[str, Any]] = field(default_factory=list)
     codes: list[dict[str, Any]] = field(default_factory=list)
@@ -80,30 +81,48 @@ def write_results(
     Raises:
         InputError: the video cannot be decoded any further, or a video cannot be written.
     """
+    folders = [out / folder_name(place, query.text) for place, query in enumerate(queries)]
     wanted = wanted or Wanted(range(len(frames)))
-    places = np.linspace(
-        0, len(wanted.frames) - 1, min(SHEET_PICTURES, len(wanted.frames)), dtype=int
-    )
+    if wanted.palette:
+        answers = _labelled(out / "palette", answers)
+    write_folders(folders, video_id, frames, queries, answers, wanted, facts)
+    return folders
+
+
+def write_folders(
+    folders: Sequence[Path],
+    video_id: str,
+    frames: FrameSource,
+    queries: Sequence[Query],
+    answers: Iterable[Answer],
+    wanted: Wanted,
+    facts: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """`write_results` into one given folder a sentence, without the palette.
+
+    Raises:
+        InputError: as `write_results`.
+    """
+    count = len(wanted.frames)
+    places = np.linspace(0, count - 1, min(SHEET_PICTURES, count), dtype=int)
     shown = {wanted.frames[place] for place in places}
-    size = frames.size
+    size, fps = frames.size, frames.fps / wanted.frames.step
+    colours = query_colours([query.text for query in queries])
     with ExitStack() as stack:
         sentences = []
-        for place, query in enumerate(queries):
-            folder = out / folder_name(place, query.text)
-            fps = frames.fps / wanted.frames.step
-            path = folder / "overlay.mp4"
-            video = stack.enter_context(written_video(path, fps, (size[0] + 18, size[1])))
-            colour = COLOURS[place % len(COLOURS)]
-            sentences.append(_Sentence(query, folder, colour, video))
+        for folder, query, colour in zip(folders, queries, colours, strict=True):
+            strip = caption_strip(query.text, size[1])
+            height = size[0] + len(strip)
+            video = stack.enter_context(
+                written_video(folder / "overlay.mp4", fps, (height, size[1]))
+            )
+            sentences.append(_Sentence(query, folder, colour, strip, video))
         for answer in answers:
             pictures = frames.read(answer.tracks[0].frame_indices.numpy())
             for sentence, track in zip(sentences, answer.tracks, strict=True):
                 _add(sentence, answer, track, pictures, shown)
-            if wanted.palette:
-                _add_labels(out / "palette", answer)
     for place, sentence in enumerate(sentences):
         _finish(sentence, video_id, size, facts[place] if facts else {})
-    return [sentence.folder for sentence in sentences]
 
 
 def _add(
@@ -118,8 +137,8 @@ def _add(
         )
         sentence.codes.append({"frame": frame, "segmentation": run_lengths(masks[step])})
         picture = overlay(pictures[step], masks[step], sentence.colour, track.boxes[step].tolist())
-        picture = caption(picture, sentence.query.text)
-        sentence.overlay_video.add(picture[:, : pictures.shape[2]])
+        picture = np.vstack([picture, sentence.strip])
+        sentence.overlay_video.add(picture)
         if frame in shown:
             sentence.sheet.append(picture)
     entry: dict[str, Any] = {
@@ -151,12 +170,15 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
     return {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")}
 
 
-def _add_labels(folder: Path, answer: Answer) -> None:
-    """One clip's indexed PNGs; where sentences overlap the one with the higher score is shown."""
-    masks = np.stack([track.masks.numpy() for track in answer.tracks])
-    labels = merge_objects(masks, [track.score for track in answer.tracks])
-    for frame, picture in zip(answer.tracks[0].frame_indices.tolist(), labels, strict=True):
-        write_labels(picture, folder / f"{frame:05d}.png")
+def _labelled(folder: Path, answers: Iterable[Answer]) -> Iterator[Answer]:
+    """The answers as they come, each clip's indexed PNGs written; where sentences overlap the one
+    with the higher score is shown."""
+    for answer in answers:
+        masks = np.stack([track.masks.numpy() for track in answer.tracks])
+        labels = merge_objects(masks, [track.score for track in answer.tracks])
+        for frame, picture in zip(answer.tracks[0].frame_indices.tolist(), labels, strict=True):
+            write_labels(picture, folder / f"{frame:05d}.png")
+        yield answer
 
 
 def _finite(value: float) -> float | None:

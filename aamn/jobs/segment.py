@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from aamn.data.datasets.registry import open_source
 from aamn.index.file import NO_END, WHOLE, IndexFile, Selection, index_path
-from aamn.index.video_index import VideoIndex, answers
+from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded, extend_words
 from aamn.inference.clip_by_clip import segment_video, windows_of
 from aamn.inference.results import Wanted, write_results
+from aamn.inference.track import answers
 from aamn.jobs.inputs import Inputs
 from aamn.predictor import VideoSegmenter
 from aamn.tubes.video_linking import LINK_WEIGHT
@@ -193,10 +194,7 @@ def _by_index(
         absent_threshold=threshold,
         link_weight=options.link_weight,
     )
-    facts = [
-        {"linking": options.linking, "score": track.score, "present": track.present}
-        for track in tracks
-    ]
+    facts = [track.facts for track in tracks]
     queries = [track.query for track in tracks]
     found = answers(tracks, wanted.frames)
     for folder in write_results(out, index.video_id, frames, queries, found, wanted, facts):

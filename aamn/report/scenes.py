@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aamn.structures import Row
-from aamn.visualization.overlays import COLOURS, outlined
+from aamn.visualization.overlays import COLOURS, highlighted, outlined
 
 FRAMES, WIDTH = 3, 400
 
@@ -51,13 +51,12 @@ class Scene:
         return [self._line(prefix, masks) for prefix, masks in lines.items()]
 
     def _line(self, prefix: str, masks: np.ndarray) -> dict[str, np.ndarray]:
-        """Masks (F, S, H0, W0) on every frame."""
+        """Masks (F, S, H0, W0) on every frame; without a prefix the frames alone."""
         line = {}
         for frame, number, own in zip(self.frames, self.numbers, masks, strict=True):
-            picture = outlined(frame, width=WIDTH)
-            for mask, colour in zip(own, COLOURS, strict=False):
-                picture = outlined(picture, mask, colour, width=WIDTH)
-            line[f"{prefix}frame {number + 1}"] = picture
+            shown = own[: len(COLOURS)]
+            picture = highlighted(frame, shown, COLOURS[: len(shown)]) if prefix else frame
+            line[f"{prefix}frame {number + 1}"] = outlined(picture, width=WIDTH)
         return line
 
 

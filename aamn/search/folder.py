@@ -11,11 +11,11 @@ import numpy as np
 
 from aamn.index.file import SUFFIX, IndexFile
 from aamn.index.query_encoder import Asker
-from aamn.index.video_index import VideoIndex
+from aamn.index.video_index import VideoIndex, VideoTrack
 from proposals.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hit:
     """A video that a sentence may be about: the score of its best tube for the sentence, and the
     frames for which that tube's clip answers."""
@@ -24,6 +24,11 @@ class Hit:
     path: Path
     score: float
     frames: range
+    text: str = ""
+
+    def __repr__(self) -> str:
+        frames = f"frames {self.frames.start} to {self.frames.stop - 1}"
+        return f"Hit({self.text!r} in {self.video_id!r}, score {self.score:.3f}, {frames})"
 
 
 class IndexFolder:
@@ -63,31 +68,41 @@ class IndexFolder:
         """Videos that can be found."""
         return len(self.files)
 
-    def search(self, texts: Sequence[str], top: int = 10) -> list[list[Hit]]:
-        """The `top` videos of each sentence, best first, by the score of their best tube.
+    def search(self, texts: str | Sequence[str], top: int = 10) -> list[list[Hit]]:
+        """The `top` videos of each sentence, best first, by the score of their best tube; a text
+        alone is one sentence.
 
         Raises:
             InputError: a sentence without a word.
         """
-        sentences = self.asker.encode(self.asker.queries(texts))
+        queries = self.asker.queries(texts)
+        sentences = self.asker.encode(queries)
         sides = np.concatenate([sentences.sides[name].numpy() for name in self.parts], 1)  # (Q, D)
         bias = sum(float(sentences.biases[name]) for name in self.parts)
         scores = self.vectors @ sides.T + bias  # (N, Q)
         best = np.maximum.reduceat(scores, self.bounds[:-1], axis=0)  # (V, Q)
         order = np.argsort(-best, axis=0, kind="stable")[:top]
         return [
-            [self._hit(int(video), scores[:, query]) for video in order[:, query]]
-            for query in range(len(texts))
+            [self._hit(int(video), scores[:, place], query.text) for video in order[:, place]]
+            for place, query in enumerate(queries)
         ]
 
-    def _hit(self, video: int, scores: np.ndarray) -> Hit:
+    def _hit(self, video: int, scores: np.ndarray, text: str) -> Hit:
         """One video by all tubes' scores (N,) for the sentence."""
         start, end = self.bounds[video : video + 2]
         tube = start + int(scores[start:end].argmax())
         first, stop = self.clips[tube].tolist()
         file = self.files[video]
-        return Hit(file.header.video_id, file.path, float(scores[tube]), range(first, stop))
+        frames = range(first, stop)
+        return Hit(file.header.video_id, file.path, float(scores[tube]), frames, text)
+
+    def __repr__(self) -> str:
+        return f"IndexFolder({len(self)} videos, {len(self.vectors)} tubes)"
 
     def open(self, hit: Hit) -> VideoIndex:
         """The index of a video that was found, ready to be asked for its masks."""
         return VideoIndex(IndexFile.read(hit.path), self.asker)
+
+    def track(self, hit: Hit) -> VideoTrack:
+        """The track of the sentence in a video that was found for it."""
+        return self.open(hit).query(hit.text)[0]

@@ -5,15 +5,18 @@ Pure functions of scores and link scores; which clips and sentences they are of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from aamn.ops.boxes import pairwise_iou
+
 # Of what a link costs beside the matching scores of two full clips. Chosen on the demo's training
 # videos and on 60 more of another seed, where 0.3 to 0.8 give nearly the same (docs/indexes.md).
 LINK_WEIGHT = 0.5
+SAME_ACTOR = 0.5  # IoU: two tubes that overlap by more show one actor
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,11 @@ class VideoPaths:
 
 
 def best_paths(
-    scores: Tensor, links: Tensor, weights: Tensor, link_weight: float = LINK_WEIGHT
+    scores: Tensor,
+    links: Tensor,
+    weights: Tensor,
+    link_weight: float = LINK_WEIGHT,
+    valid: Tensor | None = None,
 ) -> VideoPaths:
     """The paths with the greatest sum of weighted matching scores, less what their links cost.
 
@@ -39,13 +46,14 @@ def best_paths(
             clip (columns); the first clip's are not read.
         weights: (C,) how much a clip counts, such as its share of new frames.
         link_weight: factor on `link_costs`.
+        valid: (C, K) which tubes there are; None: those with a score for some sentence.
     """
     q, c, k = scores.shape
     gap = torch.isinf(scores).all(-1)  # a clip without tubes is passed through state K
     state = torch.where(gap, 0.0, -torch.inf).to(scores.dtype)
     gains = torch.cat([scores * weights[:, None], state[..., None]], -1)  # (Q, C, K + 1)
     moves = scores.new_zeros(c, k + 1, k + 1)
-    costs = link_costs(links, torch.isfinite(scores).any(0))
+    costs = link_costs(links, torch.isfinite(scores).any(0) if valid is None else valid)
     moves[:, :k, :k] = costs.to(scores.dtype) * -link_weight
     best = gains[:, 0]
     before = torch.zeros(q, c, k + 1, dtype=torch.long)
@@ -80,6 +88,29 @@ def clip_winners(scores: Tensor, weights: Tensor) -> VideoPaths:
     best, tubes = scores.max(-1)
     tubes = tubes.masked_fill(torch.isinf(best), -1)
     return VideoPaths(tubes, path_scores(scores, tubes, weights))
+
+
+def distinct_paths(
+    scores: Tensor, boxes: Tensor, find: Callable[[Tensor], VideoPaths], top: int
+) -> list[VideoPaths]:
+    """Up to `top` paths a sentence of different actors: each is the best one without the tubes
+    that show an actor of a path before it, which are those whose boxes overlap with that path's in
+    their clip by an IoU above `SAME_ACTOR` on the mean of the frames.
+
+    Args:
+        scores: (Q, C, K), -inf for an invalid tube.
+        boxes: (C, T, K, 4) of all tubes.
+        find: the best path for scores (Q, C, K).
+    """
+    same = pairwise_iou(boxes, boxes).mean(1) > SAME_ACTOR  # (C, K, K)
+    clips = torch.arange(len(same))
+    found = [find(scores)]
+    while len(found) < top and torch.isfinite(found[-1].scores).any():
+        tubes = found[-1].tubes  # (Q, C)
+        taken = same[clips, tubes.clamp(min=0)] & (tubes >= 0)[..., None]  # (Q, C, K)
+        scores = scores.masked_fill(taken, -torch.inf)
+        found.append(find(scores))
+    return found
 
 
 def path_scores(scores: Tensor, tubes: Tensor, weights: Tensor) -> Tensor:

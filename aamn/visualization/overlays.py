@@ -24,23 +24,51 @@ COLOURS = (
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
+DIMMED = 0.4  # of its brightness is left to what lies outside all masks
+
+Colour = tuple[int, int, int]
+
+
+def highlighted(
+    frame: np.ndarray,
+    masks: Sequence[np.ndarray],
+    colours: Sequence[Colour],
+    boxes: Sequence[Sequence[float]] = (),
+) -> np.ndarray:
+    """A copy of the frame (H0, W0, 3) uint8 RGB in which what the masks (H0, W0) bool show stays as
+    it is and all else is `DIMMED`; each mask has a line of its colour around it, each box
+    (x1, y1, x2, y2) is drawn thinly. Lines pass behind what is shown.
+
+    A tint would hide the colours that a sentence speaks of.
+    """
+    inside = np.any(np.asarray(masks, bool).reshape(-1, *frame.shape[:2]), 0)
+    picture = (frame * np.float32(DIMMED)).round().astype(np.uint8)
+    for box in boxes:
+        if box[2] > box[0]:
+            corners = [round(float(v)) for v in box]
+            cv2.rectangle(picture, corners[:2], corners[2:], (255, 255, 255), 1)
+    reach = np.ones([2 * max(1, round(min(frame.shape[:2]) / 240)) + 1] * 2, np.uint8)
+    for mask, colour in zip(masks, colours, strict=True):
+        around = cv2.dilate(np.asarray(mask, np.uint8), reach) > 0
+        picture[around] = colour
+    picture[inside] = frame[inside]
+    return picture
+
+
 def overlay(
     frame: np.ndarray,
     mask: np.ndarray,
-    colour: tuple[int, int, int] = COLOURS[0],
+    colour: Colour = COLOURS[0],
     box: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """A copy of the frame (H0, W0, 3) uint8 RGB with the mask (H0, W0) bool tinted and outlined,
-    and the box (x1, y1, x2, y2) drawn thinly."""
-    picture = frame.copy()
-    tint = np.array(colour, dtype=np.float32)
-    picture[mask] = (0.5 * frame[mask] + 0.5 * tint).astype(np.uint8)
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, outlines, -1, colour, 1, cv2.LINE_AA)
-    if box is not None and box[2] > box[0]:
-        corners = [round(float(v)) for v in box]
-        cv2.rectangle(picture, corners[:2], corners[2:], (255, 255, 255), 1)
-    return picture
+    """`highlighted` with one mask (H0, W0) bool and, where there is one, its box."""
+    return highlighted(frame, [mask], [colour], [] if box is None else [box])
+
+
+def query_colours(texts: Sequence[str]) -> list[Colour]:
+    """One colour a text, the same for equal texts, in the order in which they first come."""
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    return [COLOURS[places[text] % len(COLOURS)] for text in texts]
 
 
 def _dashed(
@@ -63,8 +91,8 @@ def outlined(
     boxes: Sequence[tuple[Sequence[float], tuple[int, int, int], bool]] = (),
     width: int = 480,
 ) -> np.ndarray:
-    """The frame scaled to `width` pixels with the mask tinted and outlined, and boxes
-    ((x1, y1, x2, y2) of the frame, colour, whether dashed) drawn over it."""
+    """The frame scaled to `width` pixels with the mask `highlighted`, and boxes ((x1, y1, x2, y2)
+    of the frame, colour, whether dashed) drawn over it."""
     scale = width / frame.shape[1]
     size = (width, round(frame.shape[0] * scale))
     picture = cv2.resize(
@@ -85,15 +113,48 @@ def outlined(
 
 
 def caption(picture: np.ndarray, text: str, width: int = 0) -> np.ndarray:
-    """The picture with a dark strip below it that holds the text, cut to what fits."""
-    width = max(width, picture.shape[1])
-    strip = np.full((18, width, 3), 24, np.uint8)
-    fit = max(4, int(width / 6.2))
-    text = text if len(text) <= fit else text[: fit - 2] + ".."
-    cv2.putText(strip, text, (4, 13), FONT, 0.38, (235, 235, 235), 1, cv2.LINE_AA)
-    wide = np.zeros((picture.shape[0], width, 3), np.uint8)
+    """The picture with a dark strip below it that holds the text, in as many lines as it takes."""
+    strip = caption_strip(text, max(width, picture.shape[1]))
+    wide = np.zeros((picture.shape[0], strip.shape[1], 3), np.uint8)
     wide[:, : picture.shape[1]] = picture
     return np.vstack([wide, strip])
+
+
+def caption_strip(text: str, width: int) -> np.ndarray:
+    """The text on a dark ground (h, width, 3) uint8; letters grow with the width from 320 pixels
+    on."""
+    scale = 0.38 * max(1.0, width / 320)
+    margin, step = round(4 * scale / 0.38), round(15 * scale / 0.38)
+    lines = _wrapped(text, width - 2 * margin, scale)
+    strip = np.full((step * len(lines) + round(3 * scale / 0.38), width, 3), 24, np.uint8)
+    for number, line in enumerate(lines):
+        base = (margin, step * (number + 1) - round(2 * scale / 0.38))
+        cv2.putText(strip, line, base, FONT, scale, (235, 235, 235), _stroke(scale), cv2.LINE_AA)
+    return strip
+
+
+def _stroke(scale: float) -> int:
+    return max(1, round(scale))
+
+
+def _wrapped(text: str, width: int, scale: float) -> list[str]:
+    """Lines of at most `width` pixels, broken between words where that is possible."""
+
+    def fits(line: str) -> bool:
+        return cv2.getTextSize(line, FONT, scale, _stroke(scale))[0][0] <= width
+
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if fits(longer):
+            lines[-1] = longer
+            continue
+        lines.append("")
+        for letter in word:  # a word wider than the strip goes on in the next line
+            if lines[-1] and not fits(lines[-1] + letter):
+                lines.append("")
+            lines[-1] += letter
+    return [line for line in lines if line] or [""]
 
 
 def word_attention(tokens: Sequence[str], actor: Tensor, action: Tensor) -> np.ndarray:

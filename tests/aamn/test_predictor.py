@@ -1,9 +1,13 @@
 """A bundle: one folder in, tracks out; and what a broken one says."""
 
+import importlib
+import inspect
 import json
 import shutil
 import subprocess
 import sys
+import typing
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,7 +20,7 @@ from aamn.data.words import Vocabulary
 from aamn.index import job, query_encoder
 from aamn.inference.checkpoint import read_checkpoint, save_checkpoint
 from aamn.predictor import read_bundle, write_bundle
-from proposals.build import build_detector
+from proposals.build import build_detector, checked_device
 from proposals.config import DetectorConfig
 from proposals.detector import save_detector
 from proposals.errors import InputError
@@ -113,6 +117,171 @@ def test_an_index_is_made_as_it_is_asked_for(bundle, video, tmp_path):
     assert index.query(["w3"])[0].masks().shape == (2, 40, 50), "it was not replaced"
     with pytest.raises(InputError, match="start < end"):
         segmenter.index(named, frames=range(3, 3))
+
+
+def frames_of(folder):
+    """The fixture's images (7, 40, 50, 3) RGB."""
+    return np.stack([cv2.imread(str(folder / f"{n}.png"))[..., ::-1] for n in range(7)])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda folder: frames_of(folder),
+        lambda folder: [folder / f"{n}.png" for n in range(7)],
+        lambda folder: iter(frames_of(folder)),
+    ],
+    ids=["array", "paths", "iterator"],
+)
+def test_frames_at_hand_are_indexed_as_their_folder_is(bundle, video, tmp_path, form):
+    segmenter = aamn.load(bundle, "cpu")
+    (wanted,) = segmenter.index(video).query("w3 w4")
+    index = segmenter.index(form(video), tmp_path)
+    (track,) = index.query("w3 w4")
+    assert (track.masks() == wanted.masks()).all() and track.score == wanted.score
+    assert index.video_id.startswith("frames-") and (tmp_path / f"{index.video_id}.h5").is_file()
+    assert segmenter.index(frames_of(video), tmp_path).video_id == index.video_id, "found again"
+    other = segmenter.index(frames_of(video)[:6], tmp_path)
+    assert other.video_id != index.video_id and len(other) == 6
+    track.save(tmp_path / "saved")
+    assert len(list((tmp_path / "saved" / "masks").iterdir())) == 7
+
+
+def test_a_camera_ends_with_the_wanted_frames(bundle, video, monkeypatch):
+    class Camera:
+        isOpened = lambda self: True  # noqa: E731
+        release = lambda self: None  # noqa: E731
+        get = lambda self, key: 10.0  # noqa: E731
+        read = lambda self, frames=iter(frames_of(video)): (True, next(frames))  # noqa: B008, E731
+
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: Camera())
+    segmenter = aamn.load(bundle, "cpu")
+    with pytest.raises(aamn.InputError, match="camera-0 never ends"):
+        segmenter.index(0)
+    index = segmenter.index(0, frames=range(2, 5))
+    assert list(index.frames) == [2, 3, 4] and index.header.fps == 10
+
+
+def test_tracks_in_one_call(bundle, video, tmp_path):
+    segmenter = aamn.load(bundle, "cpu")
+    index = segmenter.index(video)
+    for queries, options in (
+        ("w3 w4", {}),
+        (["w3 w4", "w7"], {"linking": "clip"}),
+        ("w3 w4", {"top": 2, "absent_threshold": 1e9}),
+    ):
+        tracks, wanted = (
+            segmenter.segment(video, queries, **options),
+            index.query(queries, **options),
+        )
+        assert len(tracks) == len(wanted)
+        for one, other in zip(tracks, wanted, strict=True):
+            assert (one.text, one.score, one.present) == (other.text, other.score, other.present)
+            assert (one.masks() == other.masks()).all()
+    (track,) = segmenter.segment(video, "w3", frames=range(4, 6))
+    assert list(track.frames) == [4, 5]
+    with pytest.raises(InputError, match="'!'"):
+        segmenter.segment(tmp_path / "nowhere.mp4", "!")
+    track.save(tmp_path / "saved")
+    record = json.loads((tmp_path / "saved" / "result.json").read_text())
+    assert (record["linking"], record["present"], record["video_id"]) == ("video", True, "clip")
+    assert record["score"] == pytest.approx(track.score, abs=1e-6)
+
+
+def test_a_temporary_index_ends_with_its_block(bundle, video):
+    segmenter = aamn.load(bundle, "cpu")
+    with segmenter.index(video) as index:
+        (track,) = index.query("w3")
+        folder = index.file.path.parent
+        assert track.masks(2).shape == (40, 50) and folder.is_dir()
+    assert not folder.exists()
+    with pytest.raises(InputError, match=r"no index at .*out=FOLDER\) keeps one"):
+        track.masks()
+
+
+def test_what_a_notebook_shows_is_one_line(bundle, video, tmp_path):
+    segmenter = aamn.load(bundle, "cpu")
+    assert repr(segmenter) == f"VideoSegmenter(aamn on cpu, {WORDS} words, boxes of small)"
+    alone = replace(segmenter, boxes=None)
+    assert repr(alone) == f"VideoSegmenter(aamn on cpu, {WORDS} words, no boxes)"
+    assert repr(segmenter.index(video)) == "VideoIndex('clip', 7 frames of 50x40)"
+
+
+def test_frames_that_moved_can_be_given_to_a_track(bundle, video, tmp_path):
+    moved = tmp_path / "clip"
+    shutil.copytree(video, moved)
+    (track,) = aamn.load(bundle, "cpu").segment(moved, "w3")
+    moved.rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"the frames of clip \(.*\) are not there; .*video="):
+        track.save(tmp_path / "saved")
+    track.save(tmp_path / "saved", video=tmp_path / "elsewhere")
+    assert (tmp_path / "saved" / "overlay.mp4").stat().st_size
+
+
+@pytest.mark.parametrize("device", ["gpu", "mps", "cuda:x", 1.5, "meta"])
+def test_a_device_is_checked_at_the_door(bundle, device):
+    with pytest.raises(InputError, match=rf"device '{device}': wanted cpu, cuda or cuda:N"):
+        aamn.load(bundle, device=device)
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "said"),
+    [
+        (0, "cuda", "has 0 CUDA devices; wanted cpu$"),
+        (2, "cuda:2", "has 2 CUDA devices; wanted cpu, or cuda:0 to cuda:1"),
+        (2, "cuda:1", None),
+        (1, "cuda", None),
+        (0, "cpu", None),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_named(monkeypatch, count, device, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    if said is None:
+        assert (
+            checked_device(device) == checked_device(torch.device(device)) == torch.device(device)
+        )
+        return
+    with pytest.raises(InputError, match=said):
+        checked_device(device)
+
+
+def public(module):
+    """The functions and classes of a module that have no underscore, and the classes' methods."""
+    for name, value in vars(module).items():
+        if name.startswith("_") or getattr(value, "__module__", "") != module.__name__:
+            continue
+        if inspect.isclass(value):
+            yield value
+            for method in vars(value).values():
+                method = getattr(method, "fget", None) or getattr(method, "__func__", method)
+                if inspect.isfunction(method):
+                    yield method
+        elif inspect.isfunction(value):
+            yield value
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("aamn.predictor", "aamn.structures", "aamn.search.folder", "aamn.inference.track"),
+        *("aamn.inference.results", "aamn.index.video_index", "aamn.index.indexed_video"),
+        *("aamn.visualization.overlays", "aamn.visualization.figures", "proposals.frames"),
+        *("aamn.index.file", "aamn.index.query_encoder", "aamn.inference.submission"),
+    ],
+)
+def test_types_can_be_asked_for(module):
+    found = list(public(importlib.import_module(module)))
+    assert found and all(isinstance(typing.get_type_hints(one), dict) for one in found)
+
+
+def test_the_public_names_are_there():
+    for name in aamn.__all__:
+        assert name in dir(aamn)
+    assert aamn.InputError is InputError
+    assert typing.get_type_hints(aamn.load)["return"] is aamn.VideoSegmenter
+    with pytest.raises(AttributeError, match="no attribute 'save'"):
+        aamn.save  # noqa: B018
 
 
 def test_a_film_s_index_has_its_name_without_suffix(bundle, tmp_path):

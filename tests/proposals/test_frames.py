@@ -10,7 +10,14 @@ from PIL import Image
 
 from proposals import frames as frames_module
 from proposals.errors import InputError
-from proposals.frames import fitted_size, natural_key, open_frames, resize_frame
+from proposals.frames import (
+    fitted_size,
+    is_path,
+    natural_key,
+    open_frames,
+    resize_frame,
+    take_frames,
+)
 
 SIZE = (48, 64)
 
@@ -348,3 +355,139 @@ def test_a_video_that_changes_size_keeps_its_first_one(tmp_path):
     source = open_frames(tmp_path / "both.avi")
     assert [frame.shape for frame in source.iterate()] == [(*SIZE, 3)] * 20
     assert numbers(source.read([3, 17])) == [3, 7]
+
+
+NOISE = np.random.default_rng(0).integers(0, 255, (4, 6, 8, 3), np.uint8)
+
+
+def images(folder: Path) -> list:
+    """The same four frames as an array, a PIL image, a path and a path's text."""
+    for n in (2, 3):
+        Image.fromarray(NOISE[n]).save(folder / f"{n}.png")
+    return [NOISE[0], Image.fromarray(NOISE[1]), folder / "2.png", str(folder / "3.png")]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda folder: NOISE,
+        lambda folder: list(NOISE),
+        images,
+        lambda folder: tuple(images(folder)),
+        lambda folder: iter(NOISE),
+        lambda folder: (Image.fromarray(frame) for frame in NOISE),
+    ],
+    ids=["array", "list", "images", "tuple", "iterator", "generator of images"],
+)
+def test_frames_at_hand_are_a_source_like_any_other(tmp_path, form):
+    with take_frames(form(tmp_path)) as source:
+        assert (len(source), source.announced, source.size, source.fps) == (4, 4, (6, 8), 25.0)
+        assert (np.stack(list(source.iterate())) == NOISE).all()
+        assert (np.stack(list(source.iterate(1, 3))) == NOISE[1:3]).all()
+    assert (source.read([3, 0, 3]) == NOISE[[3, 0, 3]]).all(), "any order, as often as wanted"
+    with pytest.raises(InputError, match=r"frames-[0-9a-f]{16}: wanted frame 4, it has 4"):
+        source.read([4])
+    assert source.path == take_frames(NOISE).path, "named after what is seen, not how it came"
+
+
+def test_frames_at_hand_are_named_by_every_pixel_and_their_size():
+    other = NOISE.copy()
+    other[2, 3, 4, 1] ^= 1
+    names = {take_frames(v).path for v in (NOISE, other, NOISE[:3], NOISE.reshape(4, 8, 6, 3))}
+    assert len(names) == 4
+
+
+@pytest.mark.parametrize("memory", [1, 1 << 20])
+def test_an_iterator_is_read_once_and_no_further_than_wanted(monkeypatch, memory):
+    monkeypatch.setattr(frames_module, "_SPOOL_BYTES", memory)
+    taken = []
+    source = take_frames((taken.append(n) or NOISE[n % 4] for n in range(1000)), end=9)
+    assert taken == list(range(9)) and len(source) == 9
+    source.close()
+    assert (source.read([8, 1]) == NOISE[[0, 1]]).all() and len(taken) == 9
+
+
+@pytest.mark.parametrize(
+    ("video", "said"),
+    [
+        (NOISE[0], r"array of shape \(6, 8, 3\): wanted \(frames, height, width, 3\)"),
+        (NOISE.astype(float), r"frame 0: wanted .* uint8 RGB, got \(6, 8, 3\) float64"),
+        (NOISE[..., :1], r"frame 0: wanted .*got \(6, 8, 1\) uint8"),
+        ([NOISE[0], NOISE[1, :5]], "frame 1 is 8x5, the first one 8x6"),
+        (iter([NOISE[0], NOISE[1, :5]]), "frame 1 is 8x5, the first one 8x6"),
+        ([NOISE[0], "nowhere.png"], "nowhere.png is no readable image"),
+        ([], "wanted at least one frame, got none"),
+        (iter([]), "wanted at least one frame, got none"),
+        (NOISE[:0], "wanted at least one frame, got none"),
+        (iter(["x"]), "frame 0: wanted"),
+        (True, "a bool is no video: wanted a path"),
+        (None, "a NoneType is no video"),
+        ({}, "a dict is no video"),
+        (b"abc", "a bytes is no video"),
+        (Image.fromarray(NOISE[0]), "a Image is no video"),
+        (0, r"camera-0 never ends: wanted how many frames, such as frames=range\(100\)"),
+        ("rtsp://camera/live", "rtsp://camera/live never ends"),
+        ("nowhere.mp4", "no video at nowhere.mp4"),
+    ],
+)  # fmt: skip
+def test_what_is_no_video_is_named(video, said):
+    with pytest.raises(InputError, match=said):
+        take_frames(video)
+
+
+@pytest.mark.parametrize(
+    ("video", "path"),
+    [("a.mp4", True), (Path("a"), True), ("C:/a.mp4", True), ("https://x.org/a.mp4", False),
+     ("RTSP://x", False), (0, False), (NOISE, False)],
+    ids=str,
+)  # fmt: skip
+def test_what_is_a_path(video, path):
+    assert is_path(video) is path
+
+
+class Camera:
+    """Twelve frames, of which frame n has the blue n."""
+
+    def __init__(self, source) -> None:
+        self.source, self.count, self.opened = source, 0, source != "http://gone/a.mp4"
+
+    def isOpened(self) -> bool:
+        return self.opened
+
+    def get(self, key) -> float:
+        return 12.5 if key == cv2.CAP_PROP_FPS else 0.0
+
+    def read(self):
+        self.count += 1
+        return self.count <= 12, np.full((6, 8, 3), (self.count - 1, 0, 7), np.uint8)
+
+    def release(self) -> None:
+        self.opened = False
+
+
+@pytest.mark.parametrize(
+    ("video", "end", "count", "name"),
+    [
+        (0, 5, 5, "camera-0-"),
+        (3, 100, 12, "camera-3-"),
+        ("http://x.org/a.mp4", None, 12, "a.mp4-"),
+        ("http://x.org/a.mp4", 4, 4, "a.mp4-"),
+        ("rtsp://x.org/live", 4, 4, "live-"),
+    ],
+)
+def test_what_opencv_opens_is_kept_as_it_comes(monkeypatch, video, end, count, name):
+    opened = []
+    monkeypatch.setattr(
+        cv2, "VideoCapture", lambda source: opened.append(Camera(source)) or opened[-1]
+    )
+    source = take_frames(video, end)
+    assert [camera.source for camera in opened] == [video] and not opened[0].opened
+    assert (len(source), source.size, source.fps) == (count, (6, 8), 12.5)
+    assert source.read([count - 1])[0, 0, 0].tolist() == [7, 0, count - 1], "red, green, blue"
+    assert source.path.name.startswith(name)
+
+
+def test_what_opencv_cannot_open_is_named(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    with pytest.raises(InputError, match=r"http://gone/a.mp4: OpenCV cannot open it"):
+        take_frames("http://gone/a.mp4")

@@ -25,9 +25,10 @@ from aamn.index.builder import build_index
 from aamn.index.file import NO_END, IndexFile, Selection, index_path
 from aamn.index.job import IndexJob, model_hash
 from aamn.index.timer import Timer
-from aamn.index.video_index import LINKINGS, VideoIndex, answers
+from aamn.index.video_index import LINKINGS, VideoIndex
 from aamn.inference import checkpoint
 from aamn.inference.clip_by_clip import segment_video
+from aamn.inference.track import answers
 from aamn.ops.masks import paste_masks
 from aamn.tubes.linking import link_scores
 from proposals.errors import InputError
@@ -499,13 +500,156 @@ def test_answers_come_clip_by_clip_with_their_frames(gapped, frames, spans, thre
             assert (one.scores.total.numpy() == track.total[clip]).all()
 
 
-@pytest.mark.parametrize("frame", [-1, 23, 1000])
+@pytest.mark.parametrize("frame", [-24, 23, 1000])
 def test_a_frame_outside_the_video_is_named(gapped, frame):
     (track,) = gapped.query(["w3"])
     for part in (track.boxes, track.masks):
-        with pytest.raises(InputError, match=rf"v\.h5: wanted frame {frame}, it has 23"):
+        with pytest.raises(InputError, match=rf"v(\.h5)?: wanted frame {frame}, it has 23"):
             part([3, frame])
     assert track.masks([]).shape == (0, *SIZE) and track.boxes([]).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        (-1, [22]),
+        ([-23, 5, -1], [0, 5, 22]),
+        (slice(None), list(range(23))),
+        (slice(3, 9, 2), [3, 5, 7]),
+        (slice(-3, None), [20, 21, 22]),
+        (slice(20, 1000), [20, 21, 22]),
+        (slice(None, None, -9), [22, 13, 4]),
+        (range(4, 1, -1), [4, 3, 2]),
+        (np.array([7]), [7]),
+    ],
+    ids=str,
+)
+def test_frames_are_taken_as_from_a_sequence(gapped, wanted, numbers):
+    (track,) = gapped.query(["w3"])
+    boxes, masks = track.boxes(), track.masks()
+    found = track.boxes(wanted), track.masks(wanted)
+    if isinstance(wanted, int):
+        assert found[0].shape == (4,) and found[1].shape == SIZE
+        found = found[0][None], found[1][None]
+    assert (found[0] == boxes[numbers]).all() and (found[1] == masks[numbers]).all()
+
+
+@pytest.mark.parametrize("wanted", [1.5, [True, False], "3", [[1, 2]]], ids=str)
+def test_what_is_no_frame_s_number_is_refused(gapped, wanted):
+    with pytest.raises(InputError, match="frames are numbers or a slice"):
+        gapped.query(["w3"])[0].masks(wanted)
+
+
+def test_slices_of_a_part_go_by_the_frames_numbers(tmp_path):
+    path, model = tmp_path / "v.h5", loaded()
+    build_index(replace(job(model, Frames(20)), selection=Selection(range(6, 15, 2))), path)
+    (track,) = VideoIndex.read(path, model).query("w3")
+    whole = track.masks()  # of frames 6, 8, 10, 12, 14
+    assert len(track) == 5 and (track.masks(-1) == track.masks(14)).all()
+    assert (track.masks(slice(8, 13)) == whole[1:4]).all()
+    assert (track.masks(slice(None, None, 3)) == whole[[0, 3]]).all()
+
+
+def test_a_text_alone_is_one_sentence(gapped):
+    (one,) = gapped.query("w3 w4")
+    (other,) = gapped.query(["w3 w4"])
+    assert (one.text, one.score) == ("w3 w4", other.score)
+
+
+def naive_instances(track, boxes, limit=0.5):
+    """Clip by clip, the tubes in the order of their scores that no better one overlaps."""
+    chosen = []
+    for clip, row in enumerate(track.total):
+        kept = []
+        for tube in sorted(np.flatnonzero(np.isfinite(row)), key=lambda k: -row[k]):
+            overlaps = [mean_iou(boxes[clip, :, tube], boxes[clip, :, other]) for other in kept]
+            if all(value <= limit for value in overlaps):
+                kept.append(int(tube))
+        chosen.append(kept)
+    return chosen
+
+
+def mean_iou(one, other):
+    found = []
+    for a, b in zip(one.tolist(), other.tolist(), strict=True):
+        width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+        height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+        areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+        found.append(width * height / (sum(areas) - width * height))
+    return np.mean(found)
+
+
+def test_several_actors_of_one_sentence_are_its_tubes_that_do_not_overlap(gapped):
+    for text in TEXTS:
+        tracks = gapped.query(text, linking="clip", top=9)
+        wanted = naive_instances(tracks[0], gapped.boxes)
+        assert len(tracks) == max(map(len, wanted)) >= 2
+        found = sorted((t.tubes.tolist() for t in tracks), key=lambda path: path.count(-1))
+        for clip, kept in enumerate(wanted):
+            assert sorted(p[clip] for p in found if p[clip] >= 0) == sorted(kept)
+        scores = [track.score for track in tracks]
+        assert scores == sorted(scores, reverse=True) and all(t.text == text for t in tracks)
+
+
+@pytest.mark.parametrize("linking", LINKINGS)
+def test_tracks_of_one_sentence_show_different_actors_and_the_first_is_the_best(gapped, linking):
+    alone = [gapped.query(text, linking=linking, top=3) for text in TEXTS]
+    together = gapped.query(TEXTS, linking=linking, top=3)
+    flat = [track for tracks in alone for track in tracks]
+    assert [t.text for t in together] == [t.text for t in flat], "sentence by sentence"
+    for one, other in zip(together, flat, strict=True):
+        assert (one.tubes == other.tubes).all() and one.score == pytest.approx(other.score)
+    for text, tracks in zip(TEXTS, alone, strict=True):
+        (best,) = gapped.query(text, linking=linking)
+        assert best.tubes.tolist() in [track.tubes.tolist() for track in tracks]
+        assert 2 <= len(tracks) <= 3
+        for one, other in itertools.combinations(tracks, 2):
+            shown = [n for n in range(23) if one.boxes(n).any() and other.boxes(n).any()]
+            boxes = one.boxes(shown), other.boxes(shown)
+            assert not shown or mean_iou(*boxes) <= 0.5
+            assert (one.masks() != other.masks()).any()
+    with pytest.raises(InputError, match="at least one track a sentence, got 0"):
+        gapped.query("w3", top=0)
+
+
+def test_a_pickled_track_is_small_and_reads_its_index_as_long_as_it_is_there(tmp_path):
+    path = tmp_path / "v.h5"
+    (track,) = built(loaded(), 17, path).query("w3 w4")
+    boxes, masks = track.boxes(), track.masks()
+    data = pickle.dumps(track)
+    assert len(data) < 8000, "neither the segmenter nor the boxes of all tubes"
+    copy = pickle.loads(data)
+    assert (copy.masks() == masks).all() and (copy.boxes() == boxes).all()
+    assert (copy.text, copy.score, copy.tubes.tolist()) == (
+        track.text,
+        track.score,
+        track.tubes.tolist(),
+    )
+    gone = pickle.loads(data)
+    path.rename(tmp_path / "w.h5")
+    with pytest.raises(InputError, match=r"no index at .*v\.h5; .*segmenter.index\(video, out="):
+        gone.masks(3)
+    built(loaded(), 16, path).close()
+    with pytest.raises(InputError, match=r"v\.h5 is another index by now"):
+        gone.masks(3)
+
+
+def test_a_closed_index_opens_itself_again(tmp_path):
+    with built(loaded(), 7, tmp_path / "v.h5") as index:
+        (track,) = index.query("w3")
+        masks = track.masks()
+    assert index.file._file is None and (track.masks() == masks).all()
+
+
+def test_an_index_and_a_track_say_what_they_are_in_a_line(gapped, tmp_path):
+    assert repr(gapped) == "VideoIndex('v', 23 frames of 50x40)"
+    (track,) = gapped.query("w3 w4", absent_threshold=1e9)
+    score = f"score {track.score:.3f}"
+    assert repr(track) == f"Track('w3 w4' in 'v', {score}, not present, 23 frames)"
+    assert repr(replace(track, present=True)) == f"Track('w3 w4' in 'v', {score}, 23 frames)"
+    model, path = loaded(), tmp_path / "v.h5"
+    build_index(replace(job(model, Frames(9)), selection=Selection(range(2, 5))), path)
+    assert repr(VideoIndex.read(path, model)) == "VideoIndex('v', frames 2 to 4 of 50x40)"
 
 
 def test_a_linking_and_a_sentence_that_are_none_are_refused(gapped):

@@ -238,15 +238,19 @@ def test_the_film_shows_the_wanted_frames_at_the_videos_pace(tmp_path):
     wanted = Wanted(range(1, 12, 2))
     answers = [clip([1, 3, 5], 1.0, 0.0), clip([7, 9, 11], 1.0, 0.0)]
     folders = write_results(tmp_path, "v", Grey(12), [DOG, CAT], answers, wanted)
-    for folder, colour, (y, right) in zip(folders, COLOURS, ((10, 5), (16, 10)), strict=False):
+    for folder, colour, (y, x) in zip(folders, COLOURS, ((5, 0), (10, 5)), strict=False):
         frames, rate = pixels(folder / "overlay.mp4")
         assert frames.shape == (6, 40 + 18, 50, 3), "the sentence stands below the picture"
         assert rate == pytest.approx(10 / 2, rel=1e-3), "every second frame of ten a second"
         for n, frame in zip(wanted.frames, frames.astype(int), strict=True):
-            tint = (40 + 10 * n + np.array(colour)) / 2
-            inside = frame[y - 2 : y + 2, n + right - 2 : n + right + 2].mean((0, 1))
-            np.testing.assert_allclose(inside, tint, atol=35)
-            np.testing.assert_allclose(frame[30:38, 30:].mean((0, 1)), 40 + 10 * n, atol=12)
+            inside = frame[y + 3 : y + 7, x + n + 3 : x + n + 7].mean((0, 1))
+            np.testing.assert_allclose(inside, 40 + 10 * n, atol=20)
+            outside = frame[30:38, 32:].mean((0, 1))
+            np.testing.assert_allclose(outside, 0.4 * (40 + 10 * n), atol=12)
+            line = frame[y + 2 : y + 8, x + n + 10].mean(0) - frame[y + 2 : y + 8, x + n + 7].mean(
+                0
+            )
+            assert np.corrcoef(line, colour)[0, 1] > 0.8
 
 
 @pytest.mark.parametrize(
@@ -260,18 +264,19 @@ def test_the_film_shows_the_wanted_frames_at_the_videos_pace(tmp_path):
 def test_the_sheet_shows_eight_frames_from_the_first_to_the_last(tmp_path, wanted, shown):
     answers = [clip([n], 1.0, 0.0) for n in wanted]
     folders = write_results(tmp_path, "v", Grey(12), [DOG, CAT], answers, Wanted(wanted))
-    for folder, colour, (y, x) in zip(folders, COLOURS, ((8, 5), (16, 10)), strict=False):
+    places = ((8, 5, 5), (16, 10, 10))
+    for folder, colour, (y, x, top) in zip(folders, COLOURS, places, strict=False):
         _, sheet = read(folder / "sheet.png")
         cells = [
-            sheet[top : top + 58, left : left + 50]
-            for top in range(0, sheet.shape[0], 58 + 4)
+            sheet[row : row + 58, left : left + 50]
+            for row in range(0, sheet.shape[0], 58 + 4)
             for left in range(0, sheet.shape[1], 50 + 4)
         ]
         assert sheet.shape[1] == min(4, len(shown)) * 54 and len(cells) == len(shown)
         for cell, n in zip(cells, shown, strict=True):
-            assert (cell[32:38, 32:48] == 40 + 10 * n).all(), "the frame itself"
-            tint = [int((40 + 10 * n + c) / 2) for c in colour]
-            assert cell[y, x + n].tolist() == tint, "the mask in the sentence's colour"
+            assert (cell[32:38, 32:48] == round(0.4 * (40 + 10 * n))).all(), "dimmed"
+            assert (cell[y : y + 4, x + n] == 40 + 10 * n).all(), "what the mask shows, as it is"
+            assert cell[top - 1, x + n].tolist() == list(colour), "a line in its colour"
             assert cell[1, n + 4].tolist() == [255] * 3, "the box"
 
 
@@ -288,8 +293,8 @@ def test_the_seventh_sentence_has_the_first_ones_colour(tmp_path):
     folders = write_results(
         tmp_path, "v", Grey(1), queries, [Answer(0, 1, tracks)], Wanted(range(1))
     )
-    inside = [read(folder / "sheet.png")[1][10, 5].tolist() for folder in folders]
-    assert inside[6] == inside[0] and len({tuple(colour) for colour in inside}) == 6
+    lines = [tuple(read(folder / "sheet.png")[1][15, 5].tolist()) for folder in folders]
+    assert lines == [*COLOURS, COLOURS[0]]
 
 
 def test_a_run_that_breaks_off_leaves_no_film_that_looks_finished(tmp_path):

@@ -110,10 +110,18 @@ def test_a_contrast_says_both_ious_and_both_weights():
 
 
 def assert_shown(picture, x, y, colour):
-    """The frame's pixel (x, y), of brightness 90, under half of a colour or bare; the picture has
-    16 pixels for each of the frame's."""
-    wanted = (90, 90, 90) if colour is None else [(90 + c) / 2 for c in colour]
-    np.testing.assert_allclose(picture[16 * y + 8, 16 * x + 8], wanted, atol=12, err_msg=f"{x} {y}")
+    """The frame's pixel (x, y), of brightness 90: as it is inside a mask of some colour, dimmed
+    outside; the picture has 16 pixels for each of the frame's."""
+    level = 36 if colour is None else 90
+    found = picture[16 * y + 8, 16 * x + 8]
+    np.testing.assert_allclose(found, [level] * 3, atol=12, err_msg=f"{x} {y}")
+
+
+def assert_line(picture, x, y, colour):
+    """A line of this colour stands at the left side of the frame's pixel (x, y), on dimmed ground;
+    a JPEG's colours are blurred."""
+    line = picture[16 * y - 8 : 16 * y + 8, 16 * x].mean(0) - 36
+    assert np.corrcoef(line, colour)[0, 1] > 0.9 and np.abs(line).max() > 40, line
 
 
 def test_a_contrast_counts_the_key_frame_of_each_answer():
@@ -153,15 +161,16 @@ def test_a_case_shows_the_truth_and_the_answer_in_their_colours():
         *("frame", "localisation", "ground truth", "prediction"),
         *("-1", "key frame", "+1", "+2"),
     ]
-    for picture, here, elsewhere, colour in (
-        (shown["ground truth"], (15, 10), (7, 10), TRUTH),
-        (shown["prediction"], (7, 10), (17, 10), ANSWER),
+    for picture, here, elsewhere, end, colour in (
+        (shown["ground truth"], (15, 10), (7, 10), 20, TRUTH),
+        (shown["prediction"], (7, 10), (17, 10), 15, ANSWER),
     ):
         assert_shown(picture, *here, colour)
         assert_shown(picture, *elsewhere, None)
+        assert_line(picture, end, 10, colour)
     for place in ((7, 10), (15, 10)):
-        assert_shown(shown["frame"], *place, None)
-        assert_shown(shown["localisation"], *place, None)
+        for name in ("frame", "localisation"):
+            assert (abs(shown[name][16 * 10 + 8, 16 * place[0] + 8].astype(int) - 90) < 12).all()
     boxes = {(5, 10): ANSWER, (22, 10): CONTEXT, (2, 1): (205, 210, 220)}
     for (x, y), colour in boxes.items():
         line = shown["localisation"][16 * y, 16 * x - 1 : 16 * x + 1].mean(0)
@@ -177,8 +186,8 @@ def test_the_strip_shows_each_frame_with_its_own_mask():
         level = (90, 90, 120, 150)[place]
         assert picture.shape == (200, 300, 3)
         inside = picture[100, 10 * (7 + 3 * place)]
-        np.testing.assert_allclose(inside, [(level + c) / 2 for c in ANSWER], atol=12)
-        np.testing.assert_allclose(picture[190, 290], [level] * 3, atol=12)
+        np.testing.assert_allclose(inside, [level] * 3, atol=12)
+        np.testing.assert_allclose(picture[190, 290], [0.4 * level] * 3, atol=12)
 
 
 @pytest.mark.parametrize(

@@ -276,8 +276,8 @@ def test_pictures_keep_the_frames_shape_and_draw_where_told():
     mask[10:20, 10:20] = True
     picture = outlined(frame, mask, (0, 255, 0), [((40, 5, 55, 25), (255, 0, 0), True)], 120)
     assert picture.shape == (60, 120, 3)
-    assert picture[30, 30].tolist() == [50, 177, 50], "half the colour inside the mask"
-    assert picture[30, 60].tolist() == [100, 100, 100]
+    assert picture[30, 30].tolist() == [100, 100, 100], "inside the mask as it is"
+    assert picture[30, 19].tolist() == [0, 255, 0] and picture[30, 60].tolist() == [40, 40, 40]
     column = picture[10:50, 80].astype(int)
     red = (column[:, 0] > 180) & (column[:, 1] < 80)
     assert 0 < red.sum() < len(red), "a dashed side has gaps"

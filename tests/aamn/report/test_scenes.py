@@ -72,14 +72,23 @@ def test_masks_have_the_colours_of_their_sentences(scene):
         *("ours, IoU 1.00, frame 4", "ours, IoU 1.00, frame 9"),
         *("theirs, IoU 0.33, frame 4", "theirs, IoU 0.33, frame 9"),
     ]
-    grey = np.array([100, 100, 100])
-    first, second = ((grey + colour) / 2 for colour in COLOURS[:2])
+    grey, dark = np.array([100] * 3), np.array([40] * 3)
     expected = {
         "frame 4": (grey, grey),
-        "ground truth, frame 4": (first, second),
-        "ours, IoU 1.00, frame 9": (first, grey),
-        "theirs, IoU 0.33, frame 4": (second, first),
+        "ground truth, frame 4": (grey, grey),
+        "ours, IoU 1.00, frame 9": (grey, dark),
+        "theirs, IoU 0.33, frame 4": (grey, grey),
     }
+    ends = {  # along the middle of the upper mask, just right of it; and above the lower one
+        "ground truth, frame 4": COLOURS[:2],
+        "theirs, IoU 0.33, frame 4": COLOURS[1::-1],
+    }
+    for caption, lines in ends.items():
+        h, w = shown[caption].shape[:2]
+        for colour, (y, x) in zip(
+            lines, ((h // 4, w // 2 + 3), (h // 2 - 4, 3 * w // 4)), strict=True
+        ):
+            np.testing.assert_allclose(shown[caption][y, x], colour, atol=40, err_msg=caption)
     for caption, (above, below) in expected.items():
         h, w = shown[caption].shape[:2]
         for colour, (y, x) in ((above, (h // 4, w // 4)), (below, (3 * h // 4, 3 * w // 4))):

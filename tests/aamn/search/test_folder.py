@@ -84,6 +84,24 @@ def test_a_hit_is_the_best_inner_product_of_its_video(indexed):
     assert [hit.path for hit in hits] == [folder / f"{name}.h5" for _, name, _ in wanted]
 
 
+def test_a_text_alone_is_one_sentence_and_a_hit_has_its_track(indexed):
+    folder, model = indexed
+    library = IndexFolder(folder, Asker(model))
+    (hits,) = library.search("w3 w4", 2)
+    assert hits == library.search(["w3 w4"], 2)[0] and len(hits) == 2
+    track = library.track(hits[0])
+    wanted = library.open(hits[0]).query(["w3 w4"])[0]
+    assert (track.text, track.video_id) == ("w3 w4", hits[0].video_id)
+    assert track.score == wanted.score and (track.tubes == wanted.tubes).all()
+    first, last = hits[0].frames[0], hits[0].frames[-1]
+    said = f"Hit('w3 w4' in '{hits[0].video_id}', score {hits[0].score:.3f}, "
+    assert repr(hits[0]) == f"{said}frames {first} to {last})"
+    tubes = sum(
+        int(VideoIndex.read(p, model).file.array("valid")[:].sum()) for p in folder.iterdir()
+    )
+    assert repr(library) == f"IndexFolder(5 videos, {tubes} tubes)"
+
+
 def test_equal_videos_come_by_name_and_unfinished_files_are_passed_by(indexed, tmp_path):
     folder, model = indexed
     for name in ("x", "m", "a"):

@@ -12,6 +12,7 @@ from aamn.tubes.video_linking import (
     best_paths,
     calibrate_absence,
     clip_winners,
+    distinct_paths,
     link_costs,
     path_scores,
     shares_at,
@@ -230,3 +231,64 @@ def test_shares_tell_near_equal_scores_apart():
 def test_a_threshold_needs_both_sides(present, absent):
     with pytest.raises(ValueError, match="both"):
         calibrate_absence(present, absent)
+
+
+def shifted(*offsets):
+    """Boxes (3, 4), each 10 x 10, so many pixels to the right of the first."""
+    return torch.tensor([[x, 0.0, x + 10, 10.0] for x in offsets])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "paths"),
+    [
+        # (the one at rest) two tubes apart: both are found; IoU of 10 x 10 boxes 5 apart: 1/3
+        ([shifted(0, 20), shifted(5, 20)], [[0, 1], [1, 0]]),
+        # 3 apart: IoU 7/13 = 0.54, in the second clip tube 1 shows the same actor as tube 0
+        ([shifted(0, 20), shifted(0, 3)], [[0, 1], [1, -1]]),
+        ([shifted(0, 0), shifted(4, 4)], [[0, 1]]),
+        # 4 apart: 6/14 = 0.43
+        ([shifted(0, 4), shifted(0, 4)], [[0, 1], [1, 0]]),
+    ],
+)
+def test_actors_of_one_sentence_by_hand(boxes, paths):
+    scores = torch.tensor([[[3.0, 1.0], [1.0, 2.0]]])
+    weights = torch.ones(2)
+    found = distinct_paths(
+        scores, torch.stack(boxes)[:, None], lambda s: clip_winners(s, weights), 5
+    )
+    assert [path.tubes[0].tolist() for path in found if path.scores.isfinite()] == paths
+    wanted = [2.5, {-1: 1.0, 0: 1.0}[paths[1][1]]] if len(paths) > 1 else [2.5]
+    assert [float(p.scores) for p in found if p.scores.isfinite()] == wanted
+
+
+def test_the_overlap_is_the_mean_of_the_clip_s_frames():
+    scores, weights = torch.tensor([[[2.0, 1.0]]]), torch.ones(1)
+    find = lambda s: clip_winners(s, weights)  # noqa: E731
+    for apart, count in (((0, 0, 10), 1), ((0, 10, 10), 2)):  # two of three frames, one of three
+        boxes = torch.stack([shifted(0, x) for x in apart])[None]
+        found = [p for p in distinct_paths(scores, boxes, find, 2) if p.scores.isfinite()]
+        assert len(found) == count
+
+
+def test_no_more_paths_than_wanted_and_the_first_one_always():
+    boxes = torch.stack([shifted(0, 20, 40)])[None]
+    scores, weights = torch.tensor([[[1.0, 3.0, 2.0]]]), torch.ones(1)
+    find = lambda s: clip_winners(s, weights)  # noqa: E731
+    found = distinct_paths(scores, boxes, find, 2)
+    assert [path.tubes.tolist() for path in found] == [[[1]], [[2]]]
+    nobody = distinct_paths(torch.full((1, 1, 3), -torch.inf), boxes, find, 2)
+    assert [path.tubes.tolist() for path in nobody] == [[[-1]]]
+
+
+def test_what_a_link_costs_does_not_depend_on_who_was_found_before():
+    """Tube 1 goes on as tube 1, from which a dear link leads to tube 2: that stays dear when tube 0
+    is taken, and when another sentence is asked beside it."""
+    links = torch.zeros(2, 3, 3)
+    links[1] = torch.tensor([[9.0, 0, 0], [0, 9.0, 0], [0, 0, 9.0]])
+    boxes = torch.stack([shifted(0, 20, 40)] * 2)[:, None]
+    scores = torch.tensor([[[9.0, 2.0, 1.0], [9.0, 1.0, 2.0]]])
+    weights, valid = torch.ones(2), torch.ones(2, 3, dtype=torch.bool)
+    find = lambda s: best_paths(s, links, weights, 0.5, valid)  # noqa: E731
+    for asked in (scores, torch.cat([scores, scores.flip(2)])):
+        found = distinct_paths(asked, boxes, find, 3)
+        assert sorted(path.tubes[0].tolist() for path in found) == [[0, 0], [1, 1], [2, 2]]

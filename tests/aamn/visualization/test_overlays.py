@@ -8,10 +8,14 @@ from PIL import Image
 
 from aamn.visualization.overlays import (
     COLOURS,
+    DIMMED,
     caption,
+    caption_strip,
     contact_sheet,
+    highlighted,
     outlined,
     overlay,
+    query_colours,
     word_attention,
     write_picture,
     written_video,
@@ -35,36 +39,73 @@ def test_colours_are_six_different_ones():
     assert len(set(COLOURS)) == len(COLOURS) == 6
 
 
-def test_an_overlay_is_tinted_inside_outlined_at_the_edge_and_untouched_outside():
-    frame = grey()
-    picture = overlay(frame, block(5, 20, 10, 30), (200, 0, 50))
-    inner = picture[7:18, 12:28]
-    assert (inner == (150, 50, 75)).all(), "half the frame, half the colour"
-    for edge in (picture[5, 10:30], picture[19, 10:30], picture[5:20, 10], picture[5:20, 29]):
-        np.testing.assert_allclose(edge, np.broadcast_to((200, 0, 50), edge.shape), atol=20)
-    outside = ~block(4, 21, 9, 31)  # an antialiased line may touch its neighbours
-    assert (picture[outside] == 100).all()
-    assert (frame == 100).all(), "the frame itself is kept"
+def test_an_overlay_leaves_the_inside_dims_the_outside_and_has_a_line_around():
+    frame = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+    before, mask = frame.copy(), block(5, 20, 10, 30)
+    picture = overlay(frame, mask, (200, 0, 50))
+    assert (picture[mask] == frame[mask]).all(), "the colours that a sentence speaks of"
+    line = block(4, 21, 9, 31) & ~mask
+    assert (picture[line] == (200, 0, 50)).all()
+    outside = ~(mask | line)
+    assert (picture[outside] == np.rint(0.4 * frame[outside])).all()
+    assert DIMMED == 0.4 and (frame == before).all(), "the frame itself is kept"
 
 
-def test_every_part_of_a_mask_is_outlined_and_an_empty_mask_changes_nothing():
+def test_an_overlay_by_hand():
+    frame = np.full((3, 4, 3), 10, np.uint8)
+    frame[1, 1] = (250, 200, 3)
+    picture = overlay(frame, block(1, 2, 1, 2, (3, 4)), (1, 2, 3))
+    line, dark = [1, 2, 3], [4, 4, 4]
+    assert picture.tolist() == [
+        [line, line, line, dark],
+        [line, [250, 200, 3], line, dark],
+        [line, line, line, dark],
+    ]
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 1), (240, 1), (480, 2), (1080, 4)])
+def test_the_line_grows_with_the_frame(height, width):
+    mask = block(10, 20, 10, 20, (height, height))
+    column = overlay(grey(height, height), mask, (0, 255, 0))[:, 15]
+    assert (column == (0, 255, 0)).all(-1).sum() == 2 * width
+
+
+def test_every_part_of_a_mask_has_a_line_and_without_a_mask_all_is_dimmed():
     mask = block(2, 8, 2, 8) | block(20, 28, 30, 38)
     picture = overlay(grey(), mask, (0, 255, 0))
-    for y, x in ((2, 4), (20, 33)):
-        np.testing.assert_allclose(picture[y, x], (0, 255, 0), atol=20)
-    assert (overlay(grey(), np.zeros((30, 40), bool)) == 100).all()
+    for y, x in ((1, 4), (8, 4), (19, 33), (28, 33)):
+        assert picture[y, x].tolist() == [0, 255, 0]
+    assert (overlay(grey(), np.zeros((30, 40), bool)) == 40).all()
 
 
-def test_the_box_of_an_overlay_is_a_thin_white_frame():
-    picture = overlay(grey(), np.zeros((30, 40), bool), box=(4.4, 6.0, 20.6, 25.0))
+def test_several_masks_have_lines_of_their_own_colours_which_pass_behind_what_is_shown():
+    red, blue = block(5, 15, 5, 15), block(5, 15, 15, 25)
+    picture = highlighted(grey(), [red, blue], [(255, 0, 0), (0, 0, 255)])
+    assert (picture[red | blue] == 100).all()
+    assert picture[4, 8].tolist() == [255, 0, 0] and picture[4, 22].tolist() == [0, 0, 255]
+    assert (highlighted(grey(), [], []) == 40).all()
+
+
+def test_a_text_has_one_colour_wherever_it_comes():
+    one, two = COLOURS[:2]
+    assert query_colours(["dog", "cat", "dog"]) == [one, two, one]
+    seven = query_colours([f"s{n}" for n in range(7)])
+    assert seven[:6] == list(COLOURS) and seven[6] == one
+
+
+def test_the_box_of_an_overlay_is_a_thin_white_frame_behind_what_is_shown():
+    mask = block(6, 10, 0, 40)
+    picture = overlay(grey(), mask, (0, 255, 0), box=(4.4, 6.0, 20.6, 25.0))
     frame = block(6, 26, 4, 22) & ~block(7, 25, 5, 21)
-    assert (picture[frame] == 255).all() and (picture[~frame] == 100).all()
+    line = block(5, 11, 0, 40) & ~mask
+    assert (picture[frame & ~mask & ~line] == 255).all() and (picture[mask] == 100).all()
+    assert (picture[~frame & ~mask & ~line] == 40).all()
 
 
 @pytest.mark.parametrize("box", [(0.0, 0.0, 0.0, 0.0), (7.0, 3.0, 7.0, 9.0)])
 def test_no_box_is_drawn_where_nobody_is_found(box):
     empty = np.zeros((30, 40), bool)
-    assert (overlay(grey(), empty, box=box) == 100).all()
+    assert (overlay(grey(), empty, box=box) == 40).all()
     assert (outlined(grey(), boxes=[(box, COLOURS[0], False)], width=40) == 100).all()
 
 
@@ -87,12 +128,12 @@ def test_outlined_scales_frame_mask_and_box_together(width):
     def at(x, y):
         return picture[int(y * scale), int(x * scale)].tolist()
 
-    assert at(2, 2) == [100] * 3 and at(37, 2) == [200] * 3
-    assert at(15, 15) == [50, 150, 50], "half the colour inside the mask"
+    assert at(2, 2) == [40] * 3 and at(37, 2) == [80] * 3, "dimmed"
+    assert at(15, 15) == [100] * 3, "as it is"
     for x, y in ((24, 12), (28, 12), (26, 4), (26, 24)):
         assert at(x, y)[2] > 200 > 60 > at(x, y)[0], "a line at each side of the box"
     if width == 120:
-        assert at(26, 14) == [100] * 3, "nothing inside the box"
+        assert at(26, 14) == [40] * 3, "nothing inside the box"
 
 
 def test_a_dashed_box_has_dashes_and_gaps_on_all_four_sides():
@@ -121,18 +162,41 @@ def test_a_caption_is_a_strip_below_the_picture():
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "width", "lines"),
     [
-        ("abcdefghij", "abcdefghij"),  # ten letters fit into 62 pixels
-        ("abcdefghijk", "abcdefgh.."),
-        ("abcdefghijklmnopqrstuvwxyz", "abcdefgh.."),
+        ("a dog", 62, ["a dog"]),
+        ("a dog on the left", 62, ["a dog on", "the left"]),
+        ("a dog on the left", 640, ["a dog on the left"]),
+        ("", 62, [""]),
     ],
 )
-def test_a_long_caption_is_cut_to_what_fits(monkeypatch, text, shown):
+def test_a_long_caption_goes_on_in_the_next_line(monkeypatch, text, width, lines):
+    drawn, real = [], cv2.putText
+    monkeypatch.setattr(
+        cv2, "putText", lambda p, t, at, *rest: drawn.append((t, at)) or real(p, t, at, *rest)
+    )
+    strip = caption_strip(text, width)
+    assert [line for line, _ in drawn] == lines
+    scale = max(1, width / 320)
+    assert strip.shape == (round(15 * scale) * len(lines) + round(3 * scale), width, 3)
+    assert [y for _, (_, y) in drawn] == [
+        round(15 * scale) * n - round(2 * scale) for n in range(1, len(lines) + 1)
+    ]
+    assert (strip[:, -round(3 * scale) :] == 24).all(), "nothing is cut off"
+
+
+def test_a_word_that_is_wider_than_the_picture_is_broken_and_nothing_is_lost(monkeypatch):
     drawn, real = [], cv2.putText
     monkeypatch.setattr(cv2, "putText", lambda p, t, *rest: drawn.append(t) or real(p, t, *rest))
-    caption(grey(30, 62), text)
-    assert drawn == [shown]
+    strip = caption_strip("the abcdefghijklmnopqrstuvwxyz", 62)
+    assert drawn[0] == "the" and "".join(drawn[1:]) == "abcdefghijklmnopqrstuvwxyz"
+    assert len(drawn) > 2 and (strip[:, -3:] == 24).all()
+
+
+def test_letters_grow_with_the_frame():
+    small, large = (caption_strip("dog", width) for width in (320, 1280))
+    tall = [np.ptp(np.flatnonzero((s > 120).any((1, 2)))) for s in (small, large)]
+    assert large.shape[0] == 4 * small.shape[0] and 3 < tall[1] / tall[0] < 6
 
 
 def test_each_words_bars_are_as_tall_and_as_deep_as_its_weights(monkeypatch):

@@ -15,8 +15,10 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from aamn.data.datasets.refvos import ReferringVideos, read_labels, read_listings
-from aamn.inference.submission import davis_palette, merge_objects, write_video
-from aamn.structures import MaskTrack
+from aamn.inference.labels import davis_palette, merge_objects
+from aamn.inference.submission import write_video
+from aamn.inference.track import JoinedTrack
+from aamn.structures import MaskTrack, Query
 from proposals.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -283,12 +285,18 @@ def test_real_davis_masks(real_data: Path, tmp_path: Path) -> None:
         assert np.array_equal(target.mask.numpy(), white)
 
 
-def track(text: str, masks: np.ndarray, score: float = 1.0) -> MaskTrack:
-    masks = torch.from_numpy(masks)
-    return MaskTrack("vid", text, torch.arange(3), torch.zeros(3, 4), masks, score)
+def track(text: str, masks: np.ndarray, score: float = 1.0) -> JoinedTrack:
+    """In clips of two frames."""
+    parts = [(torch.arange(n, min(n + 2, len(masks))), masks[n : n + 2]) for n in (0, 2)]
+    clips = [
+        MaskTrack("vid", text, frames, torch.zeros(len(own), 4), torch.from_numpy(own), score)
+        for frames, own in parts
+        if len(own)
+    ]
+    return JoinedTrack(Query("dog", ("dog",), torch.tensor([2])), score, tuple(clips))
 
 
-def answers(source: ReferringVideos) -> list[MaskTrack]:
+def answers(source: ReferringVideos) -> list[JoinedTrack]:
     """The truth, as answers to all sentences."""
     return [
         track(e.text, source.full_video_targets("vid", e.instance).masks.numpy())
@@ -408,9 +416,7 @@ def test_faults_are_named(youtube: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one of the layouts"):
         write_video(source, "vid", answers_of_nothing(source), tmp_path, "coco")
     short = [track(e.text, np.zeros((3, *SIZE), bool)) for e in source.sentences("vid")]
-    short[2] = MaskTrack(
-        "vid", "", *(v[:2] for v in (torch.arange(3), torch.zeros(3, 4))), short[2].masks[:2], 1.0
-    )
+    short[2] = track("", np.zeros((2, *SIZE), bool))
     with pytest.raises(ValueError, match="vid: 3 frames, 2 masks"):
         write_video(source, "vid", short, tmp_path)
     with pytest.raises(ValueError, match="3 sentences, 1 tracks"):
@@ -431,5 +437,5 @@ def test_faults_are_named(youtube: Path, tmp_path: Path) -> None:
         ReferringVideos(youtube, "train")
 
 
-def answers_of_nothing(source: ReferringVideos) -> list[MaskTrack]:
+def answers_of_nothing(source: ReferringVideos) -> list[JoinedTrack]:
     return [track(e.text, np.zeros((3, *SIZE), bool)) for e in source.sentences("vid")]

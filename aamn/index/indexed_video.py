@@ -1,0 +1,181 @@
+"""The video's side of an index: clips with their tubes, boxes and masks, without any network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aamn.index.file import Header, IndexFile
+from aamn.ops.masks import paste_binary_masks
+from proposals.errors import InputError
+from proposals.frames import FrameSource, open_frames
+
+
+class IndexedVideo:
+    """What an index file holds of a video. Copies and pickled ones read the file for themselves,
+    as long as it is there."""
+
+    def __init__(
+        self, file: IndexFile, owner: Any = None, given: FrameSource | None = None
+    ) -> None:
+        """`owner` is kept as long as the index, such as the temporary folder it lies in; `given`
+        are the video's frames where no path leads to them."""
+        self.file, self._owner, self._given = file, owner, given
+
+    @property
+    def header(self) -> Header:
+        return self.file.header
+
+    @property
+    def video_id(self) -> str:
+        return self.header.video_id
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H0, W0)."""
+        return self.header.size
+
+    @cached_property
+    def frames(self) -> range:
+        """The frames it answers for if it is not told which: the video's, or those it was made of.
+
+        Raises:
+            InputError: it holds clips around key frames, not a span of the video.
+        """
+        wanted = self.header.selection
+        if wanted.key_frames is not None:
+            raise InputError(
+                f"{self.file.path} is an index of {wanted} alone; index the video again"
+            )
+        if wanted.frames is None:
+            return range(self.header.frames)
+        end = min(wanted.frames.stop, self.header.frames)
+        return range(wanted.frames.start, end, wanted.frames.step)
+
+    def __len__(self) -> int:
+        """How many `frames` there are."""
+        return len(self.frames)
+
+    @cached_property
+    def windows(self) -> np.ndarray:
+        """(C, 3): key frame, first frame and end of the frames each clip answers for."""
+        return self.file.array("windows")[:]
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """(C, T, K, 4) of all tubes, original pixels."""
+        return self.file.array("boxes")[:]
+
+    @cached_property
+    def context(self) -> np.ndarray | None:
+        """(C, K, 1 + K): how much the whole clip, then each tube, contributes to a tube's context;
+        None without a contextual LSTM."""
+        data = self.file.optional("context")
+        return None if data is None else data[:]
+
+    def locate(self, frames: Sequence[int] | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """The clip that answers for each of the frames (n,), and the frame's place in it.
+
+        Raises:
+            InputError: a frame outside the video, or outside the part of it that was indexed.
+        """
+        wanted = np.asarray(self.frames if frames is None else frames, np.int64)
+        clips = np.searchsorted(self.windows[:, 1], wanted, side="right") - 1
+        outside = wanted[(clips < 0) | (wanted >= self.windows[clips, 2])]
+        if len(outside):
+            held = self.header.selection
+            held = f"{self.header.frames} frames" if held.whole else f"{held} alone"
+            raise InputError(f"{self.file.path}: wanted frame {outside[0]}, it has {held}")
+        length = self.boxes.shape[1]
+        return clips, wanted - self.windows[clips, 0] + length // 2
+
+    def grids(self, clips: np.ndarray, places: np.ndarray, tubes: np.ndarray) -> np.ndarray:
+        """Mask probabilities (n, g, g) uint8 of tubes (n,) at places (n,) of clips (n,)."""
+        data = self.file.array("masks")
+        grids = np.empty((len(clips), *data.shape[3:]), np.uint8)
+        for clip, tube in dict.fromkeys(zip(clips.tolist(), tubes.tolist(), strict=True)):
+            rows = (clips == clip) & (tubes == tube)
+            grids[rows] = data[clip, tube][places[rows]]
+        return grids
+
+    def shown_boxes(self, frames: np.ndarray, tubes: np.ndarray) -> np.ndarray:
+        """Boxes (n, 4) float32 of frames (n,) by the chosen tube of each clip (C,); zeros where it
+        is -1.
+
+        Raises:
+            InputError: as `locate`.
+        """
+        clips, places = self.locate(frames)
+        chosen = tubes[clips]
+        boxes = self.boxes[clips, places, chosen.clip(min=0)]
+        return np.where(chosen[:, None] >= 0, boxes, 0).astype(np.float32)
+
+    def shown_masks(self, frames: np.ndarray, tubes: np.ndarray) -> np.ndarray:
+        """Masks (n, H0, W0) bool, as `shown_boxes`."""
+        clips, places = self.locate(frames)
+        chosen = tubes[clips]
+        shown = np.flatnonzero(chosen >= 0)
+        masks = np.zeros((len(clips), *self.size), bool)
+        if len(shown):
+            grids = self.grids(clips[shown], places[shown], chosen[shown])
+            boxes = self.boxes[clips[shown], places[shown], chosen[shown]]
+            probabilities = torch.from_numpy(grids).float().div_(255)
+            pasted = paste_binary_masks(probabilities, torch.from_numpy(boxes), self.size)
+            if len(shown) == len(clips):
+                return pasted.numpy()
+            masks[shown] = pasted.numpy()
+        return masks
+
+    def spans(self, frames: range | None = None) -> Iterator[range]:
+        """Each clip's share of the frames (all by default), where it has one."""
+        frames = self.frames if frames is None else frames
+        for _, first, end in self.windows.tolist():
+            skipped = max(0, -(-(first - frames.start) // frames.step))
+            span = range(frames.start + skipped * frames.step, min(end, frames.stop), frames.step)
+            if len(span):
+                yield span
+
+    def video(self) -> FrameSource:
+        """The frames it was made from.
+
+        Raises:
+            InputError: they are not where they were, or were never in a file.
+        """
+        if self._given is not None:
+            return self._given
+        if not Path(self.header.path).exists():
+            raise InputError(
+                f"the frames of {self.video_id} ({self.header.path}) are not there; give them as "
+                "video="
+            )
+        frames = open_frames(self.header.path)
+        if tuple(frames.size) != self.size:
+            (h, w), (h0, w0) = frames.size, self.size
+            raise InputError(f"{frames.path} has frames of {w}x{h}, its index is of {w0}x{h0}")
+        return frames
+
+    def close(self) -> None:
+        """Frees the file; the next read opens it again."""
+        self.file.close()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Frees the file, and removes it where it lies in a temporary folder: read masks before."""
+        self.close()
+        if hasattr(self._owner, "cleanup"):
+            self._owner.cleanup()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"file": self.file, "_owner": None, "_given": None}
+
+    def __repr__(self) -> str:
+        (h, w), selection = self.size, self.header.selection
+        held = f"{self.header.frames} frames" if selection.whole else str(selection)
+        return f"{type(self).__name__}({self.video_id!r}, {held} of {w}x{h})"
