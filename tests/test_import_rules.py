@@ -36,7 +36,7 @@ OPTIONAL = {  # imported in one file each
     "gensim": {"aamn/data/words.py"},
     "jinja2": {"aamn/report/render.py"},
     "lightning_fabric": {"aamn/training/"},
-    "matplotlib": {"aamn/visualization/charts.py"},
+    "matplotlib": {"aamn/visualization/"},
     "omegaconf": {"aamn/config/loading.py"},
     "supervision": {"aamn/inference/track.py"},
 }
