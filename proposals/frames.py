@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # broken files get our one line instead
 
@@ -433,7 +433,7 @@ def open_frames(path: Path | str) -> FrameSource:
 VideoLike = Path | str | int | np.ndarray | Sequence[Any] | Iterator[Any] | FrameSource
 
 
-def is_path(video: VideoLike) -> bool:
+def is_path(video: VideoLike) -> TypeGuard[Path | str]:
     """Whether it names a video file or a folder of images, not an address."""
     return isinstance(video, Path) or (isinstance(video, str) and not _ADDRESS.fullmatch(video))
 
@@ -454,8 +454,8 @@ def take_frames(video: VideoLike, end: int | None = None) -> FrameSource:
     if isinstance(video, int) and not isinstance(video, bool):
         return _live(video, f"camera-{video}", end)
     if isinstance(video, str):
-        protocol = video.partition(":")[0].lower()
-        return (_live if protocol in LIVE else _stream)(video, video, end)
+        protocol, _, _ = video.partition("://")  # it is an address, since it is no path
+        return (_live if protocol.lower() in LIVE else _stream)(video, video, end)
     if isinstance(video, FrameSource):
         return video
     if hasattr(video, "__array__") and not isinstance(video, Image.Image):

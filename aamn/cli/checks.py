@@ -13,7 +13,7 @@ from aamn.version import __version__
 PACKAGES = (  # what setup.py installs
     *("torch", "torchvision", "numpy", "h5py", "opencv-python-headless", "scipy", "omegaconf"),
     *("pyyaml", "gensim", "pycocotools", "pillow", "tqdm", "click", "filelock"),
-    *("lightning-fabric", "tensorboard"),
+    *("lightning-fabric", "tensorboard", "jinja2", "matplotlib"),
 )
 OPTIONAL = {  # module -> (what it is for, what installs it)
     "detectron2": ("the paper's own detector", "built from source, see docs/stage_one.md"),

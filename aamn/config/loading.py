@@ -67,12 +67,12 @@ def load_config(
             quoted = override + "''" * override.endswith("=")  # nothing is the empty string
             sources.append((f"--set {override}", OmegaConf.from_dotlist([quoted])))
         except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise InputError(f"--set {override}: {_said(error)}") from None
+            raise InputError(f"--set {override}: {_said(error, override)}") from None
     for source, content in sources:
         try:
             tree = OmegaConf.merge(tree, content)
         except OmegaConfBaseException as error:
-            raise InputError(f"{source}: {_said(error)}") from None
+            raise InputError(f"{source}: {_said(error, source)}") from None
     return cast(Schema, OmegaConf.to_object(tree))
 
 
@@ -96,7 +96,7 @@ def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
         ) from None
 
 
-def _said(error: Exception) -> str:
-    """The error's first line, after the key that it is about."""
+def _said(error: Exception, source: str = "") -> str:
+    """The error's first line, after the key that it is about where `source` does not name it."""
     key = getattr(error, "full_key", None)
-    return (f"{key}: " if key else "") + str(error).splitlines()[0]
+    return (f"{key}: " if key and key not in source else "") + str(error).splitlines()[0]

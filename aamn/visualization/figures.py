@@ -30,7 +30,7 @@ def figure_of(
         place.imshow(picture)
         place.set_title(title)
     handles = [
-        Line2D([], [], color=tuple(value / 255 for value in colour), linewidth=3, label=fill(text, 60))
+        Line2D([], [], color="#" + bytes(colour).hex(), linewidth=3, label=fill(text, 60))
         for text, colour in legend.items()
     ]
     figure.legend(handles=handles, loc="lower center", frameon=False)

@@ -6,6 +6,7 @@ import errno
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import h5py
@@ -66,8 +67,9 @@ def test_presets_differ() -> None:
 
 @pytest.mark.parametrize("preset", ["ultrafast", "fast", "medium"])
 def test_a_preset_is_opencvs_of_that_name(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, create = [], cv2.DISOpticalFlow_create
-    monkeypatch.setattr(cv2, "DISOpticalFlow_create", lambda n: asked.append(n) or create(n))
+    asked, create = [], cv2.DISOpticalFlow.create
+    known = SimpleNamespace(create=lambda number: asked.append(number) or create(number))
+    monkeypatch.setattr(cv2, "DISOpticalFlow", known)
     build_estimator(FlowConfig(preset=preset))
     assert asked == [getattr(cv2, f"DISOPTICAL_FLOW_PRESET_{preset.upper()}")]
 
