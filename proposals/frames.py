@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # broken files get our one line instead
 
@@ -34,7 +34,7 @@ VIDEO_SUFFIXES = frozenset(
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"))
 FOLDER_FPS = 25.0  # a folder of images does not say how fast it plays
 LIVE = ("rtsp", "rtmp", "rtp", "srt", "udp", "tcp")  # protocols that need not end
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _SPOOL_BYTES = 64 << 20  # of an iterator's frames in memory, before they go to the disk
 _NEAR = 32  # frames: decoding that far forward is cheaper than seeking
 _STAMP_TOLERANCE = 0.01  # milliseconds
@@ -376,7 +376,7 @@ def frames_hash(frames: FrameSource) -> str:
     """16 letters that tell one video's frames from another's: of their size and every pixel."""
     digest = hashlib.blake2b(repr(tuple(frames.size)).encode(), digest_size=8)
     for frame in frames.iterate():
-        digest.update(np.ascontiguousarray(frame))
+        digest.update(frame.tobytes())
     return digest.hexdigest()
 
 
@@ -432,7 +432,7 @@ def open_frames(path: Path | str) -> FrameSource:
 VideoLike = Path | str | int | np.ndarray | Sequence[Any] | Iterator[Any] | FrameSource
 
 
-def is_path(video: VideoLike) -> bool:
+def is_path(video: VideoLike) -> TypeGuard[Path | str]:
     """Whether it names a video file or a folder of images, not an address."""
     return isinstance(video, Path) or (isinstance(video, str) and not _ADDRESS.fullmatch(video))
 
@@ -453,7 +453,7 @@ def take_frames(video: VideoLike, end: int | None = None) -> FrameSource:
     if isinstance(video, int) and not isinstance(video, bool):
         return _live(video, f"camera-{video}", end)
     if isinstance(video, str):
-        protocol = _ADDRESS.fullmatch(video)[1].lower()
+        protocol = video.partition("://")[0].lower()
         return (_live if protocol in LIVE else _stream)(video, video, end)
     if isinstance(video, FrameSource):
         return video

@@ -288,7 +288,7 @@ def write_youtube_vos(tracks: Sequence[Track], folder: Path | str) -> None:
     """
     folder, video_id = Path(folder), escaped(_video_of(tracks))
     meta = _read_meta(folder / "meta.json")
-    objects = {
+    objects: dict[str, dict[str, Any]] = {
         str(n): {"category": track.text, "score": _number(track.score), "frames": []}
         for n, track in enumerate(tracks, start=1)
     }

@@ -30,8 +30,8 @@ def figure_of(
         place.imshow(picture)
         place.set_title(title)
     handles = [
-        Line2D([], [], color=np.array(colour) / 255, linewidth=3, label=fill(text, 60))
-        for text, colour in legend.items()
+        Line2D([], [], color=(r / 255, g / 255, b / 255), linewidth=3, label=fill(text, 60))
+        for text, (r, g, b) in legend.items()
     ]
     figure.legend(handles=handles, loc="lower center", frameon=False)
     return figure
