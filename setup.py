@@ -9,7 +9,9 @@ VERSION: dict[str, str] = {}
 exec((HERE / "aamn/version.py").read_text(encoding="utf-8"), VERSION)
 EXTRAS = {
     "supervision": ["supervision>=0.20"],
-    "test": ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
+    "test": ["hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
+    "mutants": ["mutmut>=3.8", "pytest-cov>=6"],
+    "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings-python>=2"],
 }
 
 setup(
@@ -27,6 +29,7 @@ setup(
     package_dir={"aamn.configs": "configs"},  # recipes travel in the wheel
     package_data={
         "aamn": ["py.typed"],
+        "aamn.report": ["templates/*"],
         "aamn.configs": ["*.yaml"],
         "aamn.configs.ablations": ["*.yaml"],
         "aamn.configs.baselines": ["*.yaml"],
@@ -36,7 +39,6 @@ setup(
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
-        "License :: OSI Approved :: Apache Software License",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",
@@ -51,7 +53,7 @@ setup(
         "h5py>=3.10",
         "opencv-python-headless>=4.8",
         "scipy>=1.11",
-        "omegaconf>=2.3",
+        "omegaconf>=2.4",
         "pyyaml>=6",
         "gensim>=4.3",
         "pycocotools>=2.0.7",
@@ -60,8 +62,9 @@ setup(
         "click>=8.1",
         "filelock>=3.12",
         "lightning-fabric>=2.4",
-        "matplotlib>=3.8",
         "tensorboard>=2.16",
+        "jinja2>=3.1",
+        "matplotlib>=3.8",
     ],
     extras_require=EXTRAS,
 )

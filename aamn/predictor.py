@@ -75,7 +75,8 @@ class VideoSegmenter:
 
     @cached_property
     def _detected(self) -> DetectedBoxes:
-        return detected_boxes(self.boxes, self.loaded.segmenter)
+        assert self.boxes is not None and not isinstance(self.boxes, ProposalStore)
+        return detected_boxes(self.boxes, self.asker.segmenter)
 
     def segment(
         self,

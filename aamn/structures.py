@@ -67,10 +67,6 @@ class Geometry:
         """Boxes (..., 4) of the original frame in network pixels."""
         return boxes * boxes.new_tensor(self.scale_xyxy)
 
-    def to_original(self, boxes: Tensor) -> Tensor:
-        """Boxes (..., 4) of the network's input in pixels of the original frame."""
-        return boxes / boxes.new_tensor(self.scale_xyxy)
-
 
 @dataclass(frozen=True)
 class Clip:
@@ -132,29 +128,6 @@ class Proposals:
         t, k, _ = self.boxes.shape
         for name in ("scores", "labels", "valid"):
             _check(getattr(self, name), f"Proposals.{name}", t, k)
-
-
-@dataclass(frozen=True)
-class Tubes:
-    """K chains of boxes through a clip.
-
-    boxes (K, T, 4) float32 original pixels; members (K, T) int64 is the place of each box among
-    the frame's proposals; valid (K,) bool; link_scores (K, T) float32 is the score (1) of the link
-    that chose each box, and 0 at the key frame.
-    """
-
-    frame_indices: Tensor
-    boxes: Tensor
-    members: Tensor
-    valid: Tensor
-    link_scores: Tensor
-
-    def __post_init__(self) -> None:
-        _check(self.boxes, "Tubes.boxes", None, self.frame_indices.numel(), 4)
-        k, t, _ = self.boxes.shape
-        _check(self.members, "Tubes.members", k, t)
-        _check(self.valid, "Tubes.valid", k)
-        _check(self.link_scores, "Tubes.link_scores", k, t)
 
 
 @dataclass(frozen=True)

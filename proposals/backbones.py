@@ -61,6 +61,8 @@ class SmallBackbone(nn.Module):
         strides: Sequence[int] = (2, 2, 2, 1),
     ) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         if len(widths) != len(strides) or not widths or any(w % GROUPS for w in widths):
             raise InputError(
                 "backbone: wanted as many strides as widths, and widths that are multiples of"

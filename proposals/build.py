@@ -71,7 +71,7 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> Traina
     Raises:
         InputError: no file, another kind of file, or another version's.
     """
-    content = read_mapping(Path(path))
+    content = read_mapping(Path(path), "detector", "; `aamn train-detector` writes one")
     if content.get("format") != CHECKPOINT_FORMAT:
         raise InputError(f"{path} is no detector checkpoint; `aamn train-detector` writes one")
     if content["version"] != CHECKPOINT_VERSION:

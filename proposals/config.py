@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from proposals.errors import InputError
 
@@ -15,7 +15,7 @@ class FineTuneConfig:
 
     iterations: int = 10_000
     batch: int = 8  # frames an iteration
-    optimiser: str = "sgd"  # sgd | adamw
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.005
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -44,7 +44,7 @@ class DetectorConfig:
     min_size: int = 320  # pixels of the frame's shorter side inside the network
     max_size: int = 576  # bound of its longer side
     # Above 0, frames are fitted into a square of so many pixels as stage two's are, instead: what
-    # a shared trunk wants (docs/index.md).
+    # a shared trunk wants (docs/indexes.md).
     square: int = 0
     trunk: str = ""  # a segmenter's checkpoint, whose RGB stream's trunk replaces that of `weights`
     proposals: int = 300  # boxes a frame that the RPN hands to the box head

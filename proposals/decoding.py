@@ -10,7 +10,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -81,7 +81,7 @@ def decode(video: Video) -> Iterator[Event]:
         yield Finished(video, error=f"{video.path}: {type(error).__name__} {error}")
 
 
-def decode_ahead(videos: Sequence[Video], processes: int) -> Iterator[Event]:
+def decode_ahead(videos: Sequence[Video], processes: int) -> Generator[Event, None, None]:
     """All videos' frames, video after video in the given order, whatever the number of processes;
     0 decodes in this one."""
     if processes == 0:
@@ -122,6 +122,7 @@ class _Reader:
         )
         self._thread.start()
         # a process that dies at once is noticed when its first video is asked for
+        assert self._process.stdin is not None  # for type checkers: it is a pipe
         with contextlib.suppress(BrokenPipeError), self._process.stdin as pipe:
             pickle.dump(self._videos, pipe)
 

@@ -88,7 +88,7 @@ class Detectron2RCNN(TrainableDetector):
 
     def predict(self, frames: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes, scores and labels of each of the frames (B, 3, H0, W0) uint8, best first."""
-        rcnn, size = self.rcnn, tuple(frames.shape[-2:])
+        rcnn, size = self.rcnn, (frames.shape[-2], frames.shape[-1])
         resized = self._resized(frames)
         images = rcnn.preprocess_image([{"image": image} for image in resized])
         features = rcnn.backbone(images.tensor)
@@ -124,7 +124,7 @@ def _recipe(name: str) -> Path:
     """detectron2's own YAML of the model; its model_zoo is not asked, since it needs an old
     setuptools."""
     package = importlib.util.find_spec("detectron2")
-    if package is None:
+    if package is None or package.submodule_search_locations is None:
         raise InputError(
             f"detector {DETECTRON2}{name} needs detectron2, which is not installed; the README"
             " says how to build it"
@@ -185,10 +185,11 @@ def _load_weights(rcnn: nn.Module, source: str) -> None:
             _load_own(rcnn, content["state"], source)
             return
     if "://" not in source and not Path(source).is_file():
-        raise InputError(f"no weights file at {source}")
+        raise InputError(f"no weight file at {source}")
     from detectron2.checkpoint import DetectionCheckpointer
 
-    body = getattr(rcnn.backbone, "bottom_up", rcnn.backbone)
+    trunk = rcnn.get_submodule("backbone")
+    body: nn.Module = getattr(trunk, "bottom_up", trunk)
     before = {k: v.clone() for k, v in body.state_dict().items() if v.dim() == 4}
     try:
         DetectionCheckpointer(rcnn).load(source)

@@ -197,9 +197,9 @@ class _Job:
             if video.end.error:
                 self.report.failures[video_id] = video.end.error
             elif video_id not in self.store:
-                self._store(video_id, video)
+                self._store(video_id, video, video.end.announced)
 
-    def _store(self, video_id: str, video: _OpenVideo) -> None:
+    def _store(self, video_id: str, video: _OpenVideo, announced: int) -> None:
         self.store.add(
             video_id,
             [boxes.boxes for boxes in video.found],
@@ -208,9 +208,9 @@ class _Job:
             frame_size=video.size,
         )
         self.report.stored += 1
-        if video.decoded < video.end.announced:
+        if video.decoded < announced:
             self.report.shortened[video_id] = (
-                f"{video.decoded} of {video.end.announced} frames can be decoded"
+                f"{video.decoded} of {announced} frames can be decoded"
             )
 
     def _rate(self, bar: tqdm) -> float:

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ class _Trainer:
             losses = self.network.losses(
                 *([value.to(device) for value in part] for part in (frames, boxes, labels))
             )
-            loss = sum(losses.values())
+            loss = sum(losses.values(), torch.zeros((), device=device))
         if not torch.isfinite(loss):
             raise InputError(
                 f"iteration {self.iteration}: the loss is {loss.item()}; lower finetune.lr"
@@ -162,7 +162,9 @@ class _Trainer:
         return loss.item()
 
     def result(self) -> TrainableDetector:
-        return (self.average.module if self.average else self.network).eval()
+        if not self.average:
+            return self.network.eval()
+        return cast(TrainableDetector, self.average.module).eval()
 
     def save(self) -> None:
         content: dict[str, Any] = {
@@ -205,7 +207,7 @@ def _running_average(network: nn.Module, decay: float) -> AveragedModel | None:
     if not decay:
         return None
 
-    def moved(mean: Tensor, value: Tensor, updates: Tensor) -> Tensor:
+    def moved(mean: Tensor, value: Tensor, updates: Tensor | int) -> Tensor:
         return mean.lerp(value, 1 - min(decay, int(updates) / (int(updates) + 10)))
 
     average = AveragedModel(network, avg_fn=moved)
@@ -220,13 +222,9 @@ def _optimiser(network: nn.Module, config: FineTuneConfig) -> torch.optim.Optimi
         {"params": [p for p in learning if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    makers = {
-        "sgd": lambda: torch.optim.SGD(groups, config.lr, config.momentum),
-        "adamw": lambda: torch.optim.AdamW(groups, config.lr),
-    }
-    if config.optimiser not in makers:
-        raise InputError(f"finetune.optimiser {config.optimiser!r}: wanted sgd or adamw")
-    return makers[config.optimiser]()
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(groups, config.lr)
+    return torch.optim.SGD(groups, config.lr, config.momentum)
 
 
 def evaluate(detector: TorchDetector, manifest: Manifest, cache_mb: int = 0) -> dict[str, float]:

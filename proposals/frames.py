@@ -170,10 +170,11 @@ class VideoFile(FrameSource):
         """Decodes frame `index`, whose time stamp is known, wherever the decoder stands."""
         before, stamps = index, self._stamps
         while stamps.ordered and before > _NEAR:
-            self._open().set(cv2.CAP_PROP_POS_FRAMES, before)
+            capture = self._open()
+            capture.set(cv2.CAP_PROP_POS_FRAMES, before)
             landed = None
-            if self._capture.grab():
-                landed = stamps.index_of(self._capture.get(cv2.CAP_PROP_POS_MSEC))
+            if capture.grab():
+                landed = stamps.index_of(capture.get(cv2.CAP_PROP_POS_MSEC))
             if landed is not None and landed <= index:
                 self._next = landed + 1
                 return self._forward(index)

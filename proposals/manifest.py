@@ -139,7 +139,7 @@ class ManifestFrames(Dataset):
         places: dict[Path, list[int]] = {}
         for place, frame in enumerate(self.frames):
             places.setdefault(frame.path, []).append(place)
-        cache = {}
+        cache: dict[int, np.ndarray] = {}
         for path, wanted in tqdm(places.items(), "decoding", unit="video", leave=False):
             pictures = _decode(path, [self.frames[place] for place in wanted])
             cache.update(zip(wanted, pictures, strict=True))
@@ -148,6 +148,7 @@ class ManifestFrames(Dataset):
 
 def _decode(path: Path, frames: Sequence[AnnotatedFrame]) -> Iterable[np.ndarray]:
     """The pictures of frames of one file; a frame past the video's end becomes its last one."""
+    pictures: Iterable[np.ndarray]
     if frames[0].frame is None:
         pictures = [_picture(path)] * len(frames)
     else:

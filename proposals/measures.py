@@ -32,8 +32,8 @@ def recall(
         iou_matrix(frame.boxes, boxes.boxes[:top]).max(1, initial=0.0) >= iou
         for frame, boxes in zip(frames, found, strict=True)
     ]
-    hits = np.concatenate([np.zeros(0, bool), *hits])
-    return float(hits.mean()) if len(hits) else float("nan")
+    every = np.concatenate([np.zeros(0, bool), *hits])
+    return float(every.mean()) if len(every) else float("nan")
 
 
 def average_precision(

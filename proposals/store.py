@@ -288,8 +288,9 @@ def _read_window(file: StoredFile, frames: np.ndarray, top: int) -> BoxWindow:
     boxes = np.zeros((len(frames), top, 4), np.float32)
     scores = np.zeros((len(frames), top), np.float32)
     labels = np.zeros((len(frames), top), np.int64)
-    for name, out in zip(ARRAYS, (boxes, scores, labels), strict=True):
-        out[valid] = file.array(name)[rows]
+    parts: tuple[np.ndarray, ...] = (boxes, scores, labels)
+    for name, part in zip(ARRAYS, parts, strict=True):
+        part[valid] = file.array(name)[rows]
     return BoxWindow(boxes, scores, labels, valid)
 
 

@@ -41,8 +41,9 @@ def validated(
         fault = _fault(b, s, c, frame_size, classes)
         if fault:
             raise InputError(f"video {video_id}, frame {frame}: {fault}")
-    b, s, c = (np.concatenate(part) for part in zip(*arrays, strict=True))
-    counts = np.array([len(array[1]) for array in arrays], np.int64)
+    sound = [tuple(part for part in array if part is not None) for array in arrays]  # all are
+    b, s, c = (np.concatenate(part) for part in zip(*sound, strict=True))
+    counts = np.array([len(array[1]) for array in sound], np.int64)
     h0, w0 = (int(value) for value in frame_size)
     return StoredVideo(video_id, (h0, w0), counts, b, s, c.astype(np.int32))
 

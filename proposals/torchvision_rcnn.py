@@ -94,7 +94,7 @@ class TorchvisionRCNN(TrainableDetector):
         features = self.rcnn.backbone(images.tensors)
         if isinstance(features, Tensor):
             features = {"0": features}
-        return self._found(images, features, tuple(frames.shape[-2:]))
+        return self._found(images, features, (frames.shape[-2], frames.shape[-1]))
 
     def predict_from(
         self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
@@ -141,7 +141,7 @@ class _SquareTransform(GeneralizedRCNNTransform):
         squares = images[0].new_zeros(len(images), 3, self.square, self.square)
         sizes = []
         for place, image in enumerate(images):
-            h, w = fitted_size(tuple(image.shape[-2:]), self.square)
+            h, w = fitted_size((image.shape[-2], image.shape[-1]), self.square)
             squares[place, :, :h, :w] = self._fit(image, (h, w))
             sizes.append((h, w))
         if targets is not None:

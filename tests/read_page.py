@@ -83,7 +83,8 @@ class Page(HTMLParser):
         if "h2" in self.open:
             last.title += data
             return
-        last.words.append(data)
+        if data.strip():
+            last.words.append(data)
         if {"td", "th"} & set(self.open):
             row = last.tables[-1][-1]
             row[-1] = f"{row[-1]} {data}".strip()

@@ -12,7 +12,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from programs import call
+from programs import SUBCOMMANDS, call
 from read_page import Page, table_rows
 
 from proposals.store import ProposalStore
@@ -252,12 +252,11 @@ def test_a_video_without_proposals_file_gets_its_boxes_from_the_detector(demo, t
     assert len(list((out / "00_a_red_dog" / "masks").glob("*.png"))) >= 20
     other = ("--set", "system=most_confident", "--start", 3, "--end", 5)
     assert call("segment_video", *words, *other) == 0, "it is run clip by clip"
-    with ProposalStore.read(out / "proposals.h5") as own:
-        with ProposalStore.read(demo / "proposals.h5") as before:
-            found = own.window(video.stem, range(20), 4).boxes
-            np.testing.assert_allclose(
-                found, before.window(clip.stem, range(20), 4).boxes, atol=0.1
-            )
+    boxes = []
+    for path, name in ((out, video.stem), (demo, clip.stem)):
+        with ProposalStore.read(path / "proposals.h5") as store:
+            boxes.append(store.window(name, range(20), 4).boxes)
+    np.testing.assert_allclose(*boxes, atol=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -466,8 +465,8 @@ OTHER_SYSTEMS = (
 
 
 def test_systems_are_compared_on_the_same_clips(demo, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("systems_table.PAIRS", 3)
-    monkeypatch.setattr("systems_table.VIDEOS", 1)
+    monkeypatch.setattr("aamn.experiments.costs.PAIRS", 3)
+    monkeypatch.setattr("aamn.experiments.costs.VIDEOS", 1)
     out = tmp_path / "tables"
     words = ("--data", demo / "corpus", "--proposals", demo / "proposals.h5", "--out", out)
     words += ("--flow", demo / "flow.h5", *settings((*SEGMENTER, "train.optimiser.iterations=2")))
@@ -508,6 +507,7 @@ def mistakes(demo, tmp_path):
     broken.write_bytes(b"no video" * 100)
     checkpoint = ("--checkpoint", demo / "aamn" / "last.pt")
     boxes = ("--proposals", demo / "proposals.h5")
+    detector = ("--detector", demo / "detector" / "detector.pt")
     video = (*checkpoint, *boxes, "--out", tmp_path / "o")
     training = ("--data", demo / "corpus", *boxes, "--out", tmp_path / "t")
     return {
@@ -552,7 +552,7 @@ def mistakes(demo, tmp_path):
         ),
         "two sources of boxes": (
             "index_video",
-            (clip, *checkpoint, *boxes, "--detector", "d.pt", "--out", tmp_path / "i"),
+            (clip, *checkpoint, *boxes, *detector, "--out", tmp_path / "i"),
             "one of --proposals",
         ),
         "index of nothing": ("index_video", (clip, *checkpoint, *boxes), "--out"),
@@ -586,9 +586,11 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(demo, tmp_path, capsys):
 def test_help_has_an_example_and_the_common_options(program, capsys):
     assert call(program, "--help") == 0
     text = capsys.readouterr().out
-    assert f"python tools/{program}.py" in text
-    for option in ("--config", "--set", "--out"):
-        assert option in text
+    assert f"aamn {SUBCOMMANDS[program]} " in text.split("Example:")[1] and "--out" in text
+    takes_a_recipe = program not in ("make_manifest", "make_bundle")
+    for option in ("--config", "--set"):
+        assert (option in text) == takes_a_recipe
+    assert takes_a_recipe or call(program, "--set", "seed=1") == 2, "none is taken in silence"
 
 
 def test_a_mistake_leaves_no_traceback_on_a_real_command_line(tmp_path):

@@ -34,7 +34,9 @@ OPTIONAL = {  # imported in one file each
     "detectron2": {"proposals/detectron2_rcnn.py"},
     "filelock": {"proposals/files.py"},
     "gensim": {"aamn/data/words.py"},
+    "jinja2": {"aamn/report/render.py"},
     "lightning_fabric": {"aamn/training/"},
+    "matplotlib": {"aamn/visualization/charts.py"},
     "omegaconf": {"aamn/config/loading.py"},
     "supervision": {"aamn/inference/track.py"},
 }

@@ -10,9 +10,9 @@ import sys
 from aamn.cli.command_line import subcommand
 from aamn.version import __version__
 
-PACKAGES = (
+PACKAGES = (  # what setup.py installs
     *("torch", "torchvision", "numpy", "h5py", "opencv-python-headless", "scipy", "omegaconf"),
-    *("gensim", "pycocotools", "pillow", "click", "filelock", "jinja2", "matplotlib"),
+    *("pyyaml", "gensim", "pycocotools", "pillow", "tqdm", "click", "filelock"),
     *("lightning-fabric", "tensorboard"),
 )
 OPTIONAL = {  # module -> (what it is for, what installs it)
@@ -40,7 +40,7 @@ def _writable() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         for name, code in CODECS.items():
             path = str(Path(folder) / f"{code}.mp4")
-            writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*code), 25, (64, 64))
+            writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*code), 25, (64, 64))
             if writer.isOpened():
                 found.append(name)
             writer.release()

@@ -34,7 +34,7 @@ class Existing(click.Path):
         """Raises:
         InputError: nothing is there, or a folder where a file is wanted.
         """
-        path = super().convert(value, param, ctx)
+        path = Path(str(super().convert(value, param, ctx)))
         if not (path.is_file() or (self.folders and path.is_dir())):
             raise InputError(f"no {self.kind} at {path}{self.advice}")
         return path

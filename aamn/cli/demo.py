@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -109,7 +110,7 @@ def command(small: bool, out: Path) -> int:
     for number, words in enumerate(steps(out, small)):
         if number < len(done) and done[number] == words:
             continue
-        log.info("\n$ aamn %s", " ".join(words))
+        log.info("\n$ aamn %s", shlex.join(words))
         code = run(words)
         if code:
             return code

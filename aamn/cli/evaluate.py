@@ -97,13 +97,14 @@ def command(
         raise InputError("--calibrate: wanted with --full-video")
     if not full_video:
         return evaluate(values, out, report, pictures)
+    for option, value in (("--compare", values.pop("compare")), ("--report", report)):
+        if value:
+            raise InputError(f"{option}: wanted without --full-video")
 
     from aamn.evaluation.absence import VideoEvaluation, evaluate_videos
     from aamn.jobs.inputs import InputOptions, Inputs
 
     checkpoint, config = values.pop("checkpoint"), values.pop("config")
     options = InputOptions(checkpoint=checkpoint, config=config, overrides=values.pop("overrides"))
-    if values.pop("compare"):
-        raise InputError("--compare: wanted without --full-video")
     found = VideoEvaluation(calibrate=calibrate, out=out, **values)
     return evaluate_videos(Inputs(options).loaded, checkpoint, found)

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 @click.argument("places", nargs=-1, metavar="[VIDEOS]...")
 @click.option("--videos", "places_too", multiple=True, help="the same as VIDEOS")
 @click.option("--data", metavar="ROOT", help="all videos of a data set")
-@click.option("--kind", default="a2d", help="the data set's layout; default: a2d")
+@click.option(
+    "--kind",
+    type=click.Choice(["a2d", "folder", "jhmdb", "refvos"]),
+    default="a2d",
+    help="the data set's layout; default: a2d",
+)
 @click.option("--detector", type=DETECTOR, metavar="PT", help="a fine-tuned one; else --config's")
 @click.option("--shard", metavar="I/N", help="only every N-th video, from I on")
 @click.option("--batch", default=0, help="frames; 0: fits the device")
@@ -62,7 +67,7 @@ def command(
     from proposals.extract import JobOptions, extract, find_videos, shard_of
     from proposals.extract import shard as shard_videos
 
-    videos = find_videos(places) or _data_set(data, kind)
+    videos = find_videos(places) or _data_set(data or "", kind)
     index, count = shard_of(shard)
     videos, out = shard_videos(videos, out, index, count)
     device = _device()
@@ -75,11 +80,15 @@ def command(
 
 def _data_set(root: str, kind: str) -> list[Video]:
     """The videos that have sentences, of all splits."""
-    from aamn.config.schema import DataConfig
+    from dataclasses import replace
+
+    from aamn.config.loading import load_config
+    from aamn.config.schema import Config
     from aamn.data.datasets.registry import open_all
     from proposals.decoding import Video
 
-    sources = open_all(DataConfig(kind=kind, root=root))
+    recipe = load_config(Config, None, [f"data.kind={kind}"]).data
+    sources = open_all(replace(recipe, root=root))
     videos = {v: source.video_path(v) for source in sources for v in source.video_ids}
     return [Video(video_id, videos[video_id]) for video_id in sorted(videos)]
 

@@ -30,7 +30,7 @@ from proposals.errors import InputError
 @out_option("the folder for the indexes", required=True)
 def command(videos: tuple[str, ...], precision: str, out: Path, **values: Any) -> int:
     """Computes once all that videos contribute to any sentence's answer: tubes, their vectors,
-    masks and links, one HDF5 file a video (docs/index.md).
+    masks and links, one HDF5 file a video (docs/indexes.md).
 
     VIDEOS are files, folders, quoted patterns, or .txt lists of them. The same command again goes
     on with the videos that lack.

@@ -54,7 +54,7 @@ class _Threshold(click.ParamType):
     type=float,
     metavar="W",
     help="of --linking video: what it costs to change the actor between two clips, beside their "
-    "scores (docs/index.md)",
+    "scores (docs/indexes.md)",
 )
 @click.option(
     "--absent-threshold",

@@ -39,8 +39,10 @@ def command(
     from aamn.config.schema import Config
     from aamn.data.verify.data_set import verify_data_set
 
+    if kind:
+        overrides = (*overrides, f"data.kind={kind}")
     recipe = load_config(Config, config, overrides).data
-    recipe = replace(recipe, root=data or recipe.root, kind=kind or recipe.kind)
+    recipe = replace(recipe, root=data or recipe.root)
     if not recipe.root:
         raise InputError("wanted --data ROOT, the data set to check")
     found = verify_data_set(recipe, deep)

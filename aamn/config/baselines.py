@@ -7,6 +7,9 @@ The defaults are the papers' own models. ACGA is Wang et al., ICCV 2019; Gavrily
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+Streams = Literal["rgb", "flow", "rgb+flow"]
 
 
 @dataclass
@@ -25,7 +28,7 @@ class I3DConfig:
 class GavrilyukConfig:
     """Gavrilyuk et al.: filters made from the sentence, slid over deconvolved video features."""
 
-    streams: str = "rgb"  # rgb | flow | rgb+flow: the mean of both response maps
+    streams: Streams = "rgb"  # rgb+flow: the mean of both response maps
     size: int = 512  # H = W of the network's input, pixels; a multiple of 16
     frames: int = 16  # of a clip; the annotated one is index frames / 2
     text_kernel: int = 2  # words under the sentence's convolution (ACGA suppl., Table 1)
@@ -39,17 +42,18 @@ class GavrilyukConfig:
 class ACGAConfig:
     """The asymmetric cross-guided attention network; the ablations are ACGA suppl., Table 2."""
 
-    streams: str = "rgb"  # rgb | flow | rgb+flow: the mean of both response maps
+    streams: Streams = "rgb"  # rgb+flow: the mean of both response maps
     size: int = 512  # H = W of the network's input, pixels; a multiple of 16 (Sec. 4.2)
     frames: int = 16  # of a clip; the annotated one is index frames / 2 (Sec. 4.2)
-    text_encoder: str = "conv"  # conv | lstm
+    text_encoder: Literal["conv", "lstm"] = "conv"
     text_kernel: int = 3  # words under the convolution; the Baseline rows' counts say 2
-    text_guidance: str = "attention"  # F_TA: attention (3), (4) | mean over the words
+    # F_TA: attention (3), (4), or the mean over the words
+    text_guidance: Literal["attention", "mean"] = "attention"
     # F_VA: attention (5)-(8) | attention_cut: without its 8 channels of coordinates, as the
     # authors' released model | none: F_V itself
-    vision_guidance: str = "attention"
+    vision_guidance: Literal["attention", "attention_cut", "none"] = "attention"
     channels: tuple[int, int, int] = (256, 128, 64)  # of the decoder at the three sizes
-    fusion: str = "all"  # responses fused (12): all | res3 | res3+res1 | res3+res2
+    fusion: Literal["all", "res3", "res3+res1", "res3+res2"] = "all"  # responses fused (12)
     foreground_weight: float = 1.5  # P of (15)
     trunk_cache: str = ""  # folder that keeps the frozen layers' features of each clip; "": none
     i3d: I3DConfig = field(default_factory=I3DConfig)
@@ -64,9 +68,9 @@ class CSTMConfig:
     stride: int = 2  # frames of the video from one frame of the clip to the next
     text_channels: int = 512  # of the GRU and of CMAM's keys and queries
     channels: int = 256  # of the decoder
-    spatial: str = "resnet50"  # resnet50 | resnet18, the latter for small presets
+    spatial: Literal["resnet50", "resnet18"] = "resnet50"  # the latter for small presets
     spatial_weights: str = ""  # "" random | "imagenet" | a .pt file in torchvision's keys
-    cmam: str = "both"  # encoders with CMAM: both | spatial | temporal (suppl., Sec. 3.4)
+    cmam: Literal["both", "spatial", "temporal"] = "both"  # encoders with CMAM (suppl., Sec. 3.4)
     lgfs: tuple[int, ...] = ()  # stages whose maps LGFS weighs: (), (5,), (5, 4, 3)
     foreground_weight: float = 1.5  # alpha of (2)
     coarse_weight: float = 0.1  # beta of (3) for the five coarser responses; the finest's is 1

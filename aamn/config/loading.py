@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from omegaconf import OmegaConf
@@ -54,8 +54,8 @@ def load_config(
     a checkpoint was trained with.
 
     Raises:
-        InputError: a file that cannot be read, an unknown key, a value of the wrong type; names
-            the file or the override.
+        InputError: a file that cannot be read, an unknown key, a value of the wrong type or
+            none of the choices; names the file or the override, and the key.
     """
     tree = OmegaConf.structured(schema if start is None else start)
     layers = _read(find_recipe(path).resolve()) if path else []
@@ -67,18 +67,18 @@ def load_config(
             quoted = override + "''" * override.endswith("=")  # nothing is the empty string
             sources.append((f"--set {override}", OmegaConf.from_dotlist([quoted])))
         except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise InputError(f"--set {override}: {str(error).splitlines()[0]}") from None
+            raise InputError(f"--set {override}: {_said(error)}") from None
     for source, content in sources:
         try:
             tree = OmegaConf.merge(tree, content)
         except OmegaConfBaseException as error:
-            raise InputError(f"{source}: {str(error).splitlines()[0]}") from None
-    return OmegaConf.to_object(tree)
+            raise InputError(f"{source}: {_said(error)}") from None
+    return cast(Schema, OmegaConf.to_object(tree))
 
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A resolved configuration as plain Python values (for YAML and checkpoints)."""
-    return OmegaConf.to_container(OmegaConf.structured(config))
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config)))
 
 
 def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
@@ -88,8 +88,15 @@ def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
         InputError: when the values were written by another version of the schema.
     """
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+        merged = OmegaConf.merge(OmegaConf.structured(schema), values)
+        return cast(Schema, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise InputError(
-            f"the stored configuration does not fit this version: {str(error).splitlines()[0]}"
+            f"the stored configuration does not fit this version: {_said(error)}"
         ) from None
+
+
+def _said(error: Exception) -> str:
+    """The error's first line, after the key that it is about."""
+    key = getattr(error, "full_key", None)
+    return (f"{key}: " if key else "") + str(error).splitlines()[0]

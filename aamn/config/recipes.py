@@ -36,6 +36,8 @@ def find_recipe(name: str | Path) -> Path:
     names = recipe_names()
     if stem in names:
         return recipe_folder() / f"{stem}.yaml"
+    if path.exists():  # a folder: its reader says what is wrong with it
+        return path
     raise InputError(f"no config file at {name}{_near(stem, names)}")
 
 

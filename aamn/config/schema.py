@@ -6,15 +6,29 @@ A module gets its own part of the tree, never the whole; loading.py reads recipe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from aamn.config.baselines import ACGAConfig, CSTMConfig, GavrilyukConfig
+from aamn.config.baselines import ACGAConfig, CSTMConfig, GavrilyukConfig, Streams
+
+Network = Literal[
+    "small",
+    "vgg16",
+    "resnet50",
+    "resnet101",
+    # with a feature pyramid, as detectors have them
+    "resnet50_fpn",
+    "resnet50_fpn_gn",
+    "resnet101_fpn",
+]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Linking = Literal["chain", "anchor"]  # from frame to frame; every frame with the key frame
 
 
 @dataclass
 class DataConfig:
-    """Where the data lie. `kind` is the reader: a2d, jhmdb, refvos or folder."""
+    """Where the data lie."""
 
-    kind: str = "a2d"
+    kind: Literal["a2d", "jhmdb", "refvos", "folder"] = "a2d"  # the reader
     root: str = ""  # the data set's root folder
     proposals: str = ""  # the HDF5 file that `aamn extract` wrote
     flow: str = ""  # the HDF5 file that `aamn flow` wrote; "" computes flow on the fly
@@ -48,8 +62,8 @@ class AugmentConfig:
 class FlowConfig:
     """Optical flow (Sec. III-A): how it is computed and how finely it is stored."""
 
-    method: str = "dis"  # dis | farneback | raft
-    preset: str = "medium"  # of dis: ultrafast | fast | medium
+    method: Literal["dis", "farneback", "raft"] = "dis"
+    preset: Literal["ultrafast", "fast", "medium"] = "medium"  # of dis
     weights: str = ""  # of raft: small | large (torchvision's, downloaded) | a .pt file of either
     longest_side: int = 256  # pixels of the stored grid; 0: the video's own size
 
@@ -58,10 +72,8 @@ class FlowConfig:
 class BackboneConfig:
     """A CNN and the two fully connected layers behind its RoI features (Sec. III-A)."""
 
-    # small | vgg16 | resnet50 | resnet101; with a feature pyramid, as detectors have them:
-    # resnet50_fpn | resnet50_fpn_gn | resnet101_fpn
-    name: str = "vgg16"
-    flow_name: str = ""  # the flow stream's, where it is another
+    name: Network = "vgg16"
+    flow_name: Literal["", Network] = ""  # the flow stream's, where it is another
     weights: str = ""  # "" random | "imagenet" | a .pt file (torchvision's or our detector's keys)
     flow_weights: str = ""  # the same for the flow stream
     widths: tuple[int, ...] = (24, 48, 96, 128)  # channels of `small`'s stages, each halving size
@@ -81,7 +93,8 @@ class LanguageConfig:
 
     hidden: int = 512  # C_h of each direction of each layer
     layers: int = 2
-    attention: str = "learned"  # learned | random (Table IX, at test time) | mean (Table IV)
+    # random: Table IX, at test time; mean: Table IV
+    attention: Literal["learned", "random", "mean"] = "learned"
 
 
 @dataclass
@@ -91,7 +104,7 @@ class ActorConfig:
     enabled: bool = True
     location: bool = True  # l_k, the 5-d location feature
     location_gain: float = 1.0  # factor on l_k, five numbers among the many of v_k; the paper's 1
-    features: str = "rgb"  # rgb | flow | rgb+flow: what is v_k here
+    features: Streams = "rgb"  # what is v_k here
 
 
 @dataclass
@@ -99,17 +112,18 @@ class ActionConfig:
     """The action module (7)-(9)."""
 
     enabled: bool = True
-    context: str = "attention"  # attention | mean | none: the contextual LSTM's read-out
+    # the contextual LSTM's read-out
+    context: Literal["attention", "mean", "none"] = "attention"
     context_hidden: int = 512  # C_c
-    fusion: str = "gated"  # gated | concat | none (where only one feature is left)
-    features: str = "rgb+flow"  # rgb+flow | rgb | flow: what the module may look at
+    fusion: Literal["gated", "concat", "none"] = "gated"  # none: where only one feature is left
+    features: Streams = "rgb+flow"  # what the module may look at
 
 
 @dataclass
 class MaskHeadConfig:
     """The FCN on the tube's RoI features (Sec. III-D)."""
 
-    features: str = "rgb+flow"  # rgb+flow | rgb | flow
+    features: Literal[Streams, "flow+rgb"] = "rgb+flow"
     channels: int = 256
     resolution: int = 14  # of the RoIAlign; the mask is twice as fine
     convolutions: int = 3  # 3x3 layers after the 1x1 fusion layer
@@ -126,14 +140,14 @@ class AAMNConfig:
     radius: int = 4  # L: a clip has 2 * radius + 1 frames (Table III)
     proposals: int = 6  # K (Tables I, II)
     size: int = 512  # H = W of the network's input, pixels (Sec. IV-B)
-    streams: str = "rgb+flow"  # rgb+flow | rgb | flow
-    linking: str = "chain"  # chain: from frame to frame | anchor: every frame with the key frame
-    link_features: str = "rgb"  # rgb | flow | rgb+flow (Table V)
+    streams: Streams = "rgb+flow"
+    linking: Linking = "chain"
+    link_features: Streams = "rgb"  # Table V
     link_balance: float = 1.0  # rho of (1)
-    aggregation: str = "key_plus_context"  # (2) | average (Table VI)
+    aggregation: Literal["key_plus_context", "average"] = "key_plus_context"  # (2); Table VI
     tube_channels: int = 1024  # C_v'
     match_channels: int = 512  # common width of (6) and (9); the paper leaves it open
-    matching: str = "modules"  # modules | joint: the Baseline row of Table IV
+    matching: Literal["modules", "joint"] = "modules"  # joint: the Baseline row of Table IV
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
@@ -148,13 +162,13 @@ class AAMNConfig:
 class OptimiserConfig:
     """Optimiser and schedule (Sec. IV-B)."""
 
-    name: str = "sgd"  # sgd | adamw
+    name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 1e-4
     momentum: float = 0.95
     weight_decay: float = 5e-4
     iterations: int = 150_000
     milestones: tuple[int, ...] = (100_000,)  # lr / 10 at each
-    schedule: str = "step"  # step | cosine
+    schedule: Literal["step", "cosine"] = "step"
     warmup: int = 0  # iterations of linear warm-up
     clip_norm: float = 0.0  # 0: no gradient clipping
 
@@ -175,9 +189,9 @@ class TrainConfig:
     batch: int = 1  # samples (clips with all their sentences) an iteration, of each process
     start: str = ""  # a checkpoint with whose weights the run begins; none: as the backbones say
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    # auto | Lightning Fabric's names: 32-true, bf16-mixed, 16-mixed. auto is bf16-mixed where the
-    # device computes in bfloat16 by itself, else 32-true
-    precision: str = "auto"
+    # Lightning Fabric's names; auto is bf16-mixed where the device computes in bfloat16 by itself,
+    # else 32-true
+    precision: Precision = "auto"
     checkpoint_every: int = 1000  # iterations
     log_every: int = 20  # iterations
     evaluate_every: int = 0  # iterations; 0: only at the end
@@ -190,7 +204,7 @@ class Config:
     """A whole run."""
 
     name: str = "aamn"
-    system: str = "aamn"  # aamn | gavrilyuk | acga | cstm
+    system: Literal["aamn", "most_confident", "gavrilyuk", "acga", "cstm"] = "aamn"
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     words: WordsConfig = field(default_factory=WordsConfig)

@@ -40,8 +40,11 @@ def check_augmentation(config: AugmentConfig) -> None:
 def draw_change(config: AugmentConfig, seed: tuple[int, ...]) -> Change:
     """The change that `seed` (run, epoch, sample) stands for, always the same one."""
     uniform = np.random.default_rng(seed).random(5).tolist()
-    factors = [1 + config.colour * (2 * value - 1) for value in uniform[1:4]]
-    return Change(uniform[0] < config.flip, *factors, 1 - config.scale * uniform[4])
+    brightness, contrast, saturation = (
+        1 + config.colour * (2 * value - 1) for value in uniform[1:4]
+    )
+    shrink = 1 - config.scale * uniform[4]
+    return Change(uniform[0] < config.flip, brightness, contrast, saturation, shrink)
 
 
 def change_sample(sample: Sample, change: Change, vocabulary: Vocabulary) -> Sample:

@@ -146,7 +146,8 @@ class SampleDataset(Dataset):
         clip = load_clip(video_id, frames, frame, self.needs, self.flow, self.flow_config, shrink)
         proposals = None
         if self.needs.proposals:
-            self._check_boxes(video_id, frames)
+            assert self.store is not None, "wanted the proposals of a segmenter that needs them"
+            _check_boxes(self.store, video_id, frames)
             proposals = load_proposals(
                 self.store, video_id, clip.frame_indices, self.needs.proposals
             )
@@ -158,15 +159,6 @@ class SampleDataset(Dataset):
         _check_sizes(targets, key_frame, frames)
         queries = tuple(self.vocabulary.encode(e.text) for e in key_frame.expressions)
         return Sample(clip, proposals, queries, targets)
-
-    def _check_boxes(self, video_id: str, frames: FrameSource) -> None:
-        stored = self.store.frame_size(video_id)
-        if tuple(stored) != tuple(frames.size):
-            raise InputError(
-                f"{self.store.path}: the boxes of {video_id} are in pixels of "
-                f"{stored[1]}x{stored[0]}, the video is {frames.size[1]}x{frames.size[0]}; extract "
-                "its proposals again"
-            )
 
     def _within(self, key_frame: KeyFrame, count: int) -> int:
         """The key frame, or the last decoded one where it lies past the end."""
@@ -210,3 +202,13 @@ def _check_sizes(targets: tuple[Target, ...], key_frame: KeyFrame, frames: Frame
                 f"frame {key_frame.frame + 1} is {target.mask.shape[1]}x{target.mask.shape[0]}; "
                 "download the video again"
             )
+
+
+def _check_boxes(store: ProposalStore, video_id: str, frames: FrameSource) -> None:
+    stored = store.frame_size(video_id)
+    if tuple(stored) != tuple(frames.size):
+        raise InputError(
+            f"{store.path}: the boxes of {video_id} are in pixels of "
+            f"{stored[1]}x{stored[0]}, the video is {frames.size[1]}x{frames.size[0]}; extract "
+            "its proposals again"
+        )

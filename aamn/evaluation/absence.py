@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -193,7 +194,8 @@ def evaluate_videos(loaded: Loaded, checkpoint: Path, options: VideoEvaluation) 
     """Prints and writes the metrics of whole videos; with `calibrate` also the threshold of
     absence, found on another split, and what it does on this one."""
     places = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
-    data = replace(loaded.config.data, **{k: v for k, v in places.items() if v})
+    moved: dict[str, Any] = {key: place for key, place in places.items() if place}
+    data = replace(loaded.config.data, **moved)
     split = options.split or data.test_split
     if options.calibrate == split:
         raise InputError(f"--calibrate {split}: wanted another split than the evaluated one")

@@ -50,7 +50,7 @@ def _compared(
             f"{expression.video_id}: the full-video truth has {len(target.boxes)} frames, the "
             f"video at least {int(frames.max()) + 1}"
         )
-    size = tuple(masks.shape[1:])
+    size = (masks.shape[1], masks.shape[2])
     truth = filled_boxes(target.boxes[frames], size)
     pairs = {
         "bbox": (filled_boxes(boxes_of_masks(masks), size), truth),

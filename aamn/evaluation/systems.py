@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import DataLoader
 
@@ -93,7 +94,8 @@ def open_system(
     data.proposals and data.flow, where not empty. Words of the split that training has not seen
     get the vectors of the segmenter's file."""
     loaded = load_segmenter(checkpoint, best_device(), config_file, overrides)
-    data = replace(loaded.config.data, **{k: v for k, v in (places or {}).items() if v})
+    moved: dict[str, Any] = {key: place for key, place in (places or {}).items() if place}
+    data = replace(loaded.config.data, **moved)
     split = split or data.test_split
     source = open_source(data, split)
     loaded = extend_words(loaded, source.texts())
@@ -108,6 +110,7 @@ def through_indexes(system: System, folder: Path) -> System:
     """
     samples = system.dataset
     asker = Asker(system.loaded)
+    assert samples.store is not None, "a system that can index chooses among proposals"
     indexes = KeyFrameIndexes(folder, asker, samples.source, samples.store, samples.flow)
     segmenter = IndexedSegmenter(indexes)
     return replace(
@@ -177,10 +180,11 @@ def evaluate_all(options: EvaluateOptions) -> list[Run]:
     runs = [evaluate_system(first)]
     places = {key: getattr(first.data, key) for key in ("kind", *places)}
     for other in options.compare:
-        own = (other, (), None)
         if other == MOST_CONFIDENT:
-            own = (options.checkpoint, [*options.overrides, f"system={other}"], options.config)
-        system = open_system(*own, first.split, places)
+            words = [*options.overrides, f"system={other}"]
+            system = open_system(options.checkpoint, words, options.config, first.split, places)
+        else:
+            system = open_system(other, split=first.split, places=places)
         name = system.loaded.config.system
         taken = {run.evaluation.report.system for run in runs}
         runs.append(evaluate_system(system, f"{name} ({other})" if name in taken else name))

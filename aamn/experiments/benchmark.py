@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from aamn.data.words import Vocabulary
 from aamn.experiments.flops import frame_flops
 from aamn.index.box_source import DetectedBoxes, SharedBoxes, detected_boxes
 from aamn.index.builder import FRAMES_AT_ONCE, build_index
-from aamn.index.job import IndexJob
+from aamn.index.job import IndexJob, indexable
 from aamn.index.timer import Timer
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded
@@ -36,7 +37,7 @@ from proposals.config import DetectorConfig
 from proposals.detector import TorchDetector
 from proposals.errors import InputError
 from proposals.frames import FrameSource
-from proposals.store import Attributes, BoxWindow
+from proposals.store import Attributes, BoxWindow, ProposalStore
 
 PAPERS = ("aamn_vgg16_a2d", "detector_resnet101_fpn")  # the system to be beaten
 
@@ -56,6 +57,8 @@ class BenchmarkOptions:
     memory: bool = True
     only_index: bool = False
 
+
+Network = TypeVar("Network", bound=nn.Module)
 
 WORDS = ("red", "dog", "jumping", "left", "cat", "rolling", "ball", "the")
 LENGTHS = (1, 4, 16)
@@ -89,12 +92,12 @@ class DriftingBoxes:
 
     def window(self, *given: object) -> BoxWindow:
         """As a store (video, indices, K) and as a source of boxes (frames, indices, K)."""
-        _, indices, top = given
+        indices, top = np.asarray(given[1]), cast(int, given[2])
         (h, w), n = self.size, len(indices)
         rng = np.random.default_rng(1)
         corner = rng.uniform(0, 0.6, (top, 2)) * (w, h)
         boxes = np.concatenate([corner, corner + rng.uniform(0.2, 0.4, (top, 2)) * (w, h)], 1)
-        drift = np.asarray(indices)[:, None, None] % 8 * np.array([1, 0, 1, 0])
+        drift = indices[:, None, None] % 8 * np.array([1, 0, 1, 0])
         shape = (n, top)
         return BoxWindow(
             np.clip(boxes + drift, 0, (w, h, w, h)).astype(np.float32),
@@ -131,7 +134,7 @@ class Variant:
     channels_last: bool = False
     compiled: bool = False
 
-    def of(self, network: nn.Module) -> nn.Module:
+    def of(self, network: Network) -> Network:
         """A copy of the network for this way; the network itself for the plain one."""
         if not (self.channels_last or self.compiled):
             return network
@@ -171,7 +174,7 @@ class ForwardPasses:
         if variant.channels_last:
             rgb = rgb.contiguous(memory_format=torch.channels_last)
         self.images = {name: rgb[:, : 3 if name == "rgb" else 2] for name in self.streams}
-        self.pictures = [job.frames.picture] * self.frames
+        self.pictures = list(job.frames.read(np.zeros(self.frames, np.int64)))
         k = needs.proposals
         image = torch.arange(self.frames, device=segmenter.device).float()
         box = torch.tensor([0.2 * w, 0.2 * h, 0.6 * w, 0.6 * h], device=segmenter.device)
@@ -224,7 +227,7 @@ def _job(options: BenchmarkOptions) -> tuple[Loaded, IndexJob]:
     config = load_config(Config, options.config, options.overrides)
     torch.manual_seed(0)
     vocabulary = Vocabulary(WORDS)
-    segmenter = build_segmenter(config, len(vocabulary)).eval()
+    segmenter = indexable(build_segmenter(config, len(vocabulary)).eval())
     segmenter.to(best_device())
     size = (options.height, options.width)
     boxes = _detected(options.detector, segmenter) if options.detector else DriftingBoxes(size)
@@ -255,9 +258,9 @@ def _detector_config(recipe: str | Path) -> DetectorConfig:
 
 def _clip_by_clip(loaded: Loaded, job: IndexJob, query: Query) -> None:
     """The paper's way: boxes as they were extracted, all else again for a sentence."""
-    boxes = DriftingBoxes(job.frames.size)
+    store = cast(ProposalStore, DriftingBoxes(job.frames.size))  # as far as it is asked
     found = segment_video(
-        loaded.segmenter, "noise", job.frames, [query], boxes, None, loaded.config.flow
+        loaded.segmenter, "noise", job.frames, [query], store, None, loaded.config.flow
     )
     for _ in found:
         pass
@@ -270,7 +273,7 @@ def _print_variants(job: IndexJob, compiled: bool) -> None:
     print(f"\n{'forward passes':<32}{'ms':>10}{'/ float32':>18}")
     for name, value in found.items():
         print(f"{name:<32}{1000 * value:10.1f}{value / found[PLAIN.name]:18.3f}")
-    print(f"fastest here: {min(found, key=found.get)}")
+    print(f"fastest here: {min(found, key=lambda name: found[name])}")
 
 
 def _print_frame_costs(options: BenchmarkOptions, config: Config) -> None:

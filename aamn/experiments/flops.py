@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aamn.config.schema import Config
+from aamn.index.job import indexable
 from aamn.models.aamn import AAMN
 from aamn.models.build import build_segmenter
 from aamn.models.visual import TubeFeatures
@@ -30,7 +32,7 @@ def frame_flops(
     """
     with torch.device("meta"), torch.no_grad():
         segmenter = build_segmenter(config, WORDS).eval()
-        counted = _segmenter_parts(segmenter)
+        counted = _segmenter_parts(indexable(segmenter))
         if detector is None:
             return counted
         if detector.square == config.aamn.size and detector.name == config.aamn.backbone.name:
@@ -38,7 +40,7 @@ def frame_flops(
         return {**_detector_parts(detector, size), **counted}
 
 
-def _count(network: nn.Module, *inputs: Tensor | TubeFeatures) -> tuple[float, object]:
+def _count(network: nn.Module, *inputs: Any) -> tuple[float, Any]:
     """Operations of one call, and its answer."""
     with FlopCounterMode(display=False) as counter:
         answer = network(*inputs)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -39,6 +40,7 @@ from aamn.inference.checkpoint import load_segmenter
 from aamn.models.baselines.one_stage import learned_parameters
 from aamn.models.build import SYSTEMS
 from aamn.training.run import train_from
+from aamn.visualization.charts import to_svg
 from proposals.build import best_device
 from proposals.errors import InputError
 from proposals.files import write_text
@@ -212,7 +214,8 @@ def reproduce(options: TableOptions) -> int:
     base = load_config(Config, options.config, own_overrides(options.overrides, "aamn"))
     table = with_overrides(table, options.overrides)
     places = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
-    base.data = replace(base.data, **{k: v for k, v in places.items() if v})
+    moved: dict[str, Any] = {key: place for key, place in places.items() if place}
+    base.data = replace(base.data, **moved)
     if not base.data.root:
         raise InputError("wanted --data ROOT, the data set to train on")
     failed = run_rows(_run_row, planned_runs(table, base, out, options.seeds), options.jobs)
@@ -227,7 +230,7 @@ def reproduce(options: TableOptions) -> int:
     further = {label: one.cells() for label, one in costs.items()}
     write_text(out / f"{table.stem}.md", text)
     write_text(out / f"{table.stem}.csv", to_csv(table, measured, further))
-    write_text(out / f"{table.stem}.svg", to_chart(table, measured))
+    write_text(out / f"{table.stem}.svg", to_svg(to_chart(table, measured)))
     print(text)
     log.info("wrote %s and its .csv and .svg", out / f"{table.stem}.md")
     return 0

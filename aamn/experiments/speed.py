@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +14,7 @@ import torch
 from aamn.data.flow.store import FlowStore
 from aamn.index.box_source import StoredBoxes
 from aamn.index.builder import build_index
-from aamn.index.job import IndexJob
+from aamn.index.job import IndexJob, indexable
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.clip_by_clip import segment_video
@@ -47,10 +48,11 @@ def seconds_of(work: Callable[[], object]) -> float:
 def pair_seconds(segmenter: Segmenter, samples: Iterable[Sample]) -> float:
     """Median seconds from a loaded clip, with its boxes and flow, to the masks of one sentence; the
     first sample only warms up, and each counts with its first sentence."""
-    taken = [
-        seconds_of(lambda s=sample: segmenter.segment(s.clip, s.proposals, s.queries[:1]))
-        for sample in samples
-    ]
+
+    def segment(sample: Sample) -> None:
+        segmenter.segment(sample.clip, sample.proposals, sample.queries[:1])
+
+    taken = [seconds_of(partial(segment, sample)) for sample in samples]
     return median(taken[1:])
 
 
@@ -65,7 +67,7 @@ def video_seconds(
 ) -> VideoSeconds:
     """Seconds a frame for `texts[0]` and, by the index in `folder`, for `texts[-1]`; boxes and flow
     come from their files."""
-    if isinstance(loaded.segmenter, AAMN):
+    if isinstance(loaded.segmenter, AAMN) and boxes is not None:
         return _indexed_seconds(loaded, video_id, frames, texts, boxes, flow, folder)
     query = loaded.vocabulary.encode(texts[0])
 
@@ -89,7 +91,7 @@ def _indexed_seconds(
 ) -> VideoSeconds:
     path = folder / "video.h5"
     stored = StoredBoxes(boxes, video_id, frames.size)
-    job = IndexJob(loaded.segmenter, video_id, frames, stored, flow, loaded.config.flow)
+    job = IndexJob(indexable(loaded.segmenter), video_id, frames, stored, flow, loaded.config.flow)
     indexing = seconds_of(lambda: build_index(job, path, replace=True))
     index = VideoIndex.read(path, loaded)
 

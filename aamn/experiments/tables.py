@@ -15,7 +15,7 @@ import yaml
 
 from aamn.config.loading import from_dict, load_config, to_dict
 from aamn.config.schema import Config
-from aamn.visualization.charts import Series, bar_chart
+from aamn.visualization.charts import Figure, Series, bar_chart
 from proposals.errors import InputError
 
 PRECISIONS = tuple(f"P@{x}" for x in (0.5, 0.6, 0.7, 0.8, 0.9))
@@ -242,7 +242,7 @@ def to_csv(
     return out.getvalue()
 
 
-def to_chart(table: Table, measured: Mapping[str, Measured]) -> str:
+def to_chart(table: Table, measured: Mapping[str, Measured]) -> Figure:
     """The table's main column as bars, ours with its spread, beside the paper's."""
     place = table.columns.index(table.plot)
     found = [measured.get(row.label, Measured()).values(table.plot) for row in table.rows]

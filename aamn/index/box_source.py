@@ -21,9 +21,14 @@ DETECTED_AT_ONCE = {"cpu": 4, "cuda": 16}
 class Detections(Protocol):
     """One frame's boxes (n, 4) original pixels, scores (n,) falling, labels (n,)."""
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
+    @property
+    def boxes(self) -> np.ndarray: ...
+
+    @property
+    def scores(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
 
 
 class Detector(Protocol):
@@ -31,24 +36,27 @@ class Detector(Protocol):
 
     attributes: Attributes
 
-    def detect(self, frames: Sequence[np.ndarray]) -> list[Detections]:
+    def detect(self, frames: Sequence[np.ndarray]) -> Sequence[Detections]:
         """The boxes of each frame, uint8 RGB (H0, W0, 3)."""
 
 
 @runtime_checkable
-class TrunkDetector(Protocol):
+class TrunkDetector(Detector, Protocol):
     """A detector that can go on from the maps of its trunk, where another network has made them.
 
     `square` is the side of the squares into which it fits frames, 0 where it does otherwise;
     `trunk_hash` is that of the weights below its heads.
     """
 
-    square: int
-    trunk_hash: str
+    @property
+    def square(self) -> int: ...
+
+    @property
+    def trunk_hash(self) -> str: ...
 
     def detect_from(
         self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
-    ) -> list[Detections]:
+    ) -> Sequence[Detections]:
         """The boxes of frames of `size` (H0, W0) from the trunk's maps of the squares `images`."""
 
 
@@ -101,14 +109,18 @@ class SharedBoxes(DetectedBoxes):
     """Boxes that a detector finds on the maps of the segmenter's RGB stream, whose trunk is its
     own: one pass a frame serves both."""
 
+    def __init__(self, detector: TrunkDetector, batch: int) -> None:
+        super().__init__(detector, batch)
+        self.trunk = detector
+
     def window_from(
         self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int], top: int
     ) -> BoxWindow:
         """The `top` best boxes of frames of `size` (H0, W0), from the maps of their squares."""
-        found = []
+        found: list[Detections] = []
         for start in range(0, len(images), self.batch):
             part = slice(start, start + self.batch)
-            found += self.detector.detect_from(images[part], [one[part] for one in maps], size)
+            found += self.trunk.detect_from(images[part], [one[part] for one in maps], size)
         return _best_boxes(found, top)
 
 

@@ -6,7 +6,7 @@ last clip shares with the one before it, are all that is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def build_index(
     header = Header(
         video_id=job.video_id,
         path=str(job.frames.path),
-        size=tuple(job.frames.size),
+        size=job.frames.size,
         fps=job.frames.fps,
         parts=parts,
         origin=origin,
@@ -82,7 +82,7 @@ def _blocks(job: IndexJob, timer: Timer) -> Iterator[ClipBlock]:
 
 def _run(
     run: range, reader: FrameReader, planner: ClipPlanner, encoder: Encoder
-) -> Iterator[ClipBlock]:
+) -> Generator[ClipBlock, None, bool]:
     """The clips of one run of frames; returns whether the video ended in it."""
     length = len(encoder.needs.offsets)
     at_once = length * max(1, FRAMES_AT_ONCE[encoder.device.type] // length)
@@ -99,7 +99,7 @@ def _run(
             known = encoded.after(known.last(length - 1) if known else None)
             total += len(block)
         windows = planner.ready(total, ended)
-        if windows:
+        if windows and known is not None:
             if run.start and known.start > windows[-1].stop - length:
                 # the video's last clip begins before the frames of the run
                 span = range(max(0, total - length), total)

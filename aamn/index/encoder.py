@@ -90,8 +90,8 @@ class Encoder:
             boxes, valid = torch.from_numpy(found.boxes), torch.from_numpy(found.valid)
             batch = self._batch({}, boxes[None], valid[None])
             with self._numbers():
-                found = self.segmenter.describe_regions(maps, batch)
-            regions = {name: value.float() for name, value in found.regions.items()}
+                described = self.segmenter.describe_regions(maps, batch)
+            regions = {name: value.float() for name, value in described.regions.items()}
             features = FrameFeatures(maps, regions)
         return EncodedFrames(start, batch.boxes[0], batch.valid[0], features)
 

@@ -1,4 +1,4 @@
-"""The index file: all that a video contributes to any sentence's answer (contract: docs/index.md).
+"""The index file: all a video contributes to any sentence's answer (contract: docs/indexes.md).
 
 It is written aside, made durable and then renamed, so that a file under its own name is whole.
 """
@@ -94,9 +94,10 @@ class Selection:
         return f"frames {self.frames.start} to {end}{step}"
 
     def to_json(self) -> str:
-        frames = self.frames and [self.frames.start, self.frames.stop, self.frames.step]
-        if frames and frames[1] == NO_END:
-            frames[1] = None
+        frames: list[int | None] | None = None
+        if self.frames is not None:
+            stop = None if self.frames.stop == NO_END else self.frames.stop
+            frames = [self.frames.start, stop, self.frames.step]
         return json.dumps({"frames": frames, "key_frames": self.key_frames})
 
     @classmethod
@@ -251,11 +252,18 @@ class IndexFile:
                     "index the video again"
                 ) from None
 
-    def array(self, name: str) -> h5py.Dataset | None:
-        """One of the arrays of `ClipBlock`, of all clips; None where it is optional and lacks."""
+    def array(self, name: str) -> h5py.Dataset:
+        """One of the arrays of `ClipBlock`, of all clips."""
+        return self._open_file()[name]
+
+    def optional(self, name: str) -> h5py.Dataset | None:
+        """One that need not be there."""
+        return self._open_file().get(name)
+
+    def _open_file(self) -> h5py.File:
         if self._file is None or self._process != os.getpid():  # HDF5 files do not survive a fork
             self._file, self._process = self._opened(), os.getpid()
-        return self._file.get(name)
+        return self._file
 
     def _opened(self) -> h5py.File:
         """The file, which must be the one whose header was read."""

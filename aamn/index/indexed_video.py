@@ -75,7 +75,7 @@ class IndexedVideo:
     def context(self) -> np.ndarray | None:
         """(C, K, 1 + K): how much the whole clip, then each tube, contributes to a tube's context;
         None without a contextual LSTM."""
-        data = self.file.array("context")
+        data = self.file.optional("context")
         return None if data is None else data[:]
 
     def locate(self, frames: Sequence[int] | np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

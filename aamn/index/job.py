@@ -21,16 +21,26 @@ TEXT_SIDE = ("language.", ".matching.textual.", ".matching.score.")  # of the pa
 TEXT_OPTIONS = ("language", "margin", "balance", "match_iou")  # of AAMNConfig, not in the index
 
 
+def indexable(segmenter: Segmenter) -> AAMN:
+    """The segmenter, whose video's side can be kept.
+
+    Raises:
+        InputError: a system whose answers cannot be split into a video's and a sentence's side.
+    """
+    if type(segmenter) is AAMN:
+        return segmenter
+    name = type(segmenter).__name__
+    raise InputError(f"only the system aamn can index videos, this checkpoint is run as {name}")
+
+
 def model_hash(segmenter: Segmenter) -> str:
     """A short hash of what a segmenter does with videos: weights and options, those of its
     language side aside, so that a re-trained language side can use an old index.
 
     Raises:
-        InputError: a system whose answers cannot be split into a video's and a sentence's side.
+        InputError: as `indexable`.
     """
-    if type(segmenter) is not AAMN:
-        name = type(segmenter).__name__
-        raise InputError(f"only the system aamn can index videos, this checkpoint is run as {name}")
+    segmenter = indexable(segmenter)
     digest = hashlib.sha256()
     options = {k: v for k, v in to_dict(segmenter.config).items() if k not in TEXT_OPTIONS}
     for name in ("weights", "flow_weights", "frozen_stages", "dropout"):  # only training sees them

@@ -41,11 +41,11 @@ class ClipPlanner:
     def _next(self, total: int, ended: bool) -> list[Window]:
         after, length = max(self.needs.offsets), len(self.needs.offsets)
         if self.selection.key_frames is not None:
-            keys = self.selection.key_frames[self.planned :]
-            keys = [k for k in keys if ended or k + after < total]
+            waiting = self.selection.key_frames[self.planned :]
+            keys = [k for k in waiting if ended or k + after < total]
             self.planned += len(keys)
-            keys = dict.fromkeys(min(k, total - 1) for k in keys)
-            return [Window(k, k, k + 1) for k in keys if total]
+            within = dict.fromkeys(min(k, total - 1) for k in keys)
+            return [Window(k, k, k + 1) for k in within if total]
         first = self.planned
         whole = (total - first) // length
         self.planned += whole * length

@@ -9,8 +9,9 @@ import torch
 from aamn.data.flow.store import FlowStore
 from aamn.index.box_source import BoxSource
 from aamn.index.file import WHOLE, Selection
-from aamn.index.job import IndexJob, model_hash
+from aamn.index.job import IndexJob, indexable, model_hash
 from aamn.inference.checkpoint import Loaded, extend_words
+from aamn.models.aamn import AAMN
 from aamn.models.encoded import EncodedSentences
 from aamn.structures import Query
 from proposals.frames import FrameSource
@@ -27,6 +28,11 @@ class Asker:
         self.model, self.loaded = model_hash(loaded.segmenter), loaded
         self._known: set[str] = set()
 
+    @property
+    def segmenter(self) -> AAMN:
+        """What makes the indexes' vectors and the sentences'."""
+        return indexable(self.loaded.segmenter)
+
     def job(
         self,
         video_id: str,
@@ -37,9 +43,16 @@ class Asker:
         precision: str = "float32",
     ) -> IndexJob:
         """A video to index, so that it can be asked here; see `IndexJob`."""
-        segmenter, flow_config = self.loaded.segmenter, self.loaded.config.flow
         return IndexJob(
-            segmenter, video_id, frames, boxes, flow, flow_config, selection, precision, self.model
+            self.segmenter,
+            video_id,
+            frames,
+            boxes,
+            flow,
+            self.loaded.config.flow,
+            selection,
+            precision,
+            self.model,
         )
 
     def queries(self, texts: str | Sequence[str]) -> list[Query]:
@@ -57,7 +70,7 @@ class Asker:
     @torch.inference_mode()
     def encode(self, queries: Sequence[Query]) -> EncodedSentences:
         """The sentences' vectors, on the CPU."""
-        found = self.loaded.segmenter.encode_sentences(queries)
+        found = self.segmenter.encode_sentences(queries)
         return EncodedSentences(
             *(
                 {name: value.detach().float().cpu() for name, value in part.items()}

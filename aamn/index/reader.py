@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import cast
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class FrameReader:
 
     def __init__(self, job: IndexJob, timer: Timer) -> None:
         self.job, self.timer, self.needs = job, timer, job.segmenter.needs
-        self.geometry = Geometry.fit(tuple(job.frames.size), self.needs.network_size)
+        self.geometry = Geometry.fit(job.frames.size, self.needs.network_size)
 
     def pictures(self, span: range) -> Iterator[Picture]:
         """These frames in order, as far as there are any, each with its flow where this is computed
@@ -71,7 +72,7 @@ class FrameReader:
             images["rgb"] = pad_to_network(pictures.permute(0, 3, 1, 2), self.geometry).div_(255)
         if self.needs.flow:
             if self.job.flow is None:
-                flow = np.stack([one.flow for one in block])
+                flow = np.stack([cast(np.ndarray, one.flow) for one in block])
             else:
                 stored = self.job.flow.window(self.job.video_id, indices)
                 flow = resize_flow(stored, self.geometry.content_size)

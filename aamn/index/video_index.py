@@ -82,13 +82,12 @@ class VideoTrack(Track):
         """The scores of one clip's tubes."""
         rows = (self.total[clip], self.actor[clip], self.action[clip])
         attention = (self.actor_attention, self.action_attention)
-        context = self.index.context
-        members = None
-        if context is not None:
-            context = torch.from_numpy(context[clip])
-            members = torch.arange(-1, len(context)).expand_as(context)
-        parts = (torch.from_numpy(part) for part in (*rows, *attention))
-        return TubeScores(*parts, context, members)
+        total, actor, action, first, last = map(torch.from_numpy, (*rows, *attention))
+        if self.index.context is None:
+            return TubeScores(total, actor, action, first, last)
+        context = torch.from_numpy(self.index.context[clip])
+        members = torch.arange(-1, len(context)).expand_as(context)
+        return TubeScores(total, actor, action, first, last, context, members)
 
     def _boxes(self, numbers: np.ndarray) -> np.ndarray:
         return self.index.shown_boxes(numbers, self._shown)
@@ -118,7 +117,7 @@ class VideoIndex(IndexedVideo):
         """`owner` and `given` as in `IndexedVideo`.
 
         Raises:
-        InputError: the index was made by another segmenter.
+            InputError: the index was made by another segmenter.
         """
         if file.header.origin.model != asker.model:
             raise InputError(

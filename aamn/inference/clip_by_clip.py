@@ -96,6 +96,7 @@ def segment_video(
         clip = load_clip(video_id, frames, window.key_frame, needs, flow, flow_config)
         boxes = None
         if needs.proposals:
+            assert proposals is not None, "wanted the proposals of a segmenter that needs them"
             boxes = load_proposals(proposals, video_id, clip.frame_indices, needs.proposals)
         tracks = segmenter.segment(clip, boxes, queries)
         parts = tuple(_cut(track, window, chosen, needs) for track in tracks)

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from aamn.inference.clip_by_clip import Answer
 from aamn.inference.labels import merge_objects, write_labels
-from aamn.structures import MaskTrack, Query
+from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.visualization.overlays import (
     VideoWriter,
     caption_strip,
@@ -150,17 +150,17 @@ def _add(
     if track.scores is not None:
         for name in ("total", "actor", "action"):
             entry[f"{name}_scores"] = [_finite(v) for v in getattr(track.scores, name).tolist()]
-        entry |= _context(track)
+        entry |= _context(track.tube, track.scores)
     sentence.clips.append(entry)
 
 
-def _context(track: MaskTrack) -> dict[str, Any]:
-    """How much the whole clip and every tube contribute to the winner's context."""
-    weights, members = track.scores.context_attention, track.scores.context_members
-    if weights is None or track.tube < 0:
+def _context(tube: int, scores: TubeScores) -> dict[str, Any]:
+    """How much the whole clip and every tube contribute to the chosen tube's context."""
+    weights, members = scores.context_attention, scores.context_members
+    if weights is None or members is None or tube < 0:
         return {}
-    given = dict(zip(members[track.tube].tolist(), weights[track.tube].tolist(), strict=True))
-    shares = [round(given.get(n, 0.0), 6) for n in range(-1, len(track.scores.total))]
+    given = dict(zip(members[tube].tolist(), weights[tube].tolist(), strict=True))
+    shares = [round(given.get(n, 0.0), 6) for n in range(-1, len(scores.total))]
     return {"context_attention": {"clip": shares[0], "tubes": shares[1:]}}
 
 

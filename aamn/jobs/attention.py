@@ -75,9 +75,10 @@ def _draw_cstm(
 def _draw(
     system: Segmenter, clip: Clip, query: Query, frame: np.ndarray, pixel: Pixel, out: Path
 ) -> dict[str, Any]:
-    for kind, draw in ((ACGA, _draw_acga), (CSTM, _draw_cstm)):
-        if isinstance(system, kind):
-            return draw(system, clip, query, frame, pixel, out)
+    if isinstance(system, ACGA):
+        return _draw_acga(system, clip, query, frame, pixel, out)
+    if isinstance(system, CSTM):
+        return _draw_cstm(system, clip, query, frame, pixel, out)
     raise InputError(
         f"only acga and cstm are drawn here, this checkpoint is of {type(system).__name__}; "
         "`aamn segment` draws AAMN's word attention"

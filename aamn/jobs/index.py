@@ -33,9 +33,9 @@ def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: 
         except InputError as error:
             if len(videos) == 1:
                 raise
-            failures[video.video_id] = error
-    for video_id, error in failures.items():
-        log.error("%s: %s", video_id, error)
+            failures[video.video_id] = str(error)
+    for video_id, failure in failures.items():
+        log.error("%s: %s", video_id, failure)
     return 1 if failures else 0
 
 

@@ -50,8 +50,9 @@ class Inputs:
         Raises:
             InputError: as `load_segmenter`.
         """
-        path = self.bundle.segmenter if self.bundle else self.options.checkpoint
         options = self.options
+        path = self.bundle.segmenter if self.bundle else options.checkpoint
+        assert path is not None  # __init__ sees to it
         return load_segmenter(path, best_device(), options.config, options.overrides)
 
     @cached_property
@@ -84,7 +85,7 @@ class Inputs:
         Raises:
             InputError: "auto" without a bundle, or with one that is not calibrated.
         """
-        if wanted != "auto":
+        if wanted is None or not isinstance(wanted, str):
             return wanted
         if self.bundle is None:
             raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")

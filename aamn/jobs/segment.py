@@ -76,7 +76,7 @@ def _jobs(options: SegmentOptions, loaded: Loaded) -> list[Job]:
         header = IndexFile.read(options.index).header
         video = Video(header.video_id, Path(header.path))
     else:
-        raise InputError("wanted a video, or --data ROOT for a data set's videos")
+        raise InputError("wanted VIDEO (or --video PATH), or --data ROOT for its videos")
     if not options.texts:
         raise InputError('wanted at least one --query "SENTENCE"')
     return [Job(video, options.texts)]
@@ -228,7 +228,7 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
         try:
             segment(job, (options.out or Path("runs/videos")) / job.video.video_id)
         except InputError as error:
-            failures[job.video.video_id] = error
-    for video_id, error in failures.items():
-        log.error("%s: %s", video_id, error)
+            failures[job.video.video_id] = str(error)
+    for video_id, failure in failures.items():
+        log.error("%s: %s", video_id, failure)
     return 1 if failures else 0

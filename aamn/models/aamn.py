@@ -8,6 +8,7 @@ side never sees a video; they meet in one inner product. So `encode` is done onc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from aamn.models.encoded import (
 from aamn.models.language import Language
 from aamn.models.losses import matching_loss, sample_mismatches, segmentation_loss
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
+from aamn.models.modules import Modules
 from aamn.models.segmenter import Segmenter
 from aamn.models.visual import FlowStream, Stream, TubeFeatures
 from aamn.ops.boxes import location_features
@@ -44,6 +46,8 @@ from aamn.structures import (
 from aamn.tubes.aggregation import AGGREGATIONS, gather_members
 from aamn.tubes.linking import LinkedTubes, link_tubes
 from proposals.errors import InputError
+
+T = TypeVar("T")
 
 
 class AAMN(Segmenter):
@@ -68,7 +72,7 @@ class AAMN(Segmenter):
         self.described = [name for name in names if name in wanted]
         self.mask_sources = tuple(config.mask_head.features.split("+"))
         detail = {self.mask_sources[0]: config.mask_head.detail_stride}
-        self.streams = nn.ModuleDict(
+        self.streams: Modules[Stream] = Modules(
             {
                 name: kinds[name](config.backbone, name in wanted, detail.get(name, 0))
                 for name in names
@@ -85,14 +89,15 @@ class AAMN(Segmenter):
             }
         )
         self.aggregate = AGGREGATIONS[config.aggregation]
-        self.parts = nn.ModuleDict(_modules(config, words))
+        self.parts: Modules[ActorModule | ActionModule] = Modules(_modules(config, words))
         self.language = Language(config.language, embedding, tuple(self.parts))
         grid_channels = sum(self.streams[name].backbone.channels for name in self.mask_sources)
         if config.mask_head.detail_stride:
             channels = self.streams[self.mask_sources[0]].detail_channels
-            self.mask_head = DetailedMaskHead(config.mask_head, grid_channels, channels)
+            head: nn.Module = DetailedMaskHead(config.mask_head, grid_channels, channels)
         else:
-            self.mask_head = MaskHead(config.mask_head, grid_channels)
+            head = MaskHead(config.mask_head, grid_channels)
+        self.mask_head = head
 
     @property
     def trunk_hash(self) -> str:
@@ -146,7 +151,7 @@ class AAMN(Segmenter):
     def _batch(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> ClipBatch:
         images = {"rgb": torch.cat([clip.rgb for clip in clips])} if "rgb" in self.streams else {}
         if "flow" in self.streams:
-            images["flow"] = torch.cat([clip.flow for clip in clips])
+            images["flow"] = torch.cat(_given([clip.flow for clip in clips], "flow"))
         return ClipBatch.of(
             images,
             torch.stack([p.boxes for p in proposals]),
@@ -249,9 +254,11 @@ class AAMN(Segmenter):
 
     def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Joint loss (10) with its parts; counts the sentences whose actor no proposal holds."""
-        clips = self.encode([s.clip for s in samples], [s.proposals for s in samples])
+        proposals = _given([s.proposals for s in samples], "proposals")
+        clips = self.encode([s.clip for s in samples], proposals)
         queries = [query for sample in samples for query in sample.queries]
-        scores = sum(self.scores(clips, self.encode_sentences(queries)).values())
+        modules = self.scores(clips, self.encode_sentences(queries))
+        scores = torch.stack(list(modules.values())).sum(0)
         boxes = clips.tubes.boxes[:, :, self.needs.key]
         found = assign(samples, boxes, clips.tubes.valid, self.config.match_iou)
         losses = {
@@ -284,7 +291,8 @@ class AAMN(Segmenter):
         """(11) on the key frame, once for each actor of each clip."""
         chosen = found.one_of_each_actor()
         if not len(chosen):
-            return sum(parameter.sum() for parameter in self.mask_head.parameters()) * 0
+            parameters = [parameter.sum() for parameter in self.mask_head.parameters()]
+            return torch.stack(parameters).sum() * 0
         clip, tube = found.clip[chosen], found.tube[chosen]
         boxes = clips.tubes.boxes[clip, tube, self.needs.key]
         frames = clip * clips.tubes.boxes.shape[2] + self.needs.key
@@ -345,8 +353,8 @@ class AAMN(Segmenter):
                 found.action[i],
                 first[i, : len(query.tokens)],
                 last[i, : len(query.tokens)],
-                context_attention=context and context.attention[0].cpu(),
-                context_members=context and context.members[0].cpu(),
+                context_attention=None if context is None else context.attention[0].cpu(),
+                context_members=None if context is None else context.members[0].cpu(),
             )
             for i, query in enumerate(queries)
         ]
@@ -359,6 +367,18 @@ class MostConfident(AAMN):
     def choose(self, scores: TubeScores) -> int:
         """The first tube: proposals come most confident first."""
         return int(torch.isfinite(scores.total).float().argmax())
+
+
+def _given(values: Sequence[T | None], what: str) -> list[T]:
+    """The same values.
+
+    Raises:
+        ValueError: one of them is None.
+    """
+    found = [value for value in values if value is not None]
+    if len(found) < len(values):
+        raise ValueError(f"wanted {what} of every sample; {len(values) - len(found)} have none")
+    return found
 
 
 def _regions(boxes: Tensor) -> Tensor:
@@ -376,7 +396,7 @@ def _ends(parts: nn.ModuleDict) -> tuple[str, str]:
 
 def _matched_streams(config: AAMNConfig) -> set[str]:
     """The streams whose region features something is computed from."""
-    wanted = config.link_features
+    wanted: str = config.link_features
     if config.matching == "joint":
         return {"rgb", "flow"}
     if config.actor.enabled:
@@ -386,12 +406,12 @@ def _matched_streams(config: AAMNConfig) -> set[str]:
     return set(wanted.split("+"))
 
 
-def _modules(config: AAMNConfig, words: int) -> dict[str, nn.Module]:
+def _modules(config: AAMNConfig, words: int) -> dict[str, ActorModule | ActionModule]:
     """The parts whose scores are summed, by name."""
     channels, width = config.tube_channels, config.match_channels
     if config.matching == "joint":
         return {"joint": JointModule(channels, words, width)}
-    parts: dict[str, nn.Module] = {}
+    parts: dict[str, ActorModule | ActionModule] = {}
     if config.actor.enabled:
         parts["actor"] = ActorModule(config.actor, channels, words, width)
     if config.action.enabled:
@@ -402,17 +422,11 @@ def _modules(config: AAMNConfig, words: int) -> dict[str, nn.Module]:
 def _refuse_contradictions(config: AAMNConfig) -> None:
     """Raises InputError where two choices exclude each other."""
     streams = set(config.streams.split("+"))
-    if not streams <= {"rgb", "flow"}:
-        raise InputError(f"aamn.streams: rgb+flow, rgb or flow, got {config.streams!r}")
     for key, value in (
         ("link_features", config.link_features),
         ("mask_head.features", config.mask_head.features),
     ):
         if not set(value.split("+")) <= streams:
             raise InputError(f"aamn.{key} is {value!r}, but aamn.streams is {config.streams!r}")
-    if config.matching not in ("modules", "joint"):
-        raise InputError(f"aamn.matching: 'modules' or 'joint', got {config.matching!r}")
     if config.matching == "modules" and not (config.actor.enabled or config.action.enabled):
         raise InputError("aamn: at least one of actor.enabled and action.enabled is needed")
-    if config.aggregation not in AGGREGATIONS:
-        raise InputError(f"aamn.aggregation: one of {sorted(AGGREGATIONS)}")

@@ -151,8 +151,12 @@ class MotionOnly(nn.Module):
         return self.motion(motion)
 
 
-READOUTS = {"attention": AttentionReadout, "mean": MeanReadout}
-FUSIONS = {
+READOUTS: dict[str, type[AttentionReadout | MeanReadout]] = {
+    "attention": AttentionReadout,
+    "mean": MeanReadout,
+}
+Fusion = GatedFusion | ConcatFusion | AppearanceOnly | MotionOnly
+FUSIONS: dict[tuple[str, str], type[Fusion]] = {
     ("rgb+flow", "gated"): GatedFusion,
     ("rgb+flow", "concat"): ConcatFusion,
     ("rgb", "none"): AppearanceOnly,
@@ -178,21 +182,20 @@ class ActionModule(nn.Module):
             raise InputError(f"action.features and action.fusion: one of {sorted(FUSIONS)}")
         if config.context != "none" and config.features == "flow":
             raise InputError("action.context: 'none' is needed where action.features is 'flow'")
+        self.context: NoContext | ContextualLSTM
         if config.context == "none":
             self.context = NoContext()
-        elif config.context in READOUTS:
+        else:
             readout = READOUTS[config.context](config.context_hidden)
             self.context = ContextualLSTM(channels, config.context_hidden, readout)
-        else:
-            raise InputError(f"action.context: one of {[*sorted(READOUTS), 'none']}")
-        self.fusion = FUSIONS[kind](channels + self.context.channels, channels, words)
+        self.fusion: Fusion = FUSIONS[kind](channels + self.context.channels, channels, words)
         self.matching = Matching(self.fusion.channels, words, width)
 
     def represent(self, tubes: TubeFeatures) -> ActionRepresentation:
         """v_k^action (8) of all tubes."""
         context = self.context(tubes)
         appearance = tubes.streams.get("rgb")
-        if context is not None:
+        if context is not None and appearance is not None:
             appearance = torch.cat([appearance, context.vectors], -1)
         fused = self.fusion(appearance, tubes.streams.get("flow"))
         return ActionRepresentation(fused, context)

@@ -36,10 +36,8 @@ def build_segmenter(config: Config, words: int, vectors: Tensor | None = None) -
         vectors: (words, C_e) pretrained word vectors, or None to learn them.
 
     Raises:
-        InputError: an unknown system, contradicting choices, vectors of another dimension.
+        InputError: contradicting choices, vectors of another dimension.
     """
-    if config.system not in SYSTEMS:
-        raise InputError(f"system: one of {', '.join(SYSTEMS)}, got {config.system!r}")
     embedding = nn.Embedding(words, config.words.dimension, padding_idx=0)
     if vectors is not None:
         if tuple(vectors.shape) != (words, config.words.dimension):

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from aamn.config.schema import LanguageConfig
-from proposals.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,6 @@ class Language(nn.Module):
         self, config: LanguageConfig, embedding: nn.Embedding, modules: Sequence[str]
     ) -> None:
         super().__init__()
-        if config.attention not in ATTENTIONS:
-            raise InputError(f"language.attention: one of {sorted(ATTENTIONS)}")
         self.embedding = embedding
         self.attention = ATTENTIONS[config.attention](config, embedding.embedding_dim, modules)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -44,9 +44,12 @@ class Backbone(nn.Module):
     The normalisation is part of it: images come in [0, 1].
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
-        stages: nn.Module,
+        stages: nn.Sequential,
         channels: Sequence[int],
         strides: Sequence[int],
         mean: tuple[float, ...] = IMAGENET_MEAN,
@@ -92,6 +95,9 @@ class _Pyramid(nn.Module):
     """A ResNet with a feature pyramid, the same network as below a detector's heads; regions are
     pooled from the level that fits their size."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.trunk = build_pyramid(config.name)
@@ -117,11 +123,12 @@ class _Pyramid(nn.Module):
 def _vgg16(config: BackboneConfig) -> Backbone:
     """VGG-16 up to and with the ReLU of conv5_3; the pools divide it into stages."""
     layers = torchvision.models.vgg16(weights=None).features[:30]
-    stages = nn.Sequential(nn.Sequential())
+    parts: list[list[nn.Module]] = [[]]
     for layer in layers:
         if isinstance(layer, nn.MaxPool2d):
-            stages.append(nn.Sequential())
-        stages[-1].append(layer)
+            parts.append([])
+        parts[-1].append(layer)
+    stages = nn.Sequential(*(nn.Sequential(*part) for part in parts))
     return Backbone(stages, (64, 128, 256, 512, 512), (1, 2, 4, 8, 16))
 
 
@@ -133,7 +140,7 @@ def _resnet(config: BackboneConfig) -> Backbone:
     return Backbone(stages, (64, 256, 512, 1024), (4, 4, 8, 16))
 
 
-BACKBONES = {
+BACKBONES: dict[str, Callable[[BackboneConfig], Backbone | _Small | _Pyramid]] = {
     "small": _Small,
     "vgg16": _vgg16,
     "resnet50": _resnet,
@@ -166,13 +173,11 @@ class Stream(nn.Module):
         self, config: BackboneConfig, described: bool = True, detail_stride: int = 0
     ) -> None:
         """Raises:
-        InputError: an unknown network, or one that has no map of `detail_stride`.
+        InputError: the network has no map of `detail_stride`.
         """
         super().__init__()
         name = self.network(config)
-        if name not in BACKBONES:
-            raise InputError(f"backbone.name: one of {sorted(BACKBONES)}, got {name!r}")
-        self.backbone = BACKBONES[name](config)
+        self.backbone: Backbone | _Small | _Pyramid = BACKBONES[name](config)
         self.roi_size, self.roi_samples = config.roi_size, config.roi_samples
         self.detail = _detail_stages(self.backbone.level_strides, detail_stride)
         self.kept = tuple(sorted({*self.backbone.pooled, *self.detail}))
@@ -243,6 +248,7 @@ class Stream(nn.Module):
 
     def features(self, maps: Sequence[Tensor], regions: Tensor) -> Tensor:
         """(R, C_v) of regions (R, 5)."""
+        assert self.head is not None, "this stream makes only maps"
         return self.head(self.grids(maps, regions, self.roi_size))
 
 
@@ -276,6 +282,7 @@ class FlowStream(Stream):
         self, config: BackboneConfig, described: bool = True, detail_stride: int = 0
     ) -> None:
         super().__init__(config, described, detail_stride)
+        self.pixels: Tensor
         self.register_buffer("pixels", torch.tensor(config.flow_range))
 
     @staticmethod
@@ -309,7 +316,7 @@ def _torchvision_weights(name: str) -> dict[str, Tensor]:
         ) from None
 
 
-def _torchvision_names(backbone: Backbone, name: str) -> dict[str, str]:
+def _torchvision_names(backbone: Backbone | _Small | _Pyramid, name: str) -> dict[str, str]:
     """Our parameter names -> torchvision's, for its classification and detection models."""
     if name == "vgg16":
         convolutions = [key for key in backbone.state_dict() if key.startswith("stages")]
@@ -371,12 +378,13 @@ def _load_fully_connected(head: nn.Sequential, source: dict[str, Tensor], weight
     linear = [layer for layer in head if isinstance(layer, nn.Linear)]
     for names in FULLY_CONNECTED:
         found = [_layer(source, name) for name in names]
-        fits = [
-            state is not None and state["weight"].shape == layer.weight.shape
+        fitting = [
+            (layer, state)
             for state, layer in zip(found, linear, strict=True)
+            if state is not None and state["weight"].shape == layer.weight.shape
         ]
-        if all(fits):
-            for state, layer in zip(found, linear, strict=True):
+        if len(fitting) == len(linear):
+            for layer, state in fitting:
                 layer.load_state_dict(state)
             log.info("FC6 and FC7 start from %s too", weights)
 

@@ -57,7 +57,7 @@ def _case(run: Run, place: int) -> Case:
     track = run.system.answer(sample, own)
     needs = run.system.segmenter.needs
     frames = run.system.dataset.source.frames(track.video_id).read(track.frame_indices.tolist())
-    boxes = sample.proposals and sample.proposals.boxes[needs.key].numpy()
+    boxes = None if sample.proposals is None else sample.proposals.boxes[needs.key].numpy()
     row, tokens = run.evaluation.report.rows[place], sample.queries[own].tokens
     return Case(row, tokens, frames, run.system.key, sample.targets[own], track, boxes)
 
@@ -81,7 +81,10 @@ def _scene(runs: Sequence[Run], places: Sequence[int]) -> Scene:
         for i in places
     }
     frames = source.frames(rows[places[0]].video_id).read(numbers)
-    truth, answers = {}, {run.evaluation.report.system: {} for run in runs}
+    truth: dict[tuple[int, int], np.ndarray] = {}
+    answers: dict[str, dict[tuple[int, int], np.ndarray]] = {
+        run.evaluation.report.system: {} for run in runs
+    }
     for place, cell in cells.items():
         sample, own = runs[0].system.sample_of(place)
         truth[cell] = sample.targets[own].mask.numpy()

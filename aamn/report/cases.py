@@ -3,19 +3,18 @@ becomes of an answer whose words are weighted at random (Figure 6)."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-import cv2
 import numpy as np
 
 from aamn.ops.masks import overlap
 from aamn.structures import MaskTrack, Row, Target, TubeScores
 from aamn.visualization.overlays import outlined
 
-TRUTH, ANSWER, CONTEXT = (225, 40, 40), (22, 163, 74), (250, 204, 21)
+# The colours of templates/style.css
+TRUTH, ANSWER, CONTEXT, OTHERS = (225, 40, 40), (22, 163, 74), (250, 204, 21), (205, 210, 220)
+DEEPEST = 0.65  # opacity behind a module's most attended word
 PICTURE_WIDTH = 480  # pixels; small videos are enlarged so that boxes stay thin
 STRIP_PICTURES, STRIP_WIDTH = 5, 300
 
@@ -36,6 +35,93 @@ class Case:
     track: MaskTrack
     proposals: np.ndarray | None = None
 
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The key frame four times, by caption."""
+        frame, place = self.frames[self.key], self.key
+        truth, answer = self.target.mask.numpy(), self.track.masks[place].numpy()
+        return {
+            "frame": outlined(frame, width=PICTURE_WIDTH),
+            "localisation": outlined(frame, boxes=self._boxes(), width=PICTURE_WIDTH),
+            "ground truth": outlined(frame, truth, TRUTH, width=PICTURE_WIDTH),
+            "prediction": outlined(frame, answer, ANSWER, width=PICTURE_WIDTH),
+        }
+
+    def _boxes(self) -> list[tuple[Sequence[float], tuple[int, int, int], bool]]:
+        """What `outlined` draws: the proposals, the most attended context, the answer, the truth
+        (dashed)."""
+        boxes: list[tuple[Sequence[float], tuple[int, int, int], bool]] = []
+        if self.proposals is not None:
+            boxes = [(box, OTHERS, False) for box in self.proposals.tolist() if box[2] > box[0]]
+            context, _ = self._context()
+            if context >= 0:
+                boxes.append((self.proposals[context].tolist(), CONTEXT, False))
+        boxes.append((self.track.boxes[self.key].tolist(), ANSWER, False))
+        return [*boxes, (self.target.box.tolist(), TRUTH, True)]
+
+    def _context(self) -> tuple[int, float]:
+        """The tube that weighs most in the contextual LSTM's answer for the chosen tube (-1: the
+        whole clip), and its weight."""
+        scores = self.track.scores
+        if scores is None or self.track.tube < 0:
+            return -1, 0.0
+        attention, members = scores.context_attention, scores.context_members
+        if attention is None or members is None:
+            return -1, 0.0
+        weights = attention[self.track.tube]
+        place = int(weights.argmax())
+        return int(members[self.track.tube, place]), float(weights[place])
+
+    def strip(self) -> dict[str, np.ndarray]:
+        """The chosen tube through the clip with its masks, by the distance from the key frame."""
+        count = len(self.track.masks)
+        if count < 2:
+            return {}
+        steps = np.linspace(0, count - 1, min(STRIP_PICTURES, count)).round().astype(int)
+        return {
+            "key frame" if place == self.key else f"{place - self.key:+d}": outlined(
+                self.frames[place],
+                self.track.masks[place].numpy(),
+                ANSWER,
+                [(self.track.boxes[place].tolist(), ANSWER, False)],
+                STRIP_WIDTH,
+            )
+            for place in np.unique(steps).tolist()
+        }
+
+    def facts(self) -> str:
+        """The winner's scores and what the contextual LSTM looked at."""
+        scores, tube = self.track.scores, self.track.tube
+        if tube < 0:
+            return "no tube was chosen: the clip has no proposal"
+        if scores is None:
+            return f"score {self.track.score:.3f}"
+        facts = (
+            f"tube {tube + 1} of {int(np.isfinite(scores.total.numpy()).sum())}: score "
+            f"{float(scores.total[tube]):.3f} = actor {float(scores.actor[tube]):.3f} + action "
+            f"{float(scores.action[tube]):.3f}; box IoU {self.row.box_iou:.2f}"
+        )
+        if scores.context_attention is not None:
+            context, weight = self._context()
+            name = f"tube {context + 1}" if context >= 0 else "the whole clip"
+            facts += f"; most attended context: {name} ({weight:.2f})"
+        return facts
+
+    def word_attention(
+        self, scores: TubeScores | None
+    ) -> dict[str, list[tuple[str, float, float]]]:
+        """By module, each word with its weight and the opacity of the ground behind it; empty for
+        an answer without scores."""
+        if scores is None:
+            return {}
+        modules = {"actor": scores.actor_attention, "action": scores.action_attention}
+        return {
+            name: [
+                (word, weight, DEEPEST * weight / max(float(weights.max()), 1e-6))
+                for word, weight in zip(self.tokens, weights.tolist(), strict=True)
+            ]
+            for name, weights in modules.items()
+        }
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -51,6 +137,26 @@ class Contrast:
         """The key frame's IoU of the answer with random weights."""
         intersection, union = overlap(self.random.masks[self.key], self.case.target.mask)
         return intersection / union if union else 1.0
+
+    def answers(self) -> dict[str, tuple[np.ndarray, TubeScores | None]]:
+        """Both answers by caption: the key frame with box and mask, and the scores."""
+        case = self.case
+        return {
+            f"{name} weights, IoU {iou:.2f}": (
+                outlined(
+                    case.frames[case.key],
+                    track.masks[key].numpy(),
+                    ANSWER,
+                    [(track.boxes[key].tolist(), ANSWER, False)],
+                    PICTURE_WIDTH,
+                ),
+                track.scores,
+            )
+            for name, track, key, iou in (
+                ("predicted", case.track, case.key, case.row.iou),
+                ("random", self.random, self.key, self.random_iou),
+            )
+        }
 
 
 def pick_cases(rows: Sequence[Row], count: int) -> tuple[list[int], list[int]]:
@@ -79,151 +185,3 @@ def _one_a_video(order: Sequence[int], rows: Sequence[Row]) -> list[int]:
     for place in order:
         first.setdefault(rows[place].video_id, place)
     return list(first.values())
-
-
-def _context(case: Case) -> tuple[int, float]:
-    """The tube that weighs most in the contextual LSTM's answer for the chosen tube (-1: the whole
-    clip), and its weight."""
-    scores = case.track.scores
-    if scores is None or scores.context_attention is None or case.track.tube < 0:
-        return -1, 0.0
-    weights = scores.context_attention[case.track.tube]
-    place = int(weights.argmax())
-    return int(scores.context_members[case.track.tube, place]), float(weights[place])
-
-
-def case_article(case: Case) -> str:
-    """The sentence, the key frame four times, the tube through the clip, the scores."""
-    context, weight = _context(case)
-    frame = case.frames[case.key]
-    boxes = []
-    if case.proposals is not None:
-        boxes = [(box, (205, 210, 220), False) for box in case.proposals if box[2] > box[0]]
-        if context >= 0:
-            boxes.append((case.proposals[context], CONTEXT, False))
-    boxes.append((case.track.boxes[case.key].tolist(), ANSWER, False))
-    boxes.append((case.target.box.tolist(), TRUTH, True))
-    truth, answer = case.target.mask.numpy(), case.track.masks[case.key].numpy()
-    pictures = (
-        ("frame", outlined(frame, width=PICTURE_WIDTH)),
-        ("localisation", outlined(frame, boxes=boxes, width=PICTURE_WIDTH)),
-        ("ground truth", outlined(frame, truth, TRUTH, width=PICTURE_WIDTH)),
-        ("prediction", outlined(frame, answer, ANSWER, width=PICTURE_WIDTH)),
-    )
-    figures = "".join(figure(picture, name) for name, picture in pictures)
-    words = _words(case.row.text, case.tokens, case.track.scores)
-    return (
-        f"<article><header><b class='iou'>IoU {case.row.iou:.2f}</b>{_where(case.row)}</header>"
-        f"{words}<div class='four'>{figures}</div>{_strip(case)}"
-        f"<p class='facts'>{_facts(case, context, weight)}</p></article>"
-    )
-
-
-def contrast_article(contrast: Contrast) -> str:
-    """Ground truth, and the masks and word weights of both answers."""
-    case = contrast.case
-    frame = case.frames[case.key]
-    truth = outlined(frame, case.target.mask.numpy(), TRUTH, width=PICTURE_WIDTH)
-    columns = [f"<div>{figure(truth, 'ground truth')}</div>"]
-    for name, track, key, iou in (
-        ("predicted", case.track, case.key, case.row.iou),
-        ("random", contrast.random, contrast.key, contrast.random_iou),
-    ):
-        box = (track.boxes[key].tolist(), ANSWER, False)
-        mask = track.masks[key].numpy()
-        picture = outlined(frame, mask, ANSWER, [box], PICTURE_WIDTH)
-        words = _words(case.row.text, case.tokens, track.scores)
-        label = f"{name} weights, IoU {iou:.2f}"
-        columns.append(f"<div>{figure(picture, label)}{words}</div>")
-    header = f"<header><b>{escape(case.row.text)}</b>{_where(case.row)}</header>"
-    return f"<article>{header}<div class='three'>{''.join(columns)}</div></article>"
-
-
-def contrast_summary(contrasts: Sequence[Contrast]) -> str:
-    """The mean IoU of both answers over these sentences."""
-    predicted = np.mean([contrast.case.row.iou for contrast in contrasts])
-    random = np.mean([contrast.random_iou for contrast in contrasts])
-    return (
-        "<p class='notes'>The longest sentences, at most one a video and those with an IoU above "
-        "one half first, and the answers with each word's weight drawn at random. Mean IoU of "
-        f"these {len(contrasts)}: {100 * predicted:.1f} with the predicted weights, "
-        f"{100 * random:.1f} with random ones.</p>"
-    )
-
-
-def _where(row: Row) -> str:
-    kind = row.kind and f", {row.kind}"
-    return f"<span>{escape(row.video_id)}, frame {row.frame + 1}{escape(kind)}</span>"
-
-
-def _facts(case: Case, context: int, weight: float) -> str:
-    """The winner's scores and what the contextual LSTM looked at."""
-    scores, tube = case.track.scores, case.track.tube
-    if tube < 0:
-        return "no tube was chosen: the clip has no proposal"
-    if scores is None:
-        return f"score {case.track.score:.3f}"
-    facts = (
-        f"tube {tube + 1} of {int(np.isfinite(scores.total.numpy()).sum())}: score "
-        f"{float(scores.total[tube]):.3f} = actor {float(scores.actor[tube]):.3f} + action "
-        f"{float(scores.action[tube]):.3f}; box IoU {case.row.box_iou:.2f}"
-    )
-    if scores.context_attention is not None:
-        name = f"tube {context + 1}" if context >= 0 else "the whole clip"
-        facts += f"; most attended context: {name} ({weight:.2f})"
-    return facts
-
-
-def _words(text: str, tokens: Sequence[str], scores: TubeScores | None) -> str:
-    """The sentence once a module, each word on a ground as deep as its attention."""
-    if scores is None:
-        return f"<p class='words'>{escape(text)}</p>"
-    lines = ""
-    for name, colour, weights in (
-        ("actor", TRUTH, scores.actor_attention),
-        ("action", (37, 99, 235), scores.action_attention),
-    ):
-        deepest = max(float(weights.max()), 1e-6)
-        spans = ""
-        for word, weight in zip(tokens, weights.tolist(), strict=True):
-            ground = (*colour, round(0.65 * weight / deepest, 3))
-            look = f"title='{weight:.3f}' style='background:rgba{ground}'"
-            spans += f"<span {look}>{escape(word)}</span>"
-        lines += f"<p class='words'><em>{name}</em>{spans}</p>"
-    return lines
-
-
-def _strip(case: Case) -> str:
-    """The chosen tube through the clip, with its masks."""
-    count = len(case.track.masks)
-    if count < 2:
-        return ""
-    shown = np.unique(np.linspace(0, count - 1, min(STRIP_PICTURES, count)).round().astype(int))
-    pictures = []
-    for place in shown:
-        box = case.track.boxes[place].tolist()
-        mask = case.track.masks[place].numpy()
-        picture = outlined(case.frames[place], mask, ANSWER, [(box, ANSWER, False)], STRIP_WIDTH)
-        label = "key frame" if place == case.key else f"{place - case.key:+d}"
-        pictures.append(figure(picture, label))
-    return f"<div class='strip'>{''.join(pictures)}</div>"
-
-
-def figure(picture: np.ndarray, caption: str) -> str:
-    """An RGB picture (H, W, 3) uint8 inside the page, with a caption."""
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]
-    )
-    if not done:
-        raise ValueError(f"cannot encode a picture of shape {picture.shape}")
-    source = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
-    caption = escape(caption, quote=True)
-    return (
-        f"<figure><img src='{source}' alt='{caption}'><figcaption>{caption}</figcaption></figure>"
-    )
-
-
-LEGEND = """<p class='legend'><i style='border:2px dashed #e12828'></i>ground truth
-<i style='border:2px solid #16a34a'></i>chosen tube
-<i style='border:2px solid #facc15'></i>most attended context tube
-<i style='border:2px solid #cdd2dc'></i>other proposals</p>"""

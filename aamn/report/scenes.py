@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 
-from aamn.report.cases import figure
 from aamn.structures import Row
 from aamn.visualization.overlays import COLOURS, highlighted, outlined
 
@@ -41,6 +39,26 @@ class Scene:
         ious = np.where(union, intersection / np.maximum(union, 1), 1.0)
         return float(ious[self.asked].mean())
 
+    def queries(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """The sentences with their colours."""
+        return list(zip(self.texts, COLOURS, strict=False))
+
+    def lines(self) -> list[dict[str, np.ndarray]]:
+        """The frames by caption: bare, with the truth, and with each system's masks."""
+        lines = {"": np.zeros_like(self.truth), "ground truth, ": self.truth}
+        for name, masks in self.answers.items():
+            lines[f"{name}, IoU {self.mean_iou(name):.2f}, "] = masks
+        return [self._line(prefix, masks) for prefix, masks in lines.items()]
+
+    def _line(self, prefix: str, masks: np.ndarray) -> dict[str, np.ndarray]:
+        """Masks (F, S, H0, W0) on every frame; without a prefix the frames alone."""
+        line = {}
+        for frame, number, own in zip(self.frames, self.numbers, masks, strict=True):
+            shown = own[: len(COLOURS)]
+            picture = highlighted(frame, shown, COLOURS[: len(shown)]) if prefix else frame
+            line[f"{prefix}frame {number + 1}"] = outlined(picture, width=WIDTH)
+        return line
+
 
 def pick_scenes(rows: Sequence[Row], count: int) -> list[list[int]]:
     """Places of the rows of `count` scenes: videos in which most different objects are asked for,
@@ -63,32 +81,3 @@ def _sampled(places: Sequence[int], rows: Sequence[Row]) -> list[int]:
     return [
         i for i in places if rows[i].frame in shown and texts.get(rows[i].instance) == rows[i].text
     ]
-
-
-def scene_article(scene: Scene) -> str:
-    """The sentences in their colours, and below them a row of frames for each system."""
-    queries = "".join(
-        f"<span style='border-left:14px solid rgb{colour}'>{escape(text)}</span>"
-        for text, colour in zip(scene.texts, COLOURS, strict=False)
-    )
-    rows = {"": None, "ground truth, ": scene.truth}
-    rows |= {
-        f"{name}, IoU {scene.mean_iou(name):.2f}, ": own for name, own in scene.answers.items()
-    }
-    lines = "".join(_line(scene, name, masks) for name, masks in rows.items())
-    return (
-        f"<article><header><span>{escape(scene.video_id)}</span></header>"
-        f"<p class='words queries'>{queries}</p>{lines}</article>"
-    )
-
-
-def _line(scene: Scene, name: str, masks: np.ndarray | None) -> str:
-    """One system's masks (F, S, H0, W0) on every frame; None: the frames alone."""
-    figures = ""
-    for place, (frame, number) in enumerate(zip(scene.frames, scene.numbers, strict=True)):
-        if masks is not None:
-            shown = masks[place][: len(COLOURS)]
-            frame = highlighted(frame, shown, COLOURS[: len(shown)])
-        picture = outlined(frame, width=WIDTH)
-        figures += figure(picture, f"{name}frame {number + 1}")
-    return f"<div class='three'>{figures}</div>"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from aamn.config.schema import Config
 from aamn.data.words import Vocabulary
@@ -42,7 +44,8 @@ class _Journal:
 
     def flush(self, iteration: int, rate: float) -> dict[str, float]:
         """Means of the losses and sums of the counts since the last line."""
-        sums = self.fabric.all_reduce(torch.tensor(list(self.sums.values())), reduce_op="sum")
+        own = torch.tensor(list(self.sums.values()))
+        sums = cast(Tensor, self.fabric.all_reduce(own, reduce_op="sum"))
         losses = max(1, self.steps) * self.fabric.world_size
         values = {
             name: total if name.startswith("count/") else total / losses

@@ -9,28 +9,29 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 from lightning_fabric import Fabric
 from lightning_fabric.loggers import TensorBoardLogger
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from aamn.config.loading import to_dict
-from aamn.config.schema import Config, TrainConfig
+from aamn.config.schema import Config, Precision, TrainConfig
+from aamn.data.samples import SampleDataset
 from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import read_checkpoint
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Sample
 from aamn.training.journal import _Journal, _Keeper
 from aamn.training.optimiser import build_optimiser, learning_rate
-from aamn.training.phases import JOINT, part_of, phase_at, plan_phases
+from aamn.training.phases import JOINT, Phase, part_of, phase_at, plan_phases
 from aamn.training.sampler import IterationSampler
 from proposals.errors import InputError
 
@@ -47,13 +48,16 @@ class _Batch:
         self.samples = samples
 
 
+Fixed = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
 class _Door(nn.Module):
     """The module whose forward DDP and autocast wrap; only the loss of the phase has a graph."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
-        self.factors = JOINT
+        self.factors: Mapping[str, float] = JOINT
 
     def forward(self, batch: _Batch) -> dict[str, torch.Tensor]:
         losses = self.segmenter(batch.samples)
@@ -84,7 +88,7 @@ def _computes_in_bfloat16() -> bool:
     return flags.is_file() and bool(known & set(flags.read_text(errors="replace").split()))
 
 
-def choose_precision(precision: str) -> str:
+def choose_precision(precision: Precision) -> Fixed:
     """What "auto" means here; any other name is itself."""
     if precision != "auto":
         return precision
@@ -159,7 +163,8 @@ class _Schedule:
 
     def __init__(self, config: TrainConfig, door: _Door) -> None:
         self.config, self.door = config, door
-        self.phases, self.phase = plan_phases(config), None
+        self.phases = plan_phases(config)
+        self.phase: Phase | None = None
         parameters = door.segmenter.named_parameters()
         self.learning = {name for name, p in parameters if p.requires_grad}
 
@@ -176,7 +181,7 @@ class _Schedule:
 def train(
     config: Config,
     segmenter: Segmenter,
-    dataset: Dataset,
+    dataset: SampleDataset,
     vocabulary: Vocabulary,
     out: Path,
     *,
@@ -292,7 +297,9 @@ def _step(
     return losses
 
 
-def _loader(config: Config, dataset: Dataset, start: int, stop: int, fabric: Fabric) -> DataLoader:
+def _loader(
+    config: Config, dataset: SampleDataset, start: int, stop: int, fabric: Fabric
+) -> DataLoader:
     sampler = IterationSampler(
         len(dataset),
         config.train.batch,

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from aamn.config.schema import OptimiserConfig
-from proposals.errors import InputError
 
 
 def learning_rate(config: OptimiserConfig, iteration: int) -> float:
@@ -18,9 +17,7 @@ def learning_rate(config: OptimiserConfig, iteration: int) -> float:
     if config.schedule == "cosine":
         progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
         return config.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    if config.schedule == "step":
-        return config.lr * 0.1 ** sum(iteration >= milestone for milestone in config.milestones)
-    raise InputError(f"train.optimiser.schedule: 'step' or 'cosine', got {config.schedule!r}")
+    return config.lr * 0.1 ** sum(iteration >= milestone for milestone in config.milestones)
 
 
 def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -30,8 +27,6 @@ def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Op
         {"params": [p for p in learning if p.dim() > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
-    raise InputError(f"train.optimiser.name: 'sgd' or 'adamw', got {config.name!r}")
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)

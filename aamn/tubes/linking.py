@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aamn.config.schema import Linking
 from aamn.ops.boxes import pairwise_iou
 
 
@@ -56,7 +57,7 @@ def link_tubes(
     valid: Tensor,
     key: int,
     balance: float = 1.0,
-    mode: str = "chain",
+    mode: Linking = "chain",
 ) -> LinkedTubes:
     """One tube for each proposal of the key frame, grown outwards with the best score (1).
 
@@ -71,10 +72,7 @@ def link_tubes(
         valid: (B, T, K) bool, False for padding.
         key: the key frame's place, 0..T-1.
         balance: rho of (1).
-        mode: "chain" or "anchor".
     """
-    if mode not in ("chain", "anchor"):
-        raise ValueError(f"linking: wanted 'chain' or 'anchor', got {mode!r}")
     b, t, k, _ = boxes.shape
     own = torch.arange(k, device=boxes.device).expand(b, k)
     members = torch.full((b, k, t), -1, dtype=torch.long, device=boxes.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 from aamn.ops.boxes import pairwise_iou
 
 # Of what a link costs beside the matching scores of two full clips. Chosen on the demo's training
-# videos and on 60 more of another seed, where 0.3 to 0.8 give nearly the same (docs/index.md).
+# videos and on 60 more of another seed, where 0.3 to 0.8 give nearly the same (docs/indexes.md).
 LINK_WEIGHT = 0.5
 SAME_ACTOR = 0.5  # IoU: two tubes that overlap by more show one actor
 

@@ -1,15 +1,45 @@
-"""Charts as SVG text: lines and bars, small enough to read in a page or a file of their own."""
+"""Charts with matplotlib: a function draws a Figure, `to_svg` writes it as text."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import io
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from itertools import cycle
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 PALETTE = ("#2563eb", "#f59e0b", "#10b981", "#db2777", "#6b7280")
-INK, GRID = "#334155", "#e2e8f0"
-FONT = "font-family='system-ui,sans-serif' font-size='12'"
+INK = "#334155"  # of axes and words; in SVG the colour of the text around it
+STYLE: dict[RcKeyType, Any] = {
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.2,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # words stay words
+    "svg.hashsalt": "aamn",  # the same chart is the same file
+}
+SIZE = (5.0, 3.1)  # inches of 72 points: words are read where the page is 390 pixels wide
 
 
 @dataclass(frozen=True)
@@ -23,143 +53,108 @@ class Series:
     spread: Sequence[float | None] = ()
 
 
-def _svg(width: float, height: float, parts: Sequence[str]) -> str:
-    head = (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:g} {height:g}' "
-        f"width='{width:g}' height='{height:g}' {FONT} fill='{INK}'>"
-    )
-    return head + "".join(parts) + "</svg>"
+def line_chart(series: Sequence[Series], x_title: str, y_title: str) -> Figure:
+    """Lines of per cents (0..100) over places from 0 to 1."""
+    with matplotlib.rc_context(STYLE):
+        axes = _axes(SIZE, x_title, y_title)
+        for one, colour in zip(series, cycle(PALETTE), strict=False):
+            axes.plot(one.at, _gaps(one.values), color=colour, label=one.name)
+        axes.set(xlim=(0, 1), ylim=(0, 100))
+        return _with_legend(axes, len(series))
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle", more: str = "") -> str:
-    return f"<text x='{x:.1f}' y='{y:.1f}' text-anchor='{anchor}' {more}>{escape(text)}</text>"
+def histogram(
+    values: Mapping[str, Sequence[float]], bins: int, x_title: str, y_title: str
+) -> Figure:
+    """How many values of each name lie in which of the bins between 0 and 1, side by side."""
+    with matplotlib.rc_context(STYLE):
+        axes = _axes(SIZE, x_title, y_title)
+        colours = [colour for _, colour in zip(values, cycle(PALETTE), strict=False)]
+        edges = np.linspace(0, 1, bins + 1).tolist()
+        axes.hist(list(values.values()), edges, color=colours, label=list(values), rwidth=0.86)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="x", visible=False)
+        return _with_legend(axes, len(values))
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str = GRID, width: float = 1) -> str:
-    return (
-        f"<line x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}' stroke='{colour}' "
-        f"stroke-width='{width:g}'/>"
-    )
+def bar_chart(series: Sequence[Series], labels: Sequence[str], title: str) -> Figure:
+    """Lying bars of per cents (0..100) with their numbers and spread, one group a label, the first
+    one on top."""
+    thick = 0.8 / len(series)
+    with matplotlib.rc_context(STYLE):
+        height = 1.2 + len(labels) * (0.17 + 0.18 * len(series))
+        axes = _axes((10.5, height), "", "")
+        for number, (one, colour) in enumerate(zip(series, cycle(PALETTE), strict=False)):
+            levels = np.arange(len(labels)) + (number + 0.5) * thick - 0.4
+            spread = _gaps(one.spread) if any(one.spread) else None
+            bars = axes.barh(
+                levels,
+                _gaps(one.values),
+                0.86 * thick,
+                xerr=spread,
+                ecolor=INK,
+                color=colour,
+                label=one.name,
+            )
+            texts = ["" if value is None else f"{value:.1f}" for value in one.values]
+            axes.bar_label(bars, texts, padding=3, fontsize=9)
+        axes.set(xlim=(0, 108), xticks=range(0, 101, 20), title=title)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        return _with_legend(axes, len(series))
 
 
-def _bar(x: float, y: float, width: float, height: float, colour: str, title: str) -> str:
-    return (
-        f"<rect x='{x:.1f}' y='{y:.1f}' width='{max(0.0, width):.1f}' "
-        f"height='{max(0.0, height):.1f}' fill='{colour}' rx='1.5'>"
-        f"<title>{escape(title)}</title></rect>"
-    )
+def to_svg(figure: Figure) -> str:
+    """The chart as an SVG element, the same one every time: words are text, and what is INK takes
+    the colour of the text around it, so that it is read on light and on dark ground."""
+    out = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(out, format="svg", transparent=True, metadata=nothing)
+    svg = out.getvalue()
+    svg = re.sub(r' id="[a-z0-9.]+_\d+"', "", svg)  # two charts of a page share numbered names
+    return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
 
-def _legend(names: Sequence[str], x: float, y: float) -> list[str]:
-    """Coloured squares with their names in one row."""
-    parts = []
-    for place, name in enumerate(names):
-        colour = PALETTE[place % len(PALETTE)]
-        parts.append(f"<rect x='{x:.1f}' y='{y - 9:.1f}' width='10' height='10' fill='{colour}'/>")
-        parts.append(_text(x + 14, y, name, "start"))
-        x += 30 + 7.0 * len(name)
-    return parts
+def _axes(size: tuple[float, float], x_title: str, y_title: str) -> Axes:
+    """Empty axes on a figure of their own, which no global state holds."""
+    axes = Figure(size, layout="constrained").subplots()
+    axes.set(xlabel=x_title, ylabel=y_title)
+    return axes
 
 
-def line_chart(
-    series: Sequence[Series],
-    x_title: str,
-    y_title: str,
-    x_range: tuple[float, float] = (0.0, 1.0),
-    size: tuple[int, int] = (460, 270),
-) -> str:
-    """Lines of per cents (0..100) over an x axis that is divided in five."""
-    width, height = size
-    left, right, top, bottom = 58, width - 12, 28, height - 40
-    low, high = x_range
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - low) / (high - low) * (right - left)
-        return left + across, bottom - y / 100 * (bottom - top)
-
-    parts = []
-    for step in range(6):
-        x, y = place(low + step / 5 * (high - low), 20 * step)
-        parts += [_line(left, y, right, y), _text(left - 6, y + 4, f"{20 * step}", "end")]
-        parts += [_text(x, bottom + 16, f"{low + step / 5 * (high - low):g}")]
-    parts += [_line(left, bottom, right, bottom, INK)]
-    parts.append(_text((left + right) / 2, height - 6, x_title))
-    turn = f"transform='rotate(-90 12 {(top + bottom) / 2:.0f})'"
-    parts.append(_text(12, (top + bottom) / 2, y_title, more=turn))
-    for number, one in enumerate(series):
-        pairs = zip(one.at, one.values, strict=True)
-        points = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in pairs if y is not None)
-        colour = PALETTE[number % len(PALETTE)]
-        parts.append(
-            f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='2.2'/>"
-        )
-    return _svg(width, height, parts + _legend([one.name for one in series], left, 16))
+def _gaps(values: Sequence[float | None]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]
 
 
-def column_chart(
-    series: Sequence[Series],
-    labels: Sequence[str],
-    x_title: str,
-    y_title: str,
-    size: tuple[int, int] = (460, 270),
-) -> str:
-    """Upright bars of counts, one group a label; the y axis ends above the largest count."""
-    width, height = size
-    left, right, top, bottom = 58, width - 12, 28, height - 40
-    largest = max((v for one in series for v in one.values if v is not None), default=0)
-    highest = 4 * max(1, math.ceil(largest / 4))
-    group = (right - left) / len(labels)
-    thick = group * 0.86 / len(series)
-    parts = []
-    for step in range(5):
-        y = bottom - step / 4 * (bottom - top)
-        parts += [_line(left, y, right, y)]
-        parts += [_text(left - 6, y + 4, f"{highest * step // 4}", "end")]
-    for number, one in enumerate(series):
-        colour = PALETTE[number % len(PALETTE)]
-        for place, value in enumerate(one.values):
-            tall = (value or 0) / highest * (bottom - top)
-            x = left + place * group + group * 0.07 + number * thick
-            title = f"{one.name} {labels[place]}: {value:g}" if value is not None else one.name
-            parts.append(_bar(x, bottom - tall, thick - 0.6, tall, colour, title))
-    every = max(1, len(labels) // 10)
-    for place in range(0, len(labels), every):
-        parts.append(_text(left + (place + 0.5) * group, bottom + 16, labels[place]))
-    parts += [_line(left, bottom, right, bottom, INK)]
-    parts.append(_text((left + right) / 2, height - 6, x_title))
-    turn = f"transform='rotate(-90 12 {(top + bottom) / 2:.0f})'"
-    parts.append(_text(12, (top + bottom) / 2, y_title, more=turn))
-    return _svg(width, height, parts + _legend([one.name for one in series], left, 16))
+def _with_legend(axes: Axes, columns: int) -> Figure:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.legend(loc="outside upper left", ncols=columns)
+    return figure
 
 
-def bar_chart(series: Sequence[Series], labels: Sequence[str], title: str, width: int = 760) -> str:
-    """Lying bars of per cents (0..100) with their spread, one group a label."""
-    thick, gap = 13, 12
-    group = thick * len(series) + gap
-    left, right, top = 16 + 6.6 * max(map(len, labels)), width - 52, 52
-    bottom = top + group * len(labels)
+def picture_row(
+    pictures: Sequence[np.ndarray],
+    titles: Sequence[str],
+    legend: Mapping[str, tuple[int, int, int]],
+) -> Figure:
+    """Pictures (H, W, 3) uint8 RGB side by side, each below its title; below all of them what the
+    colours mean. A notebook shows it."""
+    from matplotlib import pyplot
 
-    def place(value: float) -> float:
-        return left + value / 100 * (right - left)
-
-    parts = [_text(16, 20, title, "start", "font-weight='600' font-size='14'")]
-    parts += _legend([one.name for one in series], 16, 40)
-    for step in range(0, 101, 20):
-        parts += [_line(place(step), top - 4, place(step), bottom)]
-        parts += [_text(place(step), bottom + 16, str(step))]
-    for row, label in enumerate(labels):
-        y = top + row * group
-        parts.append(_text(left - 8, y + thick * len(series) / 2 + 4, label, "end"))
-        for number, one in enumerate(series):
-            value = one.values[row]
-            if value is None:
-                continue
-            colour, level = PALETTE[number % len(PALETTE)], y + number * thick
-            name = f"{one.name}, {label}: {value:.1f}"
-            parts.append(_bar(left, level, place(value) - left, thick - 2, colour, name))
-            spread = (one.spread[row] if one.spread else None) or 0.0
-            ends = place(max(0.0, value - spread)), place(min(100.0, value + spread))
-            if spread:
-                parts.append(_line(ends[0], level + 5.5, ends[1], level + 5.5, INK, 1.4))
-            parts.append(_text(ends[1] + 4, level + 10, f"{value:.1f}", "start", "font-size='10'"))
-    return _svg(width, bottom + 28, parts)
+    columns = max(1, len(pictures))
+    figure, axes = pyplot.subplots(1, columns, figsize=(3.2 * columns, 3.2), squeeze=False)
+    pyplot.close(figure)  # a notebook shows what is returned; it need not show it twice
+    for place in axes[0]:
+        place.set_axis_off()
+    for place, picture, title in zip(axes[0], pictures, titles, strict=False):
+        place.imshow(picture)
+        place.set_title(title)
+    handles = [
+        Line2D([], [], color=(r / 255, g / 255, b / 255), linewidth=3, label=fill(text, 60))
+        for text, (r, g, b) in legend.items()
+    ]
+    figure.legend(handles=handles, loc="lower center", frameon=False)
+    return figure

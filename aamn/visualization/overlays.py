@@ -226,7 +226,7 @@ def written_video(path: Path, fps: float, size: tuple[int, int]) -> Iterator[Vid
         InputError: the file cannot be written.
     """
     with written_aside(path, suffix=".mp4") as aside:
-        code = cv2.VideoWriter_fourcc(*"mp4v")
+        code = cv2.VideoWriter.fourcc(*"mp4v")
         writer = cv2.VideoWriter(str(aside), code, fps or 25.0, size[::-1])
         if not writer.isOpened():
             raise InputError(f"cannot write a video at {path}: is the folder writable?")

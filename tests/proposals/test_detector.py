@@ -381,7 +381,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
             return (Path.touch, (tmp_path / "harm",))
 
     torch.save({"format": "aamn-detector", "version": 1, "x": Harmful()}, tmp_path / "d.pt")
-    with pytest.raises(InputError, match=r"d\.pt is no readable weights file"):
+    with pytest.raises(InputError, match=r"d\.pt is no detector, or a damaged one; `aamn "):
         load_detector(tmp_path / "d.pt")
     assert not (tmp_path / "harm").exists()
 
@@ -532,7 +532,7 @@ def test_small_backbone_normalises_inside():
         ({"weights": "imagenet"}, "no imagenet weights for 'small'"),
         ({"weights": "imagenet", "name": "small"}, "give a file, or weights: ''"),
         ({"weights": "coco", "name": "resnet101_fpn"}, "no coco weights for 'resnet101_fpn'"),
-        ({"weights": "/nowhere/w.pt"}, "no weights file at /nowhere/w.pt"),
+        ({"weights": "/nowhere/w.pt"}, "no weight file at /nowhere/w.pt"),
     ],
 )
 def test_configurations_that_cannot_be_built(changes, message):
@@ -543,7 +543,7 @@ def test_configurations_that_cannot_be_built(changes, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"hello", "w.pt is no readable weights file"),
+        (b"hello", "w.pt is no weight file, or a damaged one"),
         ([1, 2], "w.pt: wanted a dictionary of weights, got list"),
         ({"conv1.weight": torch.zeros(1)}, "these are a ResNet's weights"),
         ({"x": torch.zeros(1)}, "the weights are of another network .* keys or shapes differ"),
@@ -580,7 +580,7 @@ def test_a_frame_without_proposals_has_no_boxes(tiny, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a": 1}, "is no detector checkpoint; tools/train_detector.py writes one"),
+        ({"a": 1}, "is no detector checkpoint; `aamn train-detector` writes one"),
         ({"format": "aamn-detector", "version": 9}, "version 9 of the detector checkpoint"),
         (
             {"format": "aamn-detector", "version": 1, "config": {"finetune": {"x": 1}}},

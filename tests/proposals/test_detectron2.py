@@ -124,8 +124,8 @@ def test_its_class_heads_begin_anew_for_other_classes(network, tmp_path):
     [
         ({"name": "detectron2_faster_rcnn_R_18"}, "detectron2 has no 'faster_rcnn_R_18'"),
         ({"classes": ()}, "wanted `classes`"),
-        ({"weights": "/nowhere/w.pkl"}, "no weights file at /nowhere/w.pkl"),
-        ({"weights": "/nowhere/w.pt"}, "no weights file at /nowhere/w.pt"),
+        ({"weights": "/nowhere/w.pkl"}, "no weight file at /nowhere/w.pkl"),
+        ({"weights": "/nowhere/w.pt"}, "no weight file at /nowhere/w.pt"),
     ],
 )
 def test_what_cannot_be_built(changes, message):

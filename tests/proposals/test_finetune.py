@@ -317,12 +317,13 @@ def test_the_running_average_by_hand(tmp_path):
     """Early it follows by 1 - n / (n + 10), later by 1 - decay; buffers are copied."""
     trainer = stepped(tmp_path, 1, average=0.5)
     first = 2 + (1.7 - 2) * (1 - 1 / 11)
-    assert trainer.average.weight.item() == pytest.approx(first, abs=1e-6)
-    trainer.iteration = 90
-    trainer._follow()
-    assert trainer.average.weight.item() == pytest.approx((first + 1.7) / 2, abs=1e-6)
-    assert trainer.average.steps.item() == trainer.network.steps.item() == 1
-    assert trainer.result() is trainer.average and not trainer.result().training
+    average = trainer.average.module
+    assert average.weight.item() == pytest.approx(first, abs=1e-6)
+    trainer.average.n_averaged.fill_(90)
+    trainer.average.update_parameters(trainer.network)
+    assert average.weight.item() == pytest.approx((first + 1.7) / 2, abs=1e-6)
+    assert average.steps.item() == trainer.network.steps.item() == 1
+    assert trainer.result() is average and not trainer.result().training
     plain = stepped(tmp_path, 1)
     assert plain.average is None and plain.result() is plain.network
 
@@ -464,7 +465,7 @@ def test_a_loss_that_explodes_stops_the_run(manifest, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (None, "no manifest at .*tools/make_manifest.py writes one"),
+        (None, "no manifest at .*`aamn manifest` writes one"),
         ("{", "is no readable JSON"),
         ("[]", "is no COCO manifest"),
         ('{"images": []}', "is no COCO manifest .* KeyError 'categories'"),

@@ -1,7 +1,6 @@
-"""make_manifest, train_detector and extract_proposals: what they do, and the one line that each
-wrong input gets."""
+"""`aamn manifest`, `train-detector` and `extract`: what they do, and the one line that each wrong
+input gets."""
 
-import importlib
 import json
 import re
 import shutil
@@ -16,9 +15,14 @@ import programs
 import pytest
 import torch
 
+from aamn.cli import extract as extract_command
+from aamn.cli.main import run
 from aamn.config.loading import load_config
 from aamn.data.datasets.held_out import is_held_out
-from proposals import decoding
+from aamn.jobs import detector as detector_job
+from proposals import build, decoding
+from proposals import detector as detector_module
+from proposals import extract as extract_module
 from proposals.build import build_detector, load_network
 from proposals.config import DetectorConfig, FineTuneConfig
 from proposals.decoding import Video
@@ -181,13 +185,13 @@ def test_training_measures_and_is_not_repeated(corpus, tmp_path, capsys):
 def test_the_frames_that_are_learned_are_not_those_that_are_measured(
     corpus, tmp_path, capsys, monkeypatch
 ):
-    module, measured = importlib.import_module("train_detector"), []
+    measured = []
 
     def evaluate(detector, manifest, cache_mb):
         measured.append((detector.network, manifest, cache_mb))
         return {"AP": 0.25, "recall@2 IoU 0.5": float("nan")}
 
-    monkeypatch.setattr(module, "evaluate", evaluate)
+    monkeypatch.setattr(detector_job, "evaluate", evaluate)
     for split in ("train", "test"):
         options = ("--split", split, "--out", tmp_path / f"{split}.json")
         call("make_manifest", "--data", corpus, *options, capsys=capsys)
@@ -288,9 +292,9 @@ def test_a_decoder_that_raises_on_the_way_fails_its_video_alone(
 
 @pytest.fixture
 def extracted(monkeypatch):
-    """What extract_proposals hands to the job, which does nothing."""
-    module, calls = importlib.import_module("extract_proposals"), []
-    monkeypatch.setattr(module, "extract", lambda *arguments: calls.append(arguments) or Report())
+    """What `aamn extract` hands to the job, which does nothing."""
+    calls = []
+    monkeypatch.setattr(extract_module, "extract", lambda *given: calls.append(given) or Report())
     return calls
 
 
@@ -370,7 +374,7 @@ def test_each_worker_has_a_gpu_of_its_own(monkeypatch, environment, gpus, wanted
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert importlib.import_module("extract_proposals")._device() == wanted
+    assert extract_command._device() == wanted
 
 
 @pytest.mark.parametrize(
@@ -384,25 +388,36 @@ def test_each_worker_has_a_gpu_of_its_own(monkeypatch, environment, gpus, wanted
 )
 @pytest.mark.parametrize("source", ["a checkpoint", "a recipe"])
 def test_half_precision_is_a_gpu_s_default(monkeypatch, device, asked, wanted, source):
-    module = importlib.import_module("extract_proposals")
-    monkeypatch.setattr(module, "load_network", lambda path, device: (path, device))
-    monkeypatch.setattr(module, "build_detector", lambda _: SimpleNamespace(to=lambda d: ("", d)))
-    monkeypatch.setattr(module, "TorchDetector", lambda network, precision: (network, precision))
+    monkeypatch.setattr(build, "load_network", lambda path, device: (path, device))
+    monkeypatch.setattr(build, "build_detector", lambda _: SimpleNamespace(to=lambda d: ("", d)))
+    monkeypatch.setattr(detector_module, "TorchDetector", lambda *given: given)
     path = "d.pt" if source == "a checkpoint" else ""
-    options = SimpleNamespace(detector=path, precision=asked, config=None, overrides=[])
-    assert module._detector(options, device) == ((path, device), wanted)
+    assert extract_command._detector(path, None, (), asked, device) == ((path, device), wanted)
+
+
+@pytest.mark.parametrize("words", [("--videos", "V", "W"), ("V", "--videos", "W"), ("V", "W")])
+def test_videos_are_named_with_the_option_and_without(
+    corpus, weights, tmp_path, capsys, extracted, words
+):
+    clips = {name: corpus / f"Release/clips320H/{name}.mp4" for name in ("-a_b", "c")}
+    places = {"V": clips["c"], "W": clips["-a_b"]}
+    words = [places.get(word, word) for word in words]
+    out = ("--detector", weights, "--out", tmp_path / "p.h5")
+    assert call("extract_proposals", *words, *out, capsys=capsys)[0] == 0
+    (job,) = extracted
+    assert {video.video_id: video.path for video in job[1]} == clips
 
 
 @pytest.mark.parametrize("program", ["make_manifest", "train_detector", "extract_proposals"])
 def test_help_shows_an_example(program, capsys):
     code, shown, _ = call(program, "--help", capsys=capsys)
-    assert code == 0 and f"python tools/{program}.py" in shown
+    assert code == 0 and f"Example:\n  aamn {programs.SUBCOMMANDS[program]} " in shown
 
 
 def bad_inputs() -> list[tuple[str, str]]:
     """The table of docs/stage_one.md: command and message, in which ... stands for anything."""
     page = (Path(__file__).parents[2] / "docs/stage_one.md").read_text(encoding="utf-8")
-    return re.findall(r"^\| `(\w+ [^`]*)` \| (.*) \|$", page, re.MULTILINE)
+    return re.findall(r"^\| `aamn ([^`]*)` \| (error: .*) \|$", page, re.MULTILINE)
 
 
 def test_the_table_is_long():
@@ -437,7 +452,7 @@ def test_wrong_inputs_get_one_line(
     for name, place in places.items():
         words = words.replace(name, str(place))
         message = message.replace(name, str(place))
-    code, _, error = call(*words.split(), capsys=capsys)
+    code, error = run(words.split()), capsys.readouterr().err
     lines = [line for line in error.splitlines() if line.startswith("error: ")]
     assert (code, len(lines)) == (2, 1)
     assert re.fullmatch(".*".join(map(re.escape, message.split("..."))), lines[0]), lines[0]

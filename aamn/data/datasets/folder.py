@@ -83,8 +83,7 @@ class YourVideos(SentencesByVideo):
         frames = range(len(self.frames(video_id)) if masks else 0)
         if not masks or not masks.keys() >= set(frames):
             return None
-        stack = np.stack([_read_mask(masks[frame]) for frame in frames])
-        stack = torch.from_numpy(stack)
+        stack = torch.from_numpy(np.stack([_read_mask(masks[frame]) for frame in frames]))
         return FullTarget(instance, boxes_of_masks(stack), stack)
 
     def _read_sentences(self, path: Path) -> dict[str, tuple[Expression, ...]]:

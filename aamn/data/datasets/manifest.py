@@ -25,8 +25,8 @@ def make_manifest(root: Path, split: str, folder: Path, held_out: float = 0.0) -
     """
     whole = "train" if split == HELD_OUT else split
     source = A2DSentences(root, whole)
-    rows = read_videoset(root / "Release" / "videoset.csv").values()
-    rows = [row for row in rows if row.split == SPLITS[whole]]
+    listed = read_videoset(root / "Release" / "videoset.csv").values()
+    rows = [row for row in listed if row.split == SPLITS[whole]]
     if whole == "train":
         wanted = split == HELD_OUT
         rows = [row for row in rows if is_held_out(row.video_id, held_out) == wanted]

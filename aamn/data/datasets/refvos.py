@@ -30,7 +30,7 @@ from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, Sentence
 from aamn.ops.masks import boxes_of_masks
 from aamn.structures import Target
 from proposals.errors import InputError
-from proposals.frames import FrameSource, open_frames
+from proposals.frames import FrameSource, ImageFolder, open_frames
 
 log = logging.getLogger("aamn")
 
@@ -97,6 +97,7 @@ class ReferringVideos(SentencesByVideo):
             InputError: the folder is missing or holds other images than the listed ones.
         """
         source = open_frames(self.video_path(video_id))
+        assert isinstance(source, ImageFolder), f"{source.path} is no folder of images"
         images, listed = {file.stem for file in source.files}, set(self.listing(video_id).frames)
         if images != listed:
             name = min(images ^ listed)
@@ -114,8 +115,8 @@ class ReferringVideos(SentencesByVideo):
         found: dict[int, Target] = {}
         for expression in key_frame.expressions:
             if expression.instance not in found:
-                mask = self._mask(video_id, key_frame.frame, expression.instance)
-                mask = torch.from_numpy(mask)
+                array = self._mask(video_id, key_frame.frame, expression.instance)
+                mask = torch.from_numpy(array)
                 found[expression.instance] = target_of(
                     expression, boxes_of_masks(mask[None])[0], mask
                 )
@@ -128,8 +129,8 @@ class ReferringVideos(SentencesByVideo):
             return None
         if len(self._annotated(video_id)) < count:
             return None
-        masks = np.stack([self._mask(video_id, place, instance) for place in range(count)])
-        masks = torch.from_numpy(masks)
+        stack = np.stack([self._mask(video_id, place, instance) for place in range(count)])
+        masks = torch.from_numpy(stack)
         return FullTarget(instance, boxes_of_masks(masks), masks)
 
     def annotation_path(self, video_id: str, place: int) -> Path:
@@ -166,13 +167,15 @@ class ReferringVideos(SentencesByVideo):
         eid = next(e for e, number in self._instances[video_id].items() if number == instance)
         objects = self.listings[video_id].objects[eid]
         if self._mask_dict is not None:
-            return self._mask_of_rle(video_id, place, objects)
+            return self._mask_of_rle(self._mask_dict, video_id, place, objects)
         labels = read_labels(self.annotation_path(video_id, place))
         return np.isin(labels, [int(name) for name in objects])
 
-    def _mask_of_rle(self, video_id: str, place: int, objects: Iterable[str]) -> np.ndarray:
+    def _mask_of_rle(
+        self, codes: dict[str, list[Any]], video_id: str, place: int, objects: Iterable[str]
+    ) -> np.ndarray:
         try:
-            found = [self._mask_dict[name][place] for name in objects]
+            found = [codes[name][place] for name in objects]
             masks = [rle.decode(code) > 0 for code in found if code]
         except (KeyError, IndexError, TypeError, ValueError):
             raise InputError(

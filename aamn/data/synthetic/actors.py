@@ -80,7 +80,8 @@ def paint(name: str, colour: tuple[int, int, int]) -> tuple[int, int, int]:
         rgb = rgb * 0.78 + (18 if rgb.max() < 60 else 0)
     elif name == "light":
         rgb = rgb + (255 - rgb) * 0.22
-    return tuple(int(v) for v in rgb)
+    red, green, blue = rgb.astype(int).tolist()
+    return red, green, blue
 
 
 def extents(actor: str, action: str) -> tuple[float, float]:

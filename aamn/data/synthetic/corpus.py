@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import cv2
 import h5py
@@ -38,7 +38,8 @@ _SENTENCE_FILES = {
 }
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, order=True)
+class Entry:
     """A video's place in the corpus; the split is train, test or missed."""
 
     split: str
@@ -83,8 +84,8 @@ def _write_lines(path: Path, lines: Iterable[str], end: str = "\n") -> None:
 
 def _write_clip(path: Path, frames: np.ndarray, config: SyntheticConfig) -> None:
     height, width = frames.shape[1:3]
-    code = cv2.VideoWriter_fourcc(*config.codec)
-    with written_aside(path) as aside:
+    code = cv2.VideoWriter.fourcc(*config.codec)
+    with written_aside(path, suffix=path.suffix) as aside:
         writer = cv2.VideoWriter(str(aside), code, config.fps, (width, height))
         if not writer.isOpened():
             raise InputError(f"codec: OpenCV cannot write {config.codec!r}; mp4v always works")
@@ -101,7 +102,7 @@ def _write_h5(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:
-    with written_aside(path) as aside:
+    with written_aside(path, suffix=path.suffix) as aside:
         cv2.imwrite(str(aside), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
@@ -142,7 +143,7 @@ def _full_video(scene: Scene, masks: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _write_video(root: Path, config: SyntheticConfig, entry: Entry) -> None:
-    scene = plan_scene(config, *entry)
+    scene = plan_scene(config, entry.split, entry.index)
     rendering = render_scene(scene, config.noise)
     layout = _Layout(root)
     _write_clip(layout.clip(scene.video_id), rendering.frames, config)
@@ -171,7 +172,7 @@ def _finished(layout: _Layout, entry: Entry, scene: Scene) -> bool:
 def _claim(root: Path, config: SyntheticConfig) -> None:
     """Notes the configuration in the root folder, or compares it with the one noted there."""
     note = root / "synthetic.json"
-    mine = {"version": VERSION, "config": to_dict(config)}
+    mine: dict[str, Any] = {"version": VERSION, "config": to_dict(config)}
     if not note.exists():
         if root.exists() and any(root.iterdir()):
             raise InputError(f"{root} holds other files: name a new folder for the corpus")
@@ -263,7 +264,7 @@ def write_corpus(root: Path, config: SyntheticConfig, workers: int) -> CorpusSum
     root = Path(root)
     _claim(root, config)
     layout = _Layout(root)
-    scenes = {entry: plan_scene(config, *entry) for entry in _entries(config)}
+    scenes = {entry: plan_scene(config, entry.split, entry.index) for entry in _entries(config)}
     todo = [e for e, scene in scenes.items() if not _finished(layout, e, scene)]
     _run([(root, config, entry) for entry in todo], workers)
     _write_lists(root, config, scenes)

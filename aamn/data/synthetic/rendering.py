@@ -99,9 +99,10 @@ def visible_masks(layers: Sequence[Layer], count: int, height: int, width: int) 
     for place, layer in enumerate(layers):
         picture, inside = layer.placed(height, width)
         solid = layer.cover[inside] >= 0.5
-        masks[(slice(0, place), *picture)] &= ~solid
+        rows, columns = picture
+        masks[:place, rows, columns] &= ~solid
         if place < count:
-            masks[(place, *picture)] = solid
+            masks[place, rows, columns] = solid
     return masks
 
 
@@ -136,10 +137,8 @@ def _patch(
     """Noise at four scales between and around two tones; `unit` is a pixel at 120 pixels height."""
     first, second = (np.asarray(tone, float) for tone in tones[rng.integers(len(tones))])
     mix = np.clip(0.5 + 0.3 * _noise(rng, height, width, 30 * unit), 0, 1)[..., None]
-    grain = sum(
-        strength * _noise(rng, height, width, cell * unit)
-        for strength, cell in ((9, 14), (8, 6), (6, 2.5))
-    )
+    scales = ((9, 14), (8, 6), (6, 2.5))
+    grain = np.sum([s * _noise(rng, height, width, cell * unit) for s, cell in scales], axis=0)
     return first * mix + second * (1 - mix) + grain[..., None]
 
 
@@ -173,7 +172,8 @@ def make_occluder(rng: np.random.Generator, height: int, width: int) -> Occluder
         angle = np.linspace(0, 2 * math.pi, 14, endpoint=False)
         rough = radius * (1 + 0.18 * rng.standard_normal(14))[:, None]
         polygons.append(centre + rough * np.stack((np.cos(angle), np.sin(angle)), 1))
-        colours.append(tuple(int(v) for v in np.array((62, 86, 52)) + rng.integers(-14, 15)))
+        tint = int(rng.integers(-14, 15))
+        colours.append((62 + tint, 86 + tint, 52 + tint))
     return Occluder(tuple(polygons), tuple(colours))
 
 

@@ -186,8 +186,9 @@ def plan_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
         count = rng.integers(config.max_occluders + 1)
         occluders = tuple(make_occluder(rng, *size) for _ in range(count))
         scenery = _Set(size, annotated, camera, occluders, rng)
-        actors = [scenery.place(member, number) for number, member in enumerate(cast)]
-        if None in actors:
+        placed = [scenery.place(member, number) for number, member in enumerate(cast)]
+        actors = [actor for actor in placed if actor is not None]
+        if len(actors) < len(cast):
             continue
         ordered = sorted(actors, key=_foot)
         centres = scenery.centres(ordered, [cast[a.instance].late for a in ordered])

@@ -110,8 +110,8 @@ def look_alikes(description: Description, kind: str, actors: Sequence[Actor]) ->
     """The actors that fit once the attribute that `kind` rests on is left out."""
     if kind == "appearance":
         return [a for a in actors if description.action in (None, a.action)]
-    left_out = {"action": None} if kind == "motion" else {}
-    loose = replace(description, place=None, **left_out)
+    action = None if kind == "motion" else description.action
+    loose = replace(description, place=None, action=action)
     return [a for a in actors if fits(loose, a)]
 
 
@@ -170,7 +170,7 @@ def describe(actor: Actor, kind: str, view: View, rng: np.random.Generator) -> S
 
 def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
     """One of the options; the first one, the usual word, in half of the cases."""
-    return options[0] if rng.random() < 0.5 else options[rng.integers(len(options))]
+    return options[0] if rng.random() < 0.5 else options[int(rng.integers(len(options)))]
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,9 @@ class _Words:
 
 def _choose_words(description: Description, rng: np.random.Generator) -> _Words:
     name, action, place = description.name, description.action, description.place
-    verbs = _OWN_VERBS.get((name, action), VERBS.get(action, ("",)))
+    verbs: Sequence[str] = ("",)
+    if action is not None:
+        verbs = _OWN_VERBS.get((name, action), VERBS.get(action, verbs))
     filler = ""
     if not place and action not in ("climbing", "flying") and rng.random() < 0.15:
         filler = _pick(_FILLERS, rng)

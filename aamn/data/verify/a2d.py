@@ -105,7 +105,8 @@ def _read_videos(root: Path, lists: _Lists) -> Iterator[Finding]:
         for number, row in enumerate(csv.reader(file), start=1):
             try:
                 name, label, _, _, *numbers, split = row
-                video = Video(name, int(label), *(int(n) for n in numbers), split.strip())
+                height, width, frames, annotated = map(int, numbers)
+                video = Video(name, int(label), height, width, frames, annotated, split.strip())
             except (ValueError, TypeError):
                 lists.damaged.update(row[:1])
                 yield Finding(True, f"{where}:{number}", "wanted nine columns of numbers", where)
@@ -214,7 +215,7 @@ def _check_clip(
         return [Finding(True, name, "the video is missing", fetch)], None
     try:
         with open_frames(path) as source:
-            size, count = tuple(source.size), count_frames(source, deep)
+            size, count = source.size, count_frames(source, deep)
             early = stops_early(source) if deep else ""
     except InputError as error:
         return [Finding(True, name, str(error).replace(f"{path}", "the video"), fetch)], None

@@ -5,29 +5,33 @@ Equation numbers are the paper's; what the variants of its tables leave out is a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aamn.config.baselines import ACGAConfig
 from aamn.models.baselines import coordinates
 from aamn.models.baselines.coordinates import with_coordinates
 from aamn.models.baselines.decoder import MultiResolutionDecoder
 from aamn.models.baselines.guidance import CellAttention, MeanWords, PlainCells, WordAttention
+from aamn.models.baselines.one_stage import ResponseNetwork
 from aamn.models.baselines.text_encoder import ConvText, LSTMText
 from aamn.models.baselines.two_stream import TwoStream
 from aamn.models.baselines.video_encoder import VideoEncoder
 from aamn.structures import Clip, Query
-from proposals.errors import InputError
 
-TEXT_ENCODERS = {
+TEXT_ENCODERS: dict[str, Callable[[int, int], ConvText | LSTMText]] = {
     "conv": lambda dimension, kernel: ConvText(dimension, kernel),
     "lstm": lambda dimension, kernel: LSTMText(dimension),
 }
-TEXT_GUIDANCE = {"attention": WordAttention, "mean": MeanWords}
+TEXT_GUIDANCE: dict[str, type[WordAttention | MeanWords]] = {
+    "attention": WordAttention,
+    "mean": MeanWords,
+}
 # Each from the channels of F_V, V = [F_V, C] and F_T.
-VISION_GUIDANCE = {
+VISION_GUIDANCE: dict[str, Callable[[int, int, int], CellAttention | PlainCells]] = {
     "attention": lambda video, both, text: CellAttention(both, text, both),
     "attention_cut": lambda video, both, text: CellAttention(both, text, video),
     "none": lambda video, both, text: PlainCells(both, text, video),
@@ -53,26 +57,16 @@ class Guided:
     word_weights: Tensor
 
 
-def _pick(parts: dict, name: str, field: str):
-    """The entry that a configuration's field names."""
-    if name not in parts:
-        raise InputError(f"acga.{field}: one of {', '.join(parts)}, got {name!r}")
-    return parts[name]
-
-
-class ACGANetwork(nn.Module):
-    """One stream of ACGA: a `ResponseNetwork`."""
+class ACGANetwork(ResponseNetwork):
+    """One stream of ACGA."""
 
     def __init__(self, config: ACGAConfig, stream: str, dimension: int) -> None:
         super().__init__()
         self.video = VideoEncoder(config.i3d, stream, config.trunk_cache)
         video, both = self.video.channels, self.video.channels + coordinates.CHANNELS
-        build_text = _pick(TEXT_ENCODERS, config.text_encoder, "text_encoder")
-        build_words = _pick(TEXT_GUIDANCE, config.text_guidance, "text_guidance")
-        build_cells = _pick(VISION_GUIDANCE, config.vision_guidance, "vision_guidance")
-        self.text = build_text(dimension, config.text_kernel)
-        self.word_guidance = build_words(both, dimension)
-        self.cell_guidance = build_cells(video, both, dimension)
+        self.text = TEXT_ENCODERS[config.text_encoder](dimension, config.text_kernel)
+        self.word_guidance = TEXT_GUIDANCE[config.text_guidance](both, dimension)
+        self.cell_guidance = VISION_GUIDANCE[config.vision_guidance](video, both, dimension)
         self.decoder = MultiResolutionDecoder(
             self.cell_guidance.out_channels, dimension, config.channels, config.fusion
         )
@@ -107,6 +101,8 @@ class ACGA(TwoStream):
         """The weights of both attentions for one sentence about one clip."""
         encoded = self.encode(stream, [clip])
         owner = torch.zeros(1, dtype=torch.long, device=self.device)
-        guided = self.networks[stream].guide(encoded, owner, self.word_vectors([query]))
+        network = self.networks[stream]
+        assert isinstance(network, ACGANetwork)
+        guided = network.guide(encoded, owner, self.word_vectors([query]))
         h, w = encoded.shape[-2:]
         return CrossAttention(guided.word_weights[0], guided.cell_weights[0].view(h, w, h, w))

@@ -8,7 +8,7 @@ authors' released model, and LGFS, which that lacks, is ours.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,9 @@ import torchvision
 from torch import Tensor, nn
 
 from aamn.config.baselines import CSTMConfig
-from aamn.models.baselines.i3d import build_i3d, layer_index
+from aamn.models.baselines.i3d import build_i3d, layer_index, out_channels
 from aamn.models.baselines.modulation import CMAM, ModulatedEncoder, Unmodulated
-from aamn.models.baselines.one_stage import OneStage, clip_needs
+from aamn.models.baselines.one_stage import OneStage, ResponseNetwork, clip_needs
 from aamn.models.baselines.responses import ResponseLoss
 from aamn.models.baselines.stage_decoder import LGFS, StageDecoder, StageFusion, Unselected
 from aamn.models.baselines.video_encoder import RGBInput, load_stream
@@ -66,7 +66,7 @@ def spatial_stages(net: torchvision.models.ResNet) -> list[nn.Sequential]:
     ]
 
 
-def load_spatial(stages: Sequence[nn.Module], name: str, weights: str) -> None:
+def load_spatial(stages: Iterable[nn.Module], name: str, weights: str) -> None:
     """Loads "imagenet" or a file in torchvision's keys into the stages of the ResNet `name`.
 
     Raises:
@@ -129,8 +129,8 @@ class StageSelection:
     temporal_map: Tensor
 
 
-class CSTMNetwork(nn.Module):
-    """CSTM's encoders and decoder: a `ResponseNetwork`."""
+class CSTMNetwork(ResponseNetwork):
+    """CSTM's encoders and decoder."""
 
     def __init__(self, config: CSTMConfig, dimension: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class CSTMNetwork(nn.Module):
         temporal = temporal_stages(build_i3d(3, TEMPORAL_STAGES[-1], config.i3d.width))
         channels = {
             "spatial": spatial_channels,
-            "temporal": tuple(stage[-1].out_channels for stage in temporal),
+            "temporal": tuple(map(out_channels, temporal)),
         }
         modulations = {
             encoder: [
@@ -204,11 +204,7 @@ class CSTMNetwork(nn.Module):
 
 
 def _check(config: CSTMConfig) -> None:
-    """Raises InputError for a word or stage that no part answers to."""
-    if config.spatial not in SPATIAL:
-        raise InputError(f"cstm.spatial: one of {', '.join(SPATIAL)}, got {config.spatial!r}")
-    if config.cmam not in CMAM_ENCODERS:
-        raise InputError(f"cstm.cmam: one of {', '.join(CMAM_ENCODERS)}, got {config.cmam!r}")
+    """Raises InputError for a stage that is not there, or a frozen encoder."""
     if not set(config.lgfs) <= set(STAGES):
         raise InputError(f"cstm.lgfs: stages are 1 to 5, got {list(config.lgfs)}")
     if config.i3d.frozen_until:
@@ -234,12 +230,15 @@ class CSTM(OneStage):
         """LGFS's weights and maps at each stage that has it, the deepest first; the sentence alone
         decides the weights."""
         network = self.networks["rgb"]
+        assert isinstance(network, CSTMNetwork)
         text = network.text(self.word_vectors([query]))
         owner = torch.zeros(1, dtype=torch.long, device=self.device)
         stages = network.modulate(self.encode("rgb", [clip]), owner, text)
         found = []
         for stage in sorted(self.lgfs, reverse=True):
-            fusion, place = network.fusions[stage - 1], stage - 1
+            place = stage - 1
+            fusion = network.fusions[place]
+            assert isinstance(fusion, StageFusion)
             maps = fusion.pair(stages.spatial[place], stages.temporal[place])[0]
             found.append(StageSelection(stage, *fusion.selection(text)[0], *maps))
         return found

@@ -3,7 +3,7 @@ multi-resolution decoder (10)-(13)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from aamn.models.baselines import coordinates
 from aamn.models.baselines.coordinates import with_coordinates
-from proposals.errors import InputError
 
 
 class Deconv(nn.Sequential):
@@ -62,7 +61,7 @@ class ResponseFusion(nn.Module):
         return self.conv(torch.cat([resize(responses[i], size) for i in self.members], 1))
 
 
-FUSIONS = {
+FUSIONS: dict[str, Callable[[], nn.Module]] = {
     "all": lambda: ResponseFusion((0, 1, 2)),
     "res3+res1": lambda: ResponseFusion((0, 2)),
     "res3+res2": lambda: ResponseFusion((1, 2)),
@@ -76,8 +75,6 @@ class MultiResolutionDecoder(nn.Module):
 
     def __init__(self, vision: int, text: int, channels: Sequence[int], fusion: str) -> None:
         super().__init__()
-        if fusion not in FUSIONS:
-            raise InputError(f"acga.fusion: one of {', '.join(FUSIONS)}, got {fusion!r}")
         small, medium, large = channels
         beside = coordinates.CHANNELS + text
         self.to_medium = Deconv(vision, small)

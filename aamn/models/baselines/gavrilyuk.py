@@ -14,6 +14,7 @@ from aamn.config.baselines import GavrilyukConfig
 from aamn.models.baselines import coordinates
 from aamn.models.baselines.coordinates import with_coordinates
 from aamn.models.baselines.decoder import Deconv
+from aamn.models.baselines.one_stage import ResponseNetwork
 from aamn.models.baselines.text_encoder import ConvText
 from aamn.models.baselines.two_stream import TwoStream
 from aamn.models.baselines.video_encoder import VideoEncoder
@@ -33,8 +34,8 @@ class DynamicFilter(nn.Module):
         return torch.einsum("sdhw,sd->shw", maps, filters)[:, None]
 
 
-class GavrilyukNetwork(nn.Module):
-    """One stream: a `ResponseNetwork`."""
+class GavrilyukNetwork(ResponseNetwork):
+    """One stream."""
 
     def __init__(self, config: GavrilyukConfig, stream: str, dimension: int) -> None:
         super().__init__()

@@ -162,6 +162,13 @@ def build_i3d(channels: int, until: str = "mixed_5c", width: float = 1.0) -> nn.
     return layers
 
 
+def out_channels(layers: nn.Sequential) -> int:
+    """Channels of the last layer's maps."""
+    last = layers[-1]
+    assert isinstance(last, ConvUnit | SamePool | Inception)
+    return last.out_channels
+
+
 def layer_index(name: str) -> int:
     """The place of a layer in `LAYERS`.
 
@@ -206,7 +213,8 @@ def load_i3d(layers: nn.Sequential, path: str | Path) -> None:
             "(Conv3d_1a_7x7.conv3d.weight, ...) or hassony2/kinetics_i3d_pytorch "
             "(conv3d_1a_7x7.conv3d.weight, ...)"
         )
-    got, wanted = weights[first].shape[1], layers[0].conv3d.in_channels
+    own = layers.state_dict()[first]
+    got, wanted = weights[first].shape[1], own.shape[1]
     if got != wanted:
         raise InputError(
             f"{path}: weights for {got} input channels, wanted {wanted} (RGB has 3, flow 2)"

@@ -4,7 +4,7 @@ maps of the whole frame, no proposals, an answer for the key frame."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,37 +15,28 @@ from aamn.models.baselines.responses import (
     half_maximum_mask,
     network_mask,
 )
+from aamn.models.modules import Modules
 from aamn.models.segmenter import Segmenter
 from aamn.ops.masks import boxes_of_masks
 from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query, Sample
 from proposals.errors import InputError
 
-STREAMS = {"rgb": ("rgb",), "flow": ("flow",), "rgb+flow": ("rgb", "flow")}
 
-
-class ResponseNetwork(Protocol):
+class ResponseNetwork(nn.Module):
     """One stream: the video once, then any number of sentences about it."""
 
     def encode(self, video: Tensor) -> Any:
         """What all sentences share of clips (N, C, T, H, W)."""
+        raise NotImplementedError
 
     def respond(self, encoded: Any, owner: Tensor, words: Tensor) -> list[Tensor]:
         """Response maps (S, 1, h, w), coarse to fine, of S sentences (S, L, C_e); sentence s is
         about clip owner[s]."""
+        raise NotImplementedError
 
     def load_pretrained(self) -> None:
         """Loads the weights a fresh training starts from, as the configuration names them."""
-
-
-def stream_names(streams: str) -> tuple[str, ...]:
-    """The streams that a configuration's `streams` names.
-
-    Raises:
-        InputError: another word.
-    """
-    if streams not in STREAMS:
-        raise InputError(f"streams: one of {', '.join(STREAMS)}, got {streams!r}")
-    return STREAMS[streams]
+        raise NotImplementedError
 
 
 def clip_needs(size: int, multiple: int, frames: int, stride: int, flow: bool) -> Needs:
@@ -91,7 +82,7 @@ class OneStage(Segmenter):
 
     def __init__(
         self,
-        networks: dict[str, nn.Module],
+        networks: dict[str, ResponseNetwork],
         embedding: nn.Embedding,
         needs: Needs,
         loss: ResponseLoss,
@@ -99,7 +90,7 @@ class OneStage(Segmenter):
     ) -> None:
         super().__init__()
         self.embedding = embedding
-        self.networks = nn.ModuleDict(networks)
+        self.networks: Modules[ResponseNetwork] = Modules(networks)
         self.needs = needs
         self.loss = loss
         self.max_words = max_words

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from aamn.config.baselines import ACGAConfig, GavrilyukConfig
-from aamn.models.baselines.one_stage import OneStage, clip_needs, stack_stream, stream_names
+from aamn.models.baselines.one_stage import OneStage, ResponseNetwork, clip_needs
 from aamn.models.baselines.responses import ResponseLoss
 from aamn.models.baselines.video_encoder import STRIDE
-from aamn.structures import Clip
 
 SIZES = {"small": 1.0, "medium": 1.0, "large": 1.0}  # of the responses, with their loss weights
 
@@ -20,12 +19,12 @@ class TwoStream(OneStage):
     """One or two streams, each a `network` of the configuration, the stream's name and the number
     of channels of a word's vector; its `video` is a `VideoEncoder`."""
 
-    network: ClassVar[Callable[..., nn.Module]]
+    network: ClassVar[Callable[..., ResponseNetwork]]
 
     def __init__(
         self, config: ACGAConfig | GavrilyukConfig, embedding: nn.Embedding, max_words: int = 20
     ) -> None:
-        streams, dimension = stream_names(config.streams), embedding.embedding_dim
+        streams, dimension = config.streams.split("+"), embedding.embedding_dim
         super().__init__(
             {stream: self.network(config, stream, dimension) for stream in streams},
             embedding,
@@ -33,7 +32,3 @@ class TwoStream(OneStage):
             ResponseLoss(SIZES, config.foreground_weight, "bilinear"),
             max_words,
         )
-
-    def frozen_features(self, clips: Sequence[Clip], stream: str = "rgb") -> Tensor:
-        """(N, 528, T', h, w): what the layers that do not learn make of clips."""
-        return self.networks[stream].video.frozen(stack_stream(clips, stream, self.device))

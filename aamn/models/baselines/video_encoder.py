@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aamn.config.baselines import I3DConfig
-from aamn.models.baselines.i3d import build_i3d, layer_index, load_i3d
+from aamn.models.baselines.i3d import build_i3d, layer_index, load_i3d, out_channels
 from aamn.models.baselines.trunk import build_trunk
 from proposals.errors import InputError
 
@@ -24,6 +24,9 @@ STRIDE = 16  # pixels of the input a cell of mixed_4f
 class RGBInput(nn.Module):
     """RGB in [0, 1] to the range that the weights were trained on."""
 
+    offset: Tensor
+    scale: Tensor
+
     def __init__(self, config: I3DConfig) -> None:
         super().__init__()
         low, high = config.rgb_range
@@ -36,6 +39,8 @@ class RGBInput(nn.Module):
 
 class FlowInput(nn.Module):
     """Flow in pixels, cut at the limit and scaled to [-1, 1], as I3D's flow stream was trained."""
+
+    limit: Tensor
 
     def __init__(self, config: I3DConfig) -> None:
         super().__init__()
@@ -86,7 +91,7 @@ class VideoEncoder(nn.Module):
         self.input = INPUTS[stream](config)
         self.trunk = build_trunk(layers[:cut], cache)
         self.tail = layers[cut:]
-        self.channels = layers[-1].out_channels
+        self.channels = out_channels(layers)
 
     def frozen(self, video: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, 528, T', h, w), the input of mixed_4f in the paper's models."""

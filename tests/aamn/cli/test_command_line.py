@@ -19,6 +19,11 @@ from aamn.cli.command_line import (
     subcommand,
 )
 from aamn.cli.main import SUBCOMMANDS, aamn, run, tool
+from aamn.data.datasets.a2d import SPLITS
+from aamn.data.datasets.held_out import HELD_OUT
+from aamn.data.datasets.registry import READERS
+from aamn.index.builder import PRECISIONS
+from aamn.index.video_index import LINKINGS
 from aamn.version import __version__
 from proposals.errors import InputError
 
@@ -256,6 +261,23 @@ def test_help_has_an_example_that_can_be_read(name, capsys):
     assert example.split()[:2] == ["aamn", name]
     for word in example.split():
         assert not word.startswith("--") or word in options, word
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "choices"),
+    [
+        ("verify", "--kind", READERS),
+        ("extract", "--kind", READERS),
+        ("manifest", "--split", (*SPLITS, HELD_OUT)),
+        ("segment", "--linking", LINKINGS),
+        ("index", "--precision", PRECISIONS),
+    ],
+)
+def test_choices_are_the_library_s(name, option, choices):
+    """They are written out in the subcommand, which imports none of the library."""
+    parameters = aamn.get_command(click.Context(aamn), name).params
+    (found,) = [one for one in parameters if option in one.opts]
+    assert set(found.type.choices) == set(choices)
 
 
 def test_the_overview_has_each_line_under_its_title(capsys):

@@ -12,6 +12,7 @@ from PIL import Image
 from tiny_models import tiny_config, tiny_segmenter
 from tiny_training import VOCABULARY
 
+from aamn.cli.main import run
 from aamn.data.samples import load_clip, load_proposals
 from aamn.inference.checkpoint import load_segmenter, save_checkpoint
 from aamn.report import assemble
@@ -203,6 +204,8 @@ def test_systems_are_compared_under_names_of_their_own(world, tmp_path, capsys):
         (("--compare", "no.pt"), "no.pt"),
         (("--config", "no.yaml"), "no.yaml"),
         (("--full-video", "--calibrate", "test"), "--calibrate test"),
+        (("--full-video", "--compare", "most_confident"), "--compare: wanted without --full-video"),
+        (("--full-video", "--report", "page"), "--report: wanted without --full-video"),
         (("--index", "IN", "--set", "system=most_confident"), "aamn"),
     ],
     ids=str,
@@ -230,6 +233,19 @@ def page(world, tmp_path_factory):
         words += ("--out", out / "m.json", "--report", out / "page", "--pictures", 1)
         assert call(*words) == 0
     return {**given, "out": out}
+
+
+def test_the_page_has_a_subcommand_of_its_own(world, tmp_path, monkeypatch):
+    """The same page and metrics as with --report, both in the folder that --out names."""
+    given = []
+    monkeypatch.setattr(assemble, "write_report", lambda *seen, **_: given.append(seen))
+    words = ("--checkpoint", world / "last.pt", "--compare", "most_confident", "--pictures", 1)
+    assert run(list(map(str, ("report", *words, "--out", tmp_path / "page")))) == 0
+    ((path, evaluations, pictures),) = given
+    assert path == tmp_path / "page" / "index.html" and len(pictures.worst) == 1
+    found = json.loads((tmp_path / "page" / "metrics.json").read_text())
+    assert list(found) == [one.report.system for one in evaluations] == ["aamn", "most_confident"]
+    assert run(["report", *map(str, words)]) == 2, "--out is wanted"
 
 
 def test_the_page_is_about_all_systems_and_has_no_classes_where_none_are_known(page):
@@ -274,10 +290,16 @@ def test_cases_are_the_best_and_the_worst_with_their_own_frames(world, page):
 def test_the_contrast_is_the_same_sentence_with_words_weighted_at_random(world, page):
     (contrast,) = page["pictures"].contrasts
     row = contrast.case.row
+    assert row.text == "w5 w6 w7", "the longest one, the second of its frame"
+    assert np.array_equal(contrast.case.target.mask.numpy(), truth("a", 1, 5))
+    shuffled = load_segmenter(world / "last.pt", "cpu", None, ["aamn.language.attention=random"])
+    torch.manual_seed(0)  # the page is the same every time
+    again = shuffled.segmenter.encode_sentences([shuffled.vocabulary.encode(row.text)])
     assert contrast.random.text == row.text and contrast.key == 1
     assert contrast.random.video_id == row.video_id
     own, random = contrast.case.track.scores, contrast.random.scores
     assert not torch.allclose(own.actor_attention, random.actor_attention)
+    assert torch.allclose(again.attention["actor"][0], random.actor_attention)
     assert float(random.actor_attention.sum()) == pytest.approx(1, abs=1e-5)
     assert contrast.random.frame_indices.tolist() == contrast.case.track.frame_indices.tolist()
 
@@ -305,6 +327,59 @@ def test_the_scene_shows_each_systems_masks_where_a_sentence_is_asked(world, pag
     assert not scene.truth[0, 1].any()
 
 
+def seen_on_the_page(monkeypatch, *words):
+    """The pictures of the page that this call writes."""
+    given = []
+    monkeypatch.setattr(assemble, "write_report", lambda *seen, **_: given.append(seen[2]))
+    assert call(*words) == 0
+    (seen,) = given
+    return seen
+
+
+def test_all_systems_are_asked_about_the_split_that_is_named(world, tmp_path, monkeypatch):
+    out = tmp_path / "m.json"
+    words = ("--checkpoint", world / "last.pt", "--compare", "most_confident", "--split", "train")
+    seen = seen_on_the_page(monkeypatch, *words, "--out", out, "--report", tmp_path / "page")
+    for system in ("aamn", "most_confident"):
+        assert [row["text"] for row in rows_of(out, system)] == ["w11"]
+    assert [contrast.random.text for contrast in seen.contrasts] == ["w11"]
+    assert [list(scene.texts) for scene in seen.scenes] == [["w11"]]
+
+
+def test_what_is_set_holds_for_the_most_confident_box_too(world, tmp_path):
+    words = ("--checkpoint", world / "last.pt", "--compare", "most_confident")
+    size = "aamn.size=64"
+    assert call(*words, "--set", size, "--out", tmp_path / "m.json") == 0
+    for system, overrides in (("aamn", ()), ("most_confident", ("system=most_confident",))):
+        found = [row["iou"] for row in rows_of(tmp_path / "m.json", system)]
+        wanted = ious(world, size, *overrides)
+        assert found == [pytest.approx(iou, abs=1e-6) for iou in wanted]
+        assert wanted != ious(world, *overrides)
+
+
+def test_a_system_that_answers_for_key_frames_alone_has_a_page_too(world, tmp_path, monkeypatch):
+    values = [f"gavrilyuk.{value}" for value in ("size=32", "frames=4", "i3d.width=0.05")]
+    values += ["gavrilyuk.channels=[4,3]", "system=gavrilyuk", f"data.root={world / 'own'}"]
+    config = tiny_config(*MODEL, *values)
+    segmenter = tiny_segmenter(*MODEL, *values)
+    assert segmenter.needs.predicts == "key" and segmenter.needs.key > 0
+    save_checkpoint(tmp_path / "key.pt", segmenter, VOCABULARY, config, 0)
+    words = ("--checkpoint", tmp_path / "key.pt", "--out", tmp_path / "m.json", "--pictures", 1)
+    words += ("--compare", world / "last.pt", "--proposals", world / "boxes.h5")
+    seen = seen_on_the_page(monkeypatch, *words, "--report", tmp_path / "page")
+    (case,) = seen.best
+    frame = frame_of(world, case.row.video_id, case.row.frame)
+    assert case.key == 0 and case.proposals is None and not seen.contrasts
+    assert case.frames.shape == (1, *SIZE, 3) and np.array_equal(case.frames[0], frame)
+    (scene,) = seen.scenes
+    assert list(scene.answers) == ["gavrilyuk", "aamn"]
+    found = answers(world)
+    for cell, place in {(0, 0): 0, (1, 0): 1, (1, 1): 2}.items():
+        assert np.array_equal(scene.answers["aamn"][cell], found[place][0])
+    direct = [row["iou"] for row in rows_of(tmp_path / "m.json")]
+    assert direct == [pytest.approx(iou, abs=1e-6) for iou in ious(world)]
+
+
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [
@@ -316,9 +391,6 @@ def test_the_scene_shows_each_systems_masks_where_a_sentence_is_asked(world, pag
     ids=str,
 )
 def test_how_many_pictures_of_each_kind(world, tmp_path, monkeypatch, options, kinds):
-    given = []
-    monkeypatch.setattr(assemble, "write_report", lambda *seen, **_: given.append(seen[2]))
     words = ("--checkpoint", world / "last.pt", "--out", tmp_path / "m.json")
-    assert call(*words, "--report", tmp_path / "page", *options) == 0
-    (seen,) = given
+    seen = seen_on_the_page(monkeypatch, *words, "--report", tmp_path / "page", *options)
     assert (len(seen.best), len(seen.contrasts), len(seen.scenes), len(seen.worst)) == kinds

@@ -443,6 +443,9 @@ def test_the_words_of_segment_reach_the_job(made, segmented, tmp_path):
     )  # fmt: skip
     without = segmented("w3", "--data", "root", *bundle)[2]
     assert (without.video, without.texts) == (None, ("w3",)), "a data set's videos, one sentence"
+    (tmp_path / "i.h5").touch()
+    without = segmented("w3", "w4", "--index", tmp_path / "i.h5", *bundle)[2]
+    assert (without.video, without.texts) == (None, ("w3", "w4")), "an index knows its video"
 
 
 # aamn evaluate --index

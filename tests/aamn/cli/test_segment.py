@@ -273,7 +273,7 @@ def test_all_videos_of_a_data_set_are_segmented_by_their_own_sentences(world, tm
         (("--count", 1), {"00_w3_w4", "01_w5"}),  # one video needs no folder of its own
         (("--split", "train"), {"00_w9"}),
     ],
-    ids=str,
+    ids=["two", "one sentence", "one", "another split"],
 )
 def test_which_videos_and_sentences_of_a_data_set(world, tmp_path, options, folders):
     assert call(*data(world), *OTHER, *options, "--end", 1, "--out", tmp_path) == 0
@@ -316,6 +316,14 @@ def test_an_index_knows_its_video(world, tmp_path):
     for path in (tmp_path / "00_w3" / "masks").iterdir():
         same = world / "first" / "00_w3" / "masks" / path.name
         assert path.read_bytes() == same.read_bytes()
+
+
+@pytest.mark.parametrize("system", [(), OTHER], ids=["aamn", "other"])
+def test_words_that_are_not_known_are_named(world, tmp_path, caplog, system):
+    words = ("--query", "w3 zebra", "--query", "okapi", "--end", 1, "--out", tmp_path)
+    assert call(*video(world), *system, *words) == 0
+    said = [r.getMessage() for r in caplog.records if "zebra" in r.getMessage()]
+    assert said and all("okapi" in line and "w3" not in line for line in said)
 
 
 def thresholds(root):

@@ -8,6 +8,7 @@ import yaml
 from aamn.config.loading import from_dict, load_config, to_dict
 from aamn.config.schema import Config, PhaseConfig
 from aamn.models.build import build_segmenter
+from proposals.config import DetectorConfig
 from proposals.errors import InputError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -150,6 +151,71 @@ def test_mistakes_name_their_place(tmp_path, text, overrides, message):
     with pytest.raises(InputError, match=message) as error:
         load_config(Config, path, overrides)
     assert "\n" not in str(error.value)
+
+
+CHOICES = {
+    "system": "aamn most_confident gavrilyuk acga cstm",
+    "data.kind": "a2d jhmdb refvos folder",
+    "flow.method": "dis farneback raft",
+    "flow.preset": "ultrafast fast medium",
+    "aamn.streams": "rgb flow rgb+flow",
+    "aamn.linking": "chain anchor",
+    "aamn.link_features": "rgb flow rgb+flow",
+    "aamn.aggregation": "key_plus_context average",
+    "aamn.matching": "modules joint",
+    "aamn.backbone.name": "small vgg16 resnet50 resnet101 "
+    "resnet50_fpn resnet50_fpn_gn resnet101_fpn",
+    "aamn.language.attention": "learned random mean",
+    "aamn.actor.features": "rgb flow rgb+flow",
+    "aamn.action.context": "attention mean none",
+    "aamn.action.fusion": "gated concat none",
+    "aamn.action.features": "rgb flow rgb+flow",
+    "aamn.mask_head.features": "rgb flow rgb+flow flow+rgb",
+    "train.optimiser.name": "sgd adamw",
+    "train.optimiser.schedule": "step cosine",
+    "train.precision": "auto 32-true bf16-mixed 16-mixed",
+    "gavrilyuk.streams": "rgb flow rgb+flow",
+    "acga.streams": "rgb flow rgb+flow",
+    "acga.text_encoder": "conv lstm",
+    "acga.text_guidance": "attention mean",
+    "acga.vision_guidance": "attention attention_cut none",
+    "acga.fusion": "all res3 res3+res1 res3+res2",
+    "cstm.spatial": "resnet50 resnet18",
+    "cstm.cmam": "both spatial temporal",
+}
+
+
+@pytest.mark.parametrize(("key", "choices"), CHOICES.items())
+def test_a_choice_that_is_none_is_answered_with_the_key_and_the_choices(tmp_path, key, choices):
+    nested = "other"
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    path = write(tmp_path, "c.yaml", yaml.safe_dump(nested))
+    wanted = f"{key}: Invalid value 'other', expected one of {choices.split()}"
+    for place, given in ((str(path), (path,)), (f"--set {key}=other", (None, [f"{key}=other"]))):
+        with pytest.raises(InputError) as error:
+            load_config(Config, *given)
+        assert str(error.value) == f"{place}: {wanted}"
+    with pytest.raises(InputError) as error:
+        from_dict(Config, nested)
+    assert str(error.value).endswith(f"this version: {wanted}")
+    for choice in choices.split():
+        found = load_config(Config, None, [f"{key}={choice}"])
+        for part in key.split("."):
+            found = getattr(found, part)
+        assert found == choice
+
+
+def test_the_flow_streams_network_may_be_left_open():
+    assert load_config(Config, None, ["aamn.backbone.flow_name="]).aamn.backbone.flow_name == ""
+    assert load_config(Config, None, ["aamn.backbone.flow_name=small"]).aamn.backbone.flow_name
+    with pytest.raises(InputError, match=r"flow_name: .*expected one of \['', 'small'"):
+        load_config(Config, None, ["aamn.backbone.flow_name=alexnet"])
+
+
+def test_the_detectors_optimiser_is_a_choice():
+    with pytest.raises(InputError, match=r"finetune\.optimiser: .*\['sgd', 'adamw'\]"):
+        load_config(DetectorConfig, None, ["finetune.optimiser=adam"])
 
 
 def test_plain_values_round_trip():

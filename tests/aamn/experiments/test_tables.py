@@ -2,11 +2,11 @@
 
 import csv
 import io
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from read_chart import bars, drawn_words, legend, spreads
 
 from aamn.config.loading import load_config, to_dict
 from aamn.config.schema import Config
@@ -28,6 +28,7 @@ from aamn.experiments.tables import (
     with_overrides,
 )
 from aamn.structures import Row
+from aamn.visualization.charts import to_svg
 from proposals.errors import InputError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -209,7 +210,11 @@ def test_mean_and_spread_over_seeds_by_hand():
     assert "| c | *paper* | 68.9 |" in text
     assert "| a | 30.0 ± 14.1 | 10.0 ± 0.0 |" in text, "Mean IoU by kind"
     chart = to_chart(TABLE, found)
-    assert "30.0" in chart and chart.count("55.6") >= 3
+    assert bars(chart) == {
+        ("ours", "a"): pytest.approx(30),
+        ("ours", "b"): pytest.approx(50),
+        **{("paper (A2D Sentences)", label): 55.6 for label in "abc"},
+    }
 
 
 def test_a_table_that_no_paper_prints_has_our_numbers_alone():
@@ -221,7 +226,7 @@ def test_a_table_that_no_paper_prints_has_our_numbers_alone():
     lines = list(csv.DictReader(io.StringIO(to_csv(table, measured))))
     assert [line["P@0.9"] for line in lines] == ["25.0"] * len(table.rows)
     assert {line["P@0.9 paper"] for line in lines} == {""}
-    assert "A2D" not in to_chart(table, measured)
+    assert list(legend(to_chart(table, measured))) == ["ours"]
 
 
 def test_further_columns_of_the_csv():
@@ -294,24 +299,24 @@ def test_kinds_of_sentences_are_a_table_of_the_plotted_metric():
 
 def test_a_chart_has_a_bar_for_each_number_and_none_for_what_is_unknown():
     runs = [run_of(Mean_IoU=v, Overall_IoU=0.9) for v in (0.2, 0.4)]
-    svg = to_chart(TWO, {"a": Measured(runs), "b": Measured(runs[:1])})
-    bars = re.findall(r"<title>(.+?)</title>", svg)
-    assert bars == [
-        "ours, a: 30.0",
-        "paper (A2D Sentences), a: 0.0",
-        "ours, b: 20.0",
-        "paper (A2D Sentences), c: 12.3",
-    ]
-    assert "Two columns: Mean IoU, %" in svg
-    spreads = svg.count("stroke-width='1.4'")
-    assert spreads == 1, "one run has no spread"
+    chart = to_chart(TWO, {"a": Measured(runs), "b": Measured(runs[:1])})
+    paper = "paper (A2D Sentences)"
+    assert bars(chart) == {
+        **{("ours", "a"): pytest.approx(30), ("ours", "b"): pytest.approx(20)},
+        **{(paper, "a"): 0, (paper, "c"): 12.34},
+    }
+    words = drawn_words(to_svg(chart))
+    assert {"Two columns: Mean IoU, %", "ours", paper, "a", "30.0", "0.0", "20.0", "12.3"} <= set(
+        words
+    )
+    spread = 10 * 2**0.5
+    assert spreads(chart) == [pytest.approx((30 - spread, 30 + spread))], "one run has no spread"
 
 
 def test_a_chart_shows_the_column_it_is_told():
     table = replace(TWO, plot="Overall IoU")
-    svg = to_chart(table, {"b": Measured([run_of(Mean_IoU=0.1, Overall_IoU=0.9)])})
-    bars = re.findall(r"<title>(.+?)</title>", svg)
-    assert bars == ["ours, b: 90.0", "paper (A2D Sentences), c: 56.8"]
+    chart = to_chart(table, {"b": Measured([run_of(Mean_IoU=0.1, Overall_IoU=0.9)])})
+    assert bars(chart) == {("ours", "b"): 90, ("paper (A2D Sentences)", "c"): 56.78}
 
 
 def test_a_file_of_tables_is_read_with_what_it_leaves_out(tmp_path):

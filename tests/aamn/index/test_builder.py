@@ -140,12 +140,16 @@ def test_links_are_equation_1_where_clips_meet_however_many_are_made_at_once(
     assert linked >= 16
 
 
-@pytest.mark.parametrize("radius", [0, 2])
-def test_small_blocks_make_the_index_that_one_block_makes(radius, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("radius", "selection"),
+    [(0, WHOLE), (2, WHOLE), (2, Selection(key_frames=(0, 3, 4, 5, 12, 13, 14, 22)))],
+    ids=["frames", "clips", "key frames"],
+)
+def test_small_blocks_make_the_index_that_one_block_makes(radius, selection, tmp_path, monkeypatch):
     model, found = loaded(f"aamn.radius={radius}"), []
     for frames in (1, 7, 1000):
         monkeypatch.setitem(indexing.FRAMES_AT_ONCE, "cpu", frames)
-        build_index(job_of(model, 23), tmp_path / f"{frames}.h5")
+        build_index(job_of(model, 23, selection=selection), tmp_path / f"{frames}.h5")
         found.append(arrays(tmp_path / f"{frames}.h5"))
     for name, wanted in found[-1].items():
         atol = 1 if name == "masks" else 1e-5
@@ -178,6 +182,13 @@ def test_clips_lie_side_by_side_and_the_last_one_stays_in_the_video(
     file = IndexFile.read(tmp_path / "v.h5")
     assert [tuple(row) for row in file.array("windows")[:].tolist()] == windows
     assert file.header.frames == count
+
+
+@pytest.mark.parametrize("wanted", [range(4, NO_END), range(5, 6), range(4, 90, 40)], ids=str)
+def test_frames_behind_the_end_are_none_though_their_clip_would_hold_others(wanted, tmp_path):
+    with pytest.raises(InputError, match=f"noise has none of the wanted frames {wanted.start}"):
+        build_index(job_of(loaded(), 4, selection=Selection(wanted)), tmp_path / "v.h5")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -232,26 +243,27 @@ def in_the_square(*channels):
 
 
 @pytest.mark.parametrize(
-    ("count", "wanted", "encoded"),
+    ("count", "radius", "wanted", "encoded"),
     [
-        (1, None, {0}),
-        (2, None, {0, 1}),
-        (35, None, {*range(35)}),
-        (35, range(4, 8), {*range(3, 9)}),
-        (35, range(33, NO_END), {*range(32, 35)}),
-        (34, range(33, NO_END), {*range(31, 34)}),  # the last clip begins before its own frames
-        (35, range(1, NO_END, 12), {0, 1, 2, 12, 13, 14, 24, 25, 26}),
-        (33, range(31, 32), {30, 31, 32}),
+        (1, 1, None, {0}),
+        (2, 1, None, {0, 1}),
+        (35, 1, None, {*range(35)}),
+        (35, 1, range(4, 8), {*range(3, 9)}),
+        (35, 1, range(33, NO_END), {*range(32, 35)}),
+        (34, 1, range(33, NO_END), {*range(31, 34)}),  # the last clip begins before its own frames
+        (35, 1, range(1, NO_END, 12), {0, 1, 2, 12, 13, 14, 24, 25, 26}),
+        (33, 1, range(31, 32), {30, 31, 32}),
+        (5, 0, range(4, NO_END), {4}),
     ],
 )
 def test_every_frame_enters_as_it_is_with_the_flow_to_the_next_one(
-    count, wanted, encoded, tmp_path, monkeypatch
+    count, radius, wanted, encoded, tmp_path, monkeypatch
 ):
     def estimate(one, two):
         return np.stack([np.full(CONTENT, float(frame.mean()), np.float32) for frame in (one, two)])
 
     monkeypatch.setattr(reader, "build_estimator", lambda config: estimate)
-    model = loaded()
+    model = loaded(f"aamn.radius={radius}")
     inputs = remember_inputs(model, monkeypatch)
     grey = job_of(model, count, selection=Selection(wanted), frames=Grey(count))
     build_index(grey, tmp_path / "v.h5")

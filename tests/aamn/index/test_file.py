@@ -59,7 +59,7 @@ def test_blocks_are_read_again_as_one_with_their_header(context, tmp_path):
     for name in (one.name for one in fields(ClipBlock)):
         parts = [getattr(one, name) for one in blocks]
         if parts[0] is None:
-            assert file.array(name) is None
+            assert file.optional(name) is None
             continue
         found, wanted = file.array(name)[:], np.concatenate(parts)
         assert found.dtype == wanted.dtype and (found == wanted).all(), name

@@ -716,6 +716,7 @@ def test_a_word_of_the_file_of_vectors_alone_is_asked_by_its_vector(
         shown = np.isfinite(wanted)
         assert np.abs(track.total[shown] - unknown[shown]).min() > 1e-4
         assert track.query.tokens == tuple(text.split())
+    assert (index.query(["w3 nonsense"])[0].total == unknown).all()
     assert words == [["nonsense"], ["purple"], ["zebra"]], "read once for a sentence"
 
 

@@ -73,7 +73,7 @@ def test_files_of_other_things_and_other_formats_are_refused(tmp_path, content, 
 
 
 def test_a_missing_checkpoint_says_what_makes_one(tmp_path):
-    with pytest.raises(InputError, match=r"no checkpoint at .*x\.pt; train one with .*train_net"):
+    with pytest.raises(InputError, match=r"no checkpoint at .*x\.pt; train one with `aamn train`"):
         read_checkpoint(tmp_path / "x.pt")
 
 

@@ -181,7 +181,7 @@ def test_a_bundle_takes_one_pass(tmp_path):
         cv2.imwrite(str(tmp_path / "v" / f"{number:02}.png"), frame)
     loaded = aamn.load(tmp_path / "b", "cpu")
     trunk = loaded.loaded.segmenter.streams["rgb"].backbone
-    passes = counted(trunk), counted(loaded.detector.network)
+    passes = counted(trunk), counted(loaded.boxes.network)
     assert len(loaded.index(tmp_path / "v")) == COUNT
     assert (sum(passes[0]), sum(passes[1])) == (COUNT, 0)
 

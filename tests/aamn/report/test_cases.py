@@ -13,12 +13,10 @@ from aamn.report.cases import (
     TRUTH,
     Case,
     Contrast,
-    case_article,
-    contrast_article,
-    contrast_summary,
     pick_cases,
     pick_contrasts,
 )
+from aamn.report.render import render
 from aamn.structures import MaskTrack, Row, Target, TubeScores
 
 
@@ -88,7 +86,7 @@ def test_the_iou_with_random_weights_by_hand():
 
 
 def test_a_contrast_says_both_ious_and_both_weights():
-    page = Page(contrast_article(contrast())).sections[0]
+    page = Page(render("contrast.html", contrast=contrast())).sections[0]
     assert [caption for caption, _ in page.pictures] == [
         "ground truth",
         "predicted weights, IoU 1.00",
@@ -157,7 +155,7 @@ def answer():
 
 
 def test_a_case_shows_the_truth_and_the_answer_in_their_colours():
-    page = Page(case_article(answer())).sections[0]
+    page = Page(render("case.html", case=answer())).sections[0]
     shown = dict(page.pictures)
     assert list(shown) == [
         *("frame", "localisation", "ground truth", "prediction"),
@@ -183,7 +181,7 @@ def test_a_case_shows_the_truth_and_the_answer_in_their_colours():
 
 
 def test_the_strip_shows_each_frame_with_its_own_mask():
-    page = Page(case_article(answer())).sections[0]
+    page = Page(render("case.html", case=answer())).sections[0]
     for place, (_, picture) in enumerate(page.pictures[4:]):
         level = (90, 90, 120, 150)[place]
         assert picture.shape == (200, 300, 3)
@@ -214,13 +212,13 @@ def test_the_strip_goes_from_the_clips_first_frame_to_its_last(count, key, label
         1,
     )
     case = replace(found, frames=found.frames[:1].repeat(count, 0), key=key, track=track)
-    page = Page(case_article(case)).sections[0]
+    page = Page(render("case.html", case=case)).sections[0]
     assert [caption for caption, _ in page.pictures[4:]] == labels
 
 
 def facts(case):
     """The last sentence about a case: its text, and the numbers in it."""
-    text = Page(case_article(case)).sections[0].words[-1]
+    text = Page(render("case.html", case=case)).sections[0].words[-1]
     return text, numbers(text)
 
 
@@ -239,8 +237,8 @@ def test_the_facts_of_an_answer_by_hand():
     assert said == [2, 3, 2.5, 2, 0.5, 0.44], "no context, nothing said of it"
     _, said = facts(replace(found, track=replace(found.track, scores=None)))
     assert said == [2.5]
-    assert "IoU 0.33" in Page(case_article(found)).sections[0].text
-    assert "v, frame 7" in Page(case_article(found)).sections[0].text
+    assert "IoU 0.33" in Page(render("case.html", case=found)).sections[0].text
+    assert "v, frame 7" in Page(render("case.html", case=found)).sections[0].text
 
 
 def test_among_equals_the_longer_sentence_and_then_the_better_answer_is_contrasted():
@@ -262,6 +260,16 @@ def test_the_larger_of_two_equal_answers_is_the_best():
 
 def test_the_summary_is_the_mean_over_the_sentences():
     found = contrast()
-    same = Contrast(found.case, found.case.track, 0)
-    text = Page(contrast_summary([found, same])).sections[0].text
-    assert numbers(text) == [2, 100, 66.7]
+    half = replace(found.case, row=replace(found.case.row, intersection=50))
+    same = Contrast(half, found.case.track, 0)
+    text = Page(render("summary.html", contrasts=[found, same])).sections[0].text
+    assert numbers(text) == [2, 75, 66.7]
+
+
+def test_a_system_that_weighs_no_words_shows_the_sentence():
+    found, case = contrast(), answer()
+    plain = [replace(one, track=replace(one.track, scores=None)) for one in (found.case, case)]
+    article = render("contrast.html", contrast=replace(found, case=plain[0]))
+    words = Page(article).sections[0].text.count("red dog")
+    assert words == 4, "the title, the one answer, and both modules of the other"
+    assert Page(render("case.html", case=plain[1])).sections[0].text.count("red dog") == 1

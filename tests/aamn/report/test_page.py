@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco_mask
+from read_chart import legend
 from read_page import Page, numbers, table_rows
 from tiny_models import random_sample, tiny_segmenter
 
 from aamn.evaluation.coco_ap import ScoredMask, scored_masks
 from aamn.evaluation.key_frames import key_frame_rows
 from aamn.evaluation.systems import Evaluation
-from aamn.report import page as report
 from aamn.report.cases import Case, Contrast
-from aamn.report.page import Pictures, subsets, write_report
+from aamn.report.page import Pictures, charts, subsets, write_report
 from aamn.report.scenes import Scene
 from aamn.structures import Report, Row
 from aamn.visualization.overlays import outlined
@@ -124,7 +124,7 @@ def test_each_kind_of_picture_has_a_section_of_its_own(evaluated, tmp_path):
 KINDS = ("motion", "location", "motion", "")
 COUNTS = ((72, 100), (32, 100), (50, 50), (0, 40))  # pixels of intersection and union
 BOXES, LOOK_ALIKES = (0.92, 0.41, 1.0, 0.0), (2, 4, 1, 2)
-PLACES = (("v", 0, 0), ("v", 1, 0), ("w", 0, 5), ("w", 0, 7))  # video, instance, frame
+PLACES = (("v", 0, 0), ("v", 1, 0), ("w", 2, 5), ("w", 2, 7))  # video, instance, frame
 
 
 def coded(pixels):
@@ -233,32 +233,33 @@ def test_the_table_of_actors_by_hand(tmp_path):
         assert page.titles == ["Metrics", "Distribution"]
 
 
-def test_the_histogram_counts_sentences_and_the_curve_their_share(tmp_path, monkeypatch):
-    drawn = {}
-    for name in ("column_chart", "line_chart"):
-        monkeypatch.setattr(
-            report,
-            name,
-            lambda *given, name=name, **_: drawn.update({name: given}) or "<svg></svg>",
-        )
-    other = counted("them", OTHERS)
-    written(tmp_path / "p.html", [counted(), other], Pictures())
-    histograms, labels = drawn["column_chart"][:2]
-    assert [one.name for one in histograms] == ["ours", "them"]
-    assert [float(label) for label in labels] == [pytest.approx(n / 20) for n in range(20)]
-    for one, places in zip(
-        histograms, ({0: 1, 6: 1, 14: 1, 19: 1}, {0: 1, 8: 1, 19: 2}), strict=True
-    ):
-        assert list(one.values) == [places.get(n, 0) for n in range(20)], one.name
-    curves = drawn["line_chart"][0]
-    assert [one.name for one in curves] == ["ours", "them"]
-    for one, ious in zip(curves, ((0.72, 0.32, 1, 0), (1, 0, 0.42, 1)), strict=True):
-        assert list(one.at) == [pytest.approx(n / 100) for n in range(101)]
-        for x, share in zip(one.at, one.values, strict=True):
+def test_the_histogram_counts_sentences_and_the_curve_their_share():
+    histogram, curve = (
+        chart.axes[0] for chart in charts([counted(), counted("them", OTHERS)]).values()
+    )
+    places = ({0: 1, 6: 1, 14: 1, 19: 1}, {0: 1, 8: 1, 19: 2})
+    for bars, name, wanted in zip(histogram.containers, ("ours", "them"), places, strict=True):
+        assert [bar.get_height() for bar in bars] == [wanted.get(n, 0) for n in range(20)], name
+        for n, bar in enumerate(bars):
+            assert n / 20 <= bar.get_x() < bar.get_x() + bar.get_width() <= (n + 1) / 20
+    assert list(legend(histogram.figure)) == list(legend(curve.figure)) == ["ours", "them"]
+    for line, ious in zip(curve.lines, ((0.72, 0.32, 1, 0), (1, 0, 0.42, 1)), strict=True):
+        assert list(line.get_xdata()) == [pytest.approx(n / 100) for n in range(101)]
+        for x, share in zip(*line.get_data(), strict=True):
             if min(abs(x - iou) for iou in ious if iou) > 1e-6:
                 assert share == 25 * sum(iou > x for iou in ious), x
-    assert curves[0].values[0] == 75, "an IoU of 0 is not above 0"
-    assert curves[0].values[100] == 0, "nor one of 1 above 1"
+    shares = curve.lines[0].get_ydata()
+    assert shares[0] == 75, "an IoU of 0 is not above 0"
+    assert shares[100] == 0, "nor one of 1 above 1"
+
+
+def test_the_page_names_what_its_charts_show(tmp_path):
+    other = counted("<them>", OTHERS)
+    text = written(tmp_path / "p.html", [counted(), other], Pictures())["Distribution"].text
+    for words in ("How many sentences reach which IoU", "Share of sentences with an IoU above X"):
+        assert words in text
+    assert all(text.split().count(word) == 2 for word in ("ours", "<them>")), "two legends"
+    assert all(word in text.split() for word in ("IoU", "sentences", "X", "P@X,"))
 
 
 def test_an_answer_without_a_tube_still_has_a_page(evaluated, tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from read_page import Page, numbers
 
-from aamn.report.scenes import Scene, pick_scenes, scene_article
+from aamn.report.render import render
+from aamn.report.scenes import Scene, pick_scenes
 from aamn.structures import Row
 from aamn.visualization.overlays import COLOURS
 
@@ -55,8 +56,16 @@ def test_mean_iou_counts_what_is_asked(scene):
     assert scene.mean_iou("ours") == 1, "two empty masks agree"
 
 
+def test_a_mask_of_one_pixel_counts_like_any_other(scene):
+    scene.truth[...] = scene.answers["ours"][...] = False
+    scene.truth[..., 7, 9] = scene.answers["ours"][..., 7, 9] = True
+    assert scene.mean_iou("ours") == 1
+    scene.answers["ours"][0, 1, 7, 10] = True
+    assert scene.mean_iou("ours") == pytest.approx((1 + 0.5 + 1) / 3)
+
+
 def test_masks_have_the_colours_of_their_sentences(scene):
-    page = Page(scene_article(scene)).sections[0]
+    page = Page(render("scene.html", scene=scene)).sections[0]
     shown = dict(page.pictures)
     assert list(shown) == [
         *("frame 4", "frame 9", "ground truth, frame 4", "ground truth, frame 9"),

@@ -119,10 +119,11 @@ def test_equal_videos_come_by_name_and_unfinished_files_are_passed_by(indexed, t
 
 def test_ten_videos_a_sentence_unless_told(indexed, tmp_path):
     folder, model = indexed
-    for number in range(12):
-        (tmp_path / f"{number}.h5").write_bytes((folder / "b.h5").read_bytes())
+    for number in range(20):
+        (tmp_path / f"{number:02}.h5").write_bytes((folder / "b.h5").read_bytes())
     library = IndexFolder(tmp_path, Asker(model))
-    assert [len(hits) for hits in library.search(["w3", "w4"])] == [10, 10]
+    for hits in library.search(["w3", "w4"]):
+        assert [hit.path.stem for hit in hits] == [f"{number:02}" for number in range(10)]
 
 
 def test_a_video_without_boxes_is_never_found(indexed, tmp_path):

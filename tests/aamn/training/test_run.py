@@ -79,6 +79,7 @@ def test_options_go_before_overrides_and_these_before_the_recipe(program, tmp_pa
     assert (data.root, data.flow, data.proposals) == ("c", "b.h5", "a.p")
     assert (asked["config"].seed, asked["config"].train.batch) == (3, 5)
     assert (asked["out"], asked["restart"]) == ("runs/mine", False)
+    (tmp_path / "d.h5").touch()
     code, _, asked = program(*words, "--flow", "d.h5", "--proposals", "d.p", "--restart")
     data = asked["config"].data
     assert (data.root, data.flow, data.proposals) == ("b", "d.h5", "d.p")
@@ -92,12 +93,22 @@ def test_options_go_before_overrides_and_these_before_the_recipe(program, tmp_pa
         ((), "--data ROOT"),
         (("--data", "d", "--set", "seed=x"), "--set seed=x"),
         (("--data", "d", "--config", "gone.yaml"), "gone.yaml"),
+        (("--data", "d", "--config", "aamn_dem"), "is aamn_demo meant?"),
+        (("--data", "d", "--flow", "gone.h5"), "no flow file at gone.h5; `aamn flow` writes one"),
     ],
 )
 def test_a_mistake_is_exit_code_2_and_trains_nothing(program, words, named):
     code, said, asked = program(*words)
     assert code == 2 and not asked
     assert said.startswith("error: ") and named in said
+
+
+def test_a_recipe_is_found_by_its_name(program):
+    code, _, asked = program("--config", "aamn_demo", "--data", "d")
+    assert code == 0 and asked["out"] == "runs/aamn_demo"
+    assert asked["config"].name == "aamn_demo" and asked["config"].data.root == "d"
+    code, _, asked = program("--config", "baselines/acga_demo", "--data", "d")
+    assert code == 0 and asked["config"].system == "acga"
 
 
 class Source:

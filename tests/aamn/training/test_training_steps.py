@@ -286,17 +286,6 @@ def test_vectors_and_scalars_are_not_decayed_and_frozen_ones_not_held(name):
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
-    [({"name": "adam"}, "'adam'"), ({"schedule": "linear"}, "'linear'")],
-)
-def test_an_unknown_optimiser_or_schedule_is_named_with_the_known_ones(values, named):
-    with pytest.raises(InputError, match=rf"train\.optimiser\.{next(iter(values))}: .*{named}"):
-        config = OptimiserConfig(**values)
-        build_optimiser(config, nn.Linear(1, 1))
-        learning_rate(config, 0)
-
-
-@pytest.mark.parametrize(
     ("config", "iteration", "rate"),
     [
         (OptimiserConfig(lr=2.0, schedule="cosine", iterations=4), 4, 0.0),

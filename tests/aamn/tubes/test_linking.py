@@ -203,8 +203,3 @@ def test_one_frame_is_its_own_tube():
     boxes, features, valid = batched(random_clip(6, t=1))
     tubes = link_tubes(boxes, features, valid, key=0)
     torch.testing.assert_close(tubes.boxes[:, :, 0], boxes[:, 0])
-
-
-def test_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="'chain' or 'anchor'"):
-        link_tubes(*batched(random_clip(0)), key=0, mode="nearest")

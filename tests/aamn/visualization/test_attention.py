@@ -163,6 +163,17 @@ def test_bars_are_the_pairs_in_order():
     assert red.sum(0).tolist() == [25, 50, 75] and red[-1].all() and not red[0].any()
 
 
+def test_bars_show_shares_and_are_at_least_a_pixel_wide():
+    bars = selection_bars(np.array([3.0, 0.5]), np.array([1.0, 1.5]))
+    red = (bars == COLOURS[0]).all(-1)
+    assert bars.shape == (120, 240, 3) and bars.dtype == np.uint8
+    assert red[:, :120].sum(0).tolist() == [30] * 120, "a quarter"
+    assert red[:, 120:].sum(0).tolist() == [90] * 120, "three of four"
+    many = np.full(300, 0.5)
+    assert selection_bars(many, many).shape == (120, 300, 3)
+    assert selection_bars(many[:200], many[:200]).shape == (120, 400, 3)
+
+
 def test_the_sheet_shows_the_most_decided_channels(frame):
     rng = np.random.default_rng(5)
     spatial = np.array([0.1, 0.9904, 0.4])

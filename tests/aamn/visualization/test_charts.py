@@ -1,115 +1,102 @@
 """Charts: bars are as long as their numbers, points lie where they belong, axes say which."""
 
+import math
+import re
 from itertools import pairwise
-from xml.etree import ElementTree
 
 import pytest
+from read_chart import bars, drawn_words, labels, legend, spreads
 
-from aamn.visualization.charts import PALETTE, Series, bar_chart, column_chart, line_chart
-
-
-def drawn(svg):
-    """The elements by kind: dicts of their attributes, with a text's or a title's words."""
-    found = {"rect": [], "line": [], "text": [], "polyline": []}
-    for element in ElementTree.fromstring(svg).iter():
-        kind = element.tag.split("}")[1]
-        title = element.find("{*}title")
-        words = element.text if title is None else title.text
-        if kind in found:
-            found[kind].append({**element.attrib, "words": words})
-    return found
-
-
-def bars(svg):
-    """Bars, without the legend's squares."""
-    return [
-        {**{k: float(one[k]) for k in ("x", "y", "width", "height")}, **{"fill": one["fill"]}}
-        for one in drawn(svg)["rect"]
-        if "rx" in one
-    ]
-
-
-def words(svg):
-    return [one["words"] for one in drawn(svg)["text"]]
+from aamn.visualization.charts import (
+    INK,
+    PALETTE,
+    Series,
+    bar_chart,
+    histogram,
+    line_chart,
+    to_svg,
+)
 
 
 def test_columns_are_as_tall_as_their_counts_and_stand_side_by_side():
-    series = [Series("a", [1, 2, 5]), Series("b", [4, None, 0])]
-    svg = column_chart(series, ["x", "y", "<z>"], "across", "up")
-    found = bars(svg)
-    a, b = found[:3], found[3:]
-    floor = {round(one["y"] + one["height"], 1) for one in found}
-    assert len(floor) == 1, "all stand on one line"
-    unit = a[0]["height"]
-    for one, wanted in zip(a + b, (1, 2, 5, 4, 0, 0), strict=True):
-        assert one["height"] == pytest.approx(wanted * unit, abs=0.3)
-    assert [one["fill"] for one in found] == [PALETTE[0]] * 3 + [PALETTE[1]] * 3
-    order = sorted(found, key=lambda one: one["x"])
-    assert order == [a[0], b[0], a[1], b[1], a[2], b[2]]
+    values = {"a": [0, 0.2, 0.3, 0.9, 1], "b": [0.25, 0.5, 0.5]}
+    chart = histogram(values, 4, "across", "up")
+    (axes,) = chart.axes
+    a, b = axes.containers
+    assert [bar.get_height() for bar in a] == [2, 1, 0, 2], "1 is in the last bin"
+    assert [bar.get_height() for bar in b] == [0, 1, 2, 0], "an edge is its right bin's"
+    order = sorted((*a, *b), key=lambda bar: bar.get_x())
+    assert order == [bar for pair in zip(a, b, strict=True) for bar in pair]
     for left, right in pairwise(order):
-        assert left["x"] + left["width"] <= right["x"] + 0.1, "no bar hides another"
-    said = words(svg)
-    assert said[:5] == ["0", "2", "4", "6", "8"], "the axis ends above the largest count"
-    assert {"x", "y", "<z>", "across", "up", "a", "b"} <= set(said)
-    ticks = {one["words"]: float(one["y"]) for one in drawn(svg)["text"]}
-    height = ticks["0"] - ticks["8"]
-    assert height == pytest.approx(8 * unit, abs=0.5), "the bars keep to the axis"
+        assert left.get_x() + left.get_width() <= right.get_x() + 1e-9, "no bar hides another"
+    for n, pair in enumerate(zip(a, b, strict=True)):
+        assert all(n / 4 <= bar.get_x() <= (n + 1) / 4 for bar in pair)
+    assert legend(chart) == {"a": PALETTE[0], "b": PALETTE[1]}
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("across", "up")
+    assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] >= 2
 
 
-@pytest.mark.parametrize(
-    ("largest", "ticks"), [(0, "01234"), (1, "01234"), (4, "01234"), (20, "0 5 10 15 20")]
-)
-def test_the_axis_of_counts_is_divided_in_four(largest, ticks):
-    said = words(column_chart([Series("a", [largest])], ["x"], "X", "Y"))
-    assert said[:5] == (ticks.split() if " " in ticks else list(ticks))
+@pytest.mark.parametrize("largest", [1, 3, 20])
+def test_the_axis_of_counts_has_whole_numbers(largest):
+    words = drawn_words(to_svg(histogram({"a": [0.5] * largest}, 4, "", "")))
+    counts = [word for word in words if word != "a" and "." not in word]
+    assert all(float(count).is_integer() for count in counts) and len(counts) >= 2
 
 
-def test_of_many_columns_every_second_is_named():
-    labels = [f"l{n}" for n in range(20)]
-    said = words(column_chart([Series("a", range(20))], labels, "X", "Y"))
-    assert [label for label in said if label in labels] == labels[::2]
-
-
-def points(svg):
-    return [
-        [tuple(map(float, pair.split(","))) for pair in one["points"].split()]
-        for one in drawn(svg)["polyline"]
-    ]
-
-
-def test_a_line_runs_from_corner_to_corner_and_skips_gaps():
-    series = [Series("a", [100, None, 0], at=[2, 5, 12]), Series("b", [25, 50], at=[2, 7])]
-    svg = line_chart(series, "across", "up", x_range=(2, 12), size=(470, 268))
-    a, b = points(svg)
-    assert a == [(58.0, 28.0), (458.0, 228.0)], "58 pixels for the axis, 12 beside, 28 and 40"
-    assert b == [(58.0, 178.0), (258.0, 128.0)]
-    assert [one["stroke"] for one in drawn(svg)["polyline"]] == list(PALETTE[:2])
-    texts = drawn(svg)["text"]
-    up = {o["words"]: float(o["y"]) for o in texts if o["text-anchor"] == "end"}
-    across = {o["words"]: float(o["x"]) for o in texts if o["text-anchor"] == "middle"}
-    assert list(up) == ["0", "20", "40", "60", "80", "100"]
-    assert list(up.values()) == [pytest.approx(228 - 40 * n, abs=5) for n in range(6)]
-    assert [across[str(n)] for n in (2, 4, 6, 8, 10, 12)] == [58, 138, 218, 298, 378, 458]
-    assert {"across", "up", "a", "b"} <= set(words(svg))
+def test_lines_go_through_their_points_and_leave_gaps():
+    series = [Series("a", [100, None, 0], at=[0, 0.5, 1]), Series("b", [25, 50], at=[0.2, 0.7])]
+    chart = line_chart(series, "across", "up")
+    (axes,) = chart.axes
+    a, b = axes.lines
+    assert list(a.get_xdata()) == [0, 0.5, 1]
+    start, gap, end = a.get_ydata()
+    assert (start, end) == (100, 0) and math.isnan(gap)
+    assert list(map(list, b.get_data())) == [[0.2, 0.7], [25, 50]]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, 1), (0, 100))
+    assert legend(chart) == {"a": PALETTE[0], "b": PALETTE[1]}
 
 
 def test_lying_bars_have_their_numbers_and_leave_gaps():
     series = [Series("a", [50, None, 98], spread=[5, None, 4]), Series("b", [25, 100, 2])]
-    svg = bar_chart(series, ["one", "<two>", "three"], "A title", width=400)
-    found = bars(svg)
-    assert [one["fill"] for one in found] == [PALETTE[n] for n in (0, 1, 1, 0, 1)]
-    unit = found[0]["width"] / 50
-    for one, value in zip(found, (50, 25, 100, 98, 2), strict=True):
-        assert one["width"] == pytest.approx(value * unit, abs=0.2)
-    left = found[0]["x"]
-    assert {one["x"] for one in found} == {left}
-    levels = [one["y"] for one in found]
-    assert levels == sorted(levels) and len(set(levels)) == 5
-    spreads = [one for one in drawn(svg)["line"] if one["y1"] == one["y2"]]
-    ends = [((float(o["x1"]) - left) / unit, (float(o["x2"]) - left) / unit) for o in spreads]
-    assert ends == [pytest.approx((45, 55), abs=0.3), pytest.approx((94, 100), abs=0.3)]
-    said = words(svg)
-    assert [text for text in said if "." in text] == ["50.0", "25.0", "100.0", "98.0", "2.0"]
-    assert {"A title", "one", "<two>", "three", "a", "b"} <= set(said)
-    ticks = [(o["words"], float(o["x"])) for o in drawn(svg)["text"] if o["words"].isdigit()]
-    assert ticks == [(str(n), pytest.approx(left + n * unit, abs=0.3)) for n in range(0, 101, 20)]
+    chart = bar_chart(series, ["one", "<two>", "three"], "A title")
+    lengths = {
+        **{("a", "one"): 50, ("b", "one"): 25, ("b", "<two>"): 100},
+        **{("a", "three"): 98, ("b", "three"): 2},
+    }
+    assert bars(chart) == lengths
+    assert spreads(chart) == [(45, 55), (94, 102)]
+    assert legend(chart) == {"a": PALETTE[0], "b": PALETTE[1]}
+    (axes,) = chart.axes
+    a, b = (group for group in axes.containers if group.get_label() in ("a", "b"))
+    for place, (above, below) in enumerate(zip(a, b, strict=True)):
+        assert above.get_y() < below.get_y(), "the first series is the upper bar: y runs down"
+        assert below.get_y() + below.get_height() < place + 0.5, "a group ends before the next"
+    assert axes.yaxis_inverted() and labels(axes) == ["one", "<two>", "three"]
+    numbers = [text.get_text() for text in axes.texts if text.get_text()]
+    assert numbers == ["50.0", "98.0", "25.0", "100.0", "2.0"]
+
+
+def series_of(count):
+    return [Series(f"s{n}", [n], at=[0.5]) for n in range(count)]
+
+
+def test_more_series_than_colours_begin_again():
+    colours = legend(line_chart(series_of(6), "", ""))
+    assert list(colours.values()) == [*PALETTE, PALETTE[0]]
+    assert len(legend(bar_chart(series_of(6), ["one"], ""))) == 6
+    assert len(legend(histogram({f"s{n}": [0.5] for n in range(6)}, 4, "", ""))) == 6
+
+
+def test_the_file_says_title_axes_and_legend_in_words():
+    words = drawn_words(to_svg(bar_chart([Series("<a>", [50])], ["one & two"], "A title")))
+    assert {"A title", "one & two", "<a>", "50.0", "0", "20", "100"} <= set(words)
+    words = drawn_words(to_svg(line_chart(series_of(2), "across", "up")))
+    assert {"across", "up", "s0", "s1", "0", "100"} <= set(words)
+
+
+def test_the_same_chart_is_the_same_file_and_takes_the_pages_colour():
+    one, other = (to_svg(line_chart(series_of(2), "across", "up")) for _ in range(2))
+    assert one == other and one.startswith("<svg ")
+    assert "currentColor" in one and INK not in one and PALETTE[0] in one
+    names = re.findall(r' id="(.+?)"', one)
+    assert all(re.fullmatch("[mp][0-9a-f]{10}", name) for name in names), "by what they hold"

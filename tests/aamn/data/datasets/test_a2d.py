@@ -434,7 +434,7 @@ FAULTS = {
     ),
     "an annotation cut short": (
         lambda root: annotation(root, "--first", 3).write_bytes(b"\x89HDF\r\n"),
-        "00003.h5 is no readable HDF5 file",
+        "00003.h5 is no annotation, or a damaged one",
     ),
     "an annotation without instances": (
         lambda root: h5py.File(annotation(root, "--first", 3), "w").close(),

@@ -1,4 +1,4 @@
-"""tools/extract_flow.py as a user runs it."""
+"""`aamn flow` as a user runs it."""
 
 from __future__ import annotations
 

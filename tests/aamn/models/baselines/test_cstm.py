@@ -306,8 +306,6 @@ def test_weights_of_another_resnet_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cmam": "none"}, "cstm.cmam: one of both, spatial, temporal, got 'none'"),
-        ({"spatial": "vgg16"}, "cstm.spatial: one of resnet50, resnet18"),
         ({"lgfs": (6,)}, r"cstm.lgfs: stages are 1 to 5, got \[6\]"),
         ({"size": 48}, "size: wanted a multiple of 32 pixels, got 48"),
     ],
