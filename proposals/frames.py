@@ -34,7 +34,7 @@ VIDEO_SUFFIXES = frozenset(
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"))
 FOLDER_FPS = 25.0  # a folder of images does not say how fast it plays
 LIVE = ("rtsp", "rtmp", "rtp", "srt", "udp", "tcp")  # protocols that need not end
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _SPOOL_BYTES = 64 << 20  # of an iterator's frames in memory, before they go to the disk
 _NEAR = 32  # frames: decoding that far forward is cheaper than seeking
 _STAMP_TOLERANCE = 0.01  # milliseconds
@@ -377,7 +377,7 @@ def frames_hash(frames: FrameSource) -> str:
     """16 letters that tell one video's frames from another's: of their size and every pixel."""
     digest = hashlib.blake2b(repr(tuple(frames.size)).encode(), digest_size=8)
     for frame in frames.iterate():
-        digest.update(np.ascontiguousarray(frame).data)
+        digest.update(frame.tobytes())
     return digest.hexdigest()
 
 
@@ -454,8 +454,8 @@ def take_frames(video: VideoLike, end: int | None = None) -> FrameSource:
     if isinstance(video, int) and not isinstance(video, bool):
         return _live(video, f"camera-{video}", end)
     if isinstance(video, str):
-        protocol, _, _ = video.partition("://")  # it is an address, since it is no path
-        return (_live if protocol.lower() in LIVE else _stream)(video, video, end)
+        protocol = video.partition("://")[0].lower()
+        return (_live if protocol in LIVE else _stream)(video, video, end)
     if isinstance(video, FrameSource):
         return video
     if hasattr(video, "__array__") and not isinstance(video, Image.Image):

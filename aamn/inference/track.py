@@ -17,7 +17,6 @@ from aamn.inference.clip_by_clip import Answer
 from aamn.inference.labels import merge_objects, write_labels
 from aamn.inference.results import Wanted, run_lengths, write_folders
 from aamn.structures import MaskTrack, Query
-from aamn.visualization.figures import figure_of
 from aamn.visualization.overlays import highlighted, query_colours
 from proposals.errors import InputError
 from proposals.files import escaped, write_json
@@ -348,6 +347,8 @@ def plot_tracks(
     Raises:
         InputError: the frames cannot be had, or are those of another video.
     """
+    from aamn.visualization.charts import picture_row
+
     _video_of(tracks)
     if frames is None:
         own = tracks[0].frames
@@ -359,7 +360,7 @@ def plot_tracks(
     images = _pictures(tracks[0], video).read(numbers)
     pictures = [highlighted(image, own, colours) for image, own in zip(images, masks, strict=True)]
     legend = {track.text: colour for track, colour in zip(tracks, colours, strict=True)}
-    return figure_of(pictures, [f"frame {n}" for n in numbers.tolist()], legend)
+    return picture_row(pictures, [f"frame {n}" for n in numbers.tolist()], legend)
 
 
 def _pictures(track: Track, video: VideoLike | None) -> FrameSource:

@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 if TYPE_CHECKING:
@@ -130,4 +132,29 @@ def _with_legend(axes: Axes, columns: int) -> Figure:
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.legend(loc="outside upper left", ncols=columns)
+    return figure
+
+
+def picture_row(
+    pictures: Sequence[np.ndarray],
+    titles: Sequence[str],
+    legend: Mapping[str, tuple[int, int, int]],
+) -> Figure:
+    """Pictures (H, W, 3) uint8 RGB side by side, each below its title; below all of them what the
+    colours mean. A notebook shows it."""
+    from matplotlib import pyplot
+
+    columns = max(1, len(pictures))
+    figure, axes = pyplot.subplots(1, columns, figsize=(3.2 * columns, 3.2), squeeze=False)
+    pyplot.close(figure)  # a notebook shows what is returned; it need not show it twice
+    for place in axes[0]:
+        place.set_axis_off()
+    for place, picture, title in zip(axes[0], pictures, titles, strict=False):
+        place.imshow(picture)
+        place.set_title(title)
+    handles = [
+        Line2D([], [], color=(r / 255, g / 255, b / 255), linewidth=3, label=fill(text, 60))
+        for text, (r, g, b) in legend.items()
+    ]
+    figure.legend(handles=handles, loc="lower center", frameon=False)
     return figure

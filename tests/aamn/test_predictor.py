@@ -266,7 +266,7 @@ def public(module):
     [
         *("aamn.predictor", "aamn.structures", "aamn.search.folder", "aamn.inference.track"),
         *("aamn.inference.results", "aamn.index.video_index", "aamn.index.indexed_video"),
-        *("aamn.visualization.overlays", "aamn.visualization.figures", "proposals.frames"),
+        *("aamn.visualization.overlays", "aamn.visualization.charts", "proposals.frames"),
         *("aamn.index.file", "aamn.index.query_encoder", "aamn.inference.submission"),
     ],
 )
