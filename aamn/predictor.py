@@ -20,7 +20,7 @@ from aamn.data.flow.store import FlowStore
 from aamn.index.box_source import BoxSource, DetectedBoxes, Detector, StoredBoxes, detected_boxes
 from aamn.index.builder import build_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
-from aamn.index.query_encoder import Asker
+from aamn.index.query_encoder import QueryEncoder
 from aamn.index.video_index import VideoIndex, VideoTrack
 from aamn.inference.checkpoint import Loaded, load_segmenter, read_checkpoint
 from aamn.search.folder import IndexFolder
@@ -55,7 +55,7 @@ class VideoSegmenter:
     file, None computes flow.
     """
 
-    asker: Asker
+    query_encoder: QueryEncoder
     boxes: Detector | ProposalStore | None = None
     flow: FlowStore | None = None
     absent_threshold: float | None = None
@@ -71,12 +71,12 @@ class VideoSegmenter:
     @property
     def loaded(self) -> Loaded:
         """The segmenter with its vocabulary and configuration."""
-        return self.asker.loaded
+        return self.query_encoder.loaded
 
     @cached_property
     def _detected(self) -> DetectedBoxes:
         assert self.boxes is not None and not isinstance(self.boxes, ProposalStore)
-        return detected_boxes(self.boxes, self.asker.segmenter)
+        return detected_boxes(self.boxes, self.query_encoder.segmenter)
 
     def segment(
         self,
@@ -94,7 +94,7 @@ class VideoSegmenter:
         Raises:
             InputError: as these two.
         """
-        self.asker.queries(queries)  # a mistake is found before the work
+        self.query_encoder.queries(queries)  # a mistake is found before the work
         index = self.index(video, frames=frames)
         return index.query(queries, linking=linking, absent_threshold=absent_threshold, top=top)
 
@@ -135,7 +135,7 @@ class VideoSegmenter:
         with source:
             segmenter._build(video_id, source, target, selection, precision)
         given = None if is_path(video) else source
-        return VideoIndex(IndexFile.read(target), self.asker, owner, given)
+        return VideoIndex(IndexFile.read(target), self.query_encoder, owner, given)
 
     def build(
         self,
@@ -164,7 +164,7 @@ class VideoSegmenter:
         again: bool = False,
     ) -> bool:
         boxes = self._boxes(video_id, frames)
-        job = self.asker.job(video_id, frames, boxes, self.flow, selection, precision)
+        job = self.query_encoder.job(video_id, frames, boxes, self.flow, selection, precision)
         return build_index(job, path, replace=again)
 
     def _boxes(self, video_id: str, frames: FrameSource) -> BoxSource:
@@ -178,7 +178,7 @@ class VideoSegmenter:
         Raises:
             InputError: no index, a damaged one, or one of another segmenter.
         """
-        return VideoIndex(IndexFile.read(path), self.asker)
+        return VideoIndex(IndexFile.read(path), self.query_encoder)
 
     def open_indexes(self, folder: Path | str) -> IndexFolder:
         """The indexes of a folder, so that sentences find videos among them.
@@ -186,7 +186,7 @@ class VideoSegmenter:
         Raises:
             InputError: no index there, a damaged one, or one of another segmenter.
         """
-        return IndexFolder(folder, self.asker)
+        return IndexFolder(folder, self.query_encoder)
 
 
 def write_bundle(
@@ -258,7 +258,7 @@ def load(path: Path | str, device: torch.device | str | None = None) -> VideoSeg
     device = checked_device(device or best_device())
     bundle = read_bundle(path)
     return VideoSegmenter(
-        Asker(load_segmenter(bundle.segmenter, device)),
+        QueryEncoder(load_segmenter(bundle.segmenter, device)),
         load_detector(bundle.detector, device),
         absent_threshold=bundle.absent_threshold,
     )

@@ -172,7 +172,7 @@ class Target:
     """What one sentence of a sample refers to, in its key frame.
 
     mask (H0, W0) bool and box (4,) in original pixels; `instance` is the data set's id of the
-    object; `kind` tags the sentence ("" when the data set has no tags); `look_alikes` counts the
+    object; `kind` tags the sentence ("" when the data set has no tags); `distractors` counts the
     objects, the target among them, that only the sentence's deciding words tell apart (0: unknown).
     """
 
@@ -180,7 +180,7 @@ class Target:
     box: Tensor
     mask: Tensor
     kind: str = ""
-    look_alikes: int = 0
+    distractors: int = 0
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class MaskTrack:
 
 
 @dataclass(frozen=True)
-class Needs:
+class InputSpec:
     """What a segmenter wants to be fed, so that loaders never ask which one they serve.
 
     offsets: frame offsets of a clip around its key frame (0 among them); network_size (H, W);
@@ -252,9 +252,9 @@ class Needs:
 
     def __post_init__(self) -> None:
         if 0 not in self.offsets:
-            raise ValueError(f"Needs.offsets must hold 0 (the key frame), got {self.offsets}")
+            raise ValueError(f"InputSpec.offsets must hold 0 (the key frame), got {self.offsets}")
         if self.predicts not in ("clip", "key"):
-            raise ValueError(f"Needs.predicts: wanted 'clip' or 'key', got {self.predicts!r}")
+            raise ValueError(f"InputSpec.predicts: wanted 'clip' or 'key', got {self.predicts!r}")
 
     @property
     def key(self) -> int:
@@ -267,7 +267,7 @@ class Row:
     """One (sample, sentence) of an evaluation: the counts from which every aggregate derives.
 
     intersection and union count pixels; box_iou is the chosen key-frame box against the target's
-    (nan for a system without boxes); look_alikes as in Target.
+    (nan for a system without boxes); distractors as in Target.
     """
 
     video_id: str
@@ -278,7 +278,7 @@ class Row:
     intersection: int
     union: int
     box_iou: float = float("nan")
-    look_alikes: int = 0
+    distractors: int = 0
 
     @property
     def iou(self) -> float:

@@ -72,12 +72,12 @@ def random_sample(
     size: tuple[int, int] = (36, 60),
 ) -> Sample:
     """A clip of noise whose sentences refer to its key frame's first boxes, one after another."""
-    g, needs = torch.Generator().manual_seed(seed), segmenter.needs
-    t, k, (h, w) = len(needs.offsets), needs.proposals or 4, needs.network_size
-    flow = torch.randn(t, 2, h, w, generator=g) * 2 if needs.flow else None
+    g, input_spec = torch.Generator().manual_seed(seed), segmenter.input_spec
+    t, k, (h, w) = len(input_spec.offsets), input_spec.proposals or 4, input_spec.network_size
+    flow = torch.randn(t, 2, h, w, generator=g) * 2 if input_spec.flow else None
     rgb = torch.rand(t, 3, h, w, generator=g)
     frames = torch.arange(t)
-    clip = Clip(video, frames, rgb, flow, Geometry.fit(size, (h, w)), needs.key)
+    clip = Clip(video, frames, rgb, flow, Geometry.fit(size, (h, w)), input_spec.key)
     corner = torch.rand(t, k, 2, generator=g) * torch.tensor([size[1] * 0.5, size[0] * 0.5])
     extent = 8 + torch.rand(t, k, 2, generator=g) * torch.tensor([size[1] * 0.3, size[0] * 0.3])
     boxes = torch.cat([corner, corner + extent], -1)
@@ -87,8 +87,8 @@ def random_sample(
     targets = []
     for i in range(len(lengths)):
         mask = torch.zeros(size, dtype=torch.bool)
-        x1, y1, x2, y2 = boxes[needs.key, i % k].round().long().tolist()
+        x1, y1, x2, y2 = boxes[input_spec.key, i % k].round().long().tolist()
         mask[y1:y2, x1:x2] = True
-        targets.append(Target(i % k, boxes[needs.key, i % k], mask))
+        targets.append(Target(i % k, boxes[input_spec.key, i % k], mask))
     queries = tuple(random_query(n, g) for n in lengths)
     return Sample(clip, proposals, queries, tuple(targets))

@@ -46,6 +46,9 @@ FLOW = Existing("flow file", "; `aamn flow` writes one")
 VIDEO = Existing("video", folders=True)
 
 
+RENAMED = {"--link-weight": "--transition-cost"}  # options of version 0.1 -> today's
+
+
 class Subcommand(click.Command):
     """Values may begin with a dash (`--video -abc`: A2D's ids often do), but an option's value is
     never another option of the same subcommand: then it was forgotten."""
@@ -57,6 +60,7 @@ class Subcommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
         known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
+        args = [_with_new_name(word, known) for word in args]
         valued = {name for option in options if not option.is_flag for name in option.opts}
         for word, following in pairwise([*args, ""]):
             if word == "--":
@@ -70,6 +74,16 @@ class Subcommand(click.Command):
             with formatter.section("Example"):
                 for line in self.example.splitlines():
                     formatter.write(f"{' ' * formatter.current_indent}{line}\n")
+
+
+def _with_new_name(word: str, known: set[str]) -> str:
+    """An option by today's name; says so where it was given by an older one."""
+    name, given, value = word.partition("=")
+    new = RENAMED.get(name)
+    if new not in known:
+        return word
+    log.warning("%s is now %s", name, new)
+    return f"{new}{given}{value}"
 
 
 def subcommand(name: str, example: str) -> Callable[[Callable[..., Any]], Subcommand]:

@@ -50,7 +50,7 @@ class _Threshold(click.ParamType):
     help="video: one identity through all clips; clip: each clip chooses, as in the paper",
 )
 @click.option(
-    "--link-weight",
+    "--transition-cost",
     type=float,
     metavar="W",
     help="of --linking video: what it costs to change the actor between two clips, beside their "
@@ -76,7 +76,7 @@ def command(
     query: tuple[str, ...],
     queries: Path | None,
     every_frame: bool,
-    link_weight: float | None,
+    transition_cost: float | None,
     **values: Any,
 ) -> int:
     """Writes, for each sentence, a mask PNG of every frame (0 and 255, the video's size), the
@@ -92,8 +92,8 @@ def command(
     if every_frame and values["stride"] != 1:
         raise click.UsageError("wanted one of --stride and --every-frame")
     options = split_inputs(values)
-    if link_weight is not None:
-        values["link_weight"] = link_weight
+    if transition_cost is not None:
+        values["link_weight"] = transition_cost
 
     from aamn.jobs.inputs import InputOptions, Inputs
     from aamn.jobs.segment import SegmentOptions, segment_videos

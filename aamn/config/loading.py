@@ -7,7 +7,8 @@ that names the file and the key.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,7 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from aamn.config.recipes import find_recipe
 from proposals.errors import InputError
 
+log = logging.getLogger("aamn")
+
 Schema = TypeVar("Schema")
+RENAMED = {"aamn": {"balance": "mask_loss_weight"}}  # part -> key of version 0.1 -> today's
 
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
@@ -43,6 +47,21 @@ def recipe_files(path: Path) -> list[Path]:
     return [file for file, _ in _read(path.resolve())]
 
 
+def _with_new_names(values: Mapping[Any, Any], source: str = "") -> dict[Any, Any]:
+    """A copy of the values with today's names of keys; says so where `source` is given."""
+    renamed = dict(values)
+    for part, names in RENAMED.items():
+        if not isinstance(renamed.get(part), dict):
+            continue
+        content = dict(renamed[part])
+        for old in names.keys() & content.keys():
+            if source:
+                log.warning("%s: %s.%s is now %s.%s", source, part, old, part, names[old])
+            content[names[old]] = content.pop(old)
+        renamed[part] = content
+    return renamed
+
+
 def load_config(
     schema: type[Schema],
     path: str | Path | None = None,
@@ -65,12 +84,13 @@ def load_config(
             raise InputError(f"--set {override}: wanted key=value, such as train.batch=4")
         try:
             quoted = override + "''" * override.endswith("=")  # nothing is the empty string
-            sources.append((f"--set {override}", OmegaConf.from_dotlist([quoted])))
+            dotted = OmegaConf.to_container(OmegaConf.from_dotlist([quoted]))
+            sources.append((f"--set {override}", dotted))
         except (OmegaConfBaseException, yaml.YAMLError) as error:
             raise InputError(f"--set {override}: {_said(error, override)}") from None
     for source, content in sources:
         try:
-            tree = OmegaConf.merge(tree, content)
+            tree = OmegaConf.merge(tree, _with_new_names(content, source))
         except OmegaConfBaseException as error:
             raise InputError(f"{source}: {_said(error, source)}") from None
     return cast(Schema, OmegaConf.to_object(tree))
@@ -88,7 +108,7 @@ def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
         InputError: when the values were written by another version of the schema.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), values)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), _with_new_names(values))
         return cast(Schema, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise InputError(

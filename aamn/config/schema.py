@@ -154,7 +154,7 @@ class AAMNConfig:
     action: ActionConfig = field(default_factory=ActionConfig)
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
     margin: float = 0.1  # epsilon of (12)
-    balance: float = 5.0  # lambda of (10)
+    mask_loss_weight: float = 5.0  # lambda of (10)
     match_iou: float = 0.5  # a proposal holds the actor from this IoU on; the paper leaves it open
 
 

@@ -20,7 +20,7 @@ from aamn.data.datasets.source import KeyFrame, VideoTextSource
 from aamn.data.flow.estimators import build_estimator, resize_flow, window_flow
 from aamn.data.flow.store import FlowStore
 from aamn.data.words import Vocabulary
-from aamn.structures import Clip, Geometry, Needs, Proposals, Sample, Target
+from aamn.structures import Clip, Geometry, InputSpec, Proposals, Sample, Target
 from proposals.errors import InputError
 from proposals.frames import FrameSource, resize_frame
 from proposals.store import ProposalStore
@@ -40,7 +40,7 @@ def load_clip(
     video_id: str,
     frames: FrameSource,
     key_frame: int,
-    needs: Needs,
+    input_spec: InputSpec,
     flow: FlowStore | None = None,
     flow_config: FlowConfig | None = None,
     shrink: float = 1.0,
@@ -51,10 +51,10 @@ def load_clip(
     Raises:
         InputError: the video cannot be decoded, or the flow file lacks it.
     """
-    geometry = _geometry(frames.size, needs.network_size, shrink)
-    indices = clip_indices(key_frame, needs.offsets, len(frames))
+    geometry = _geometry(frames.size, input_spec.network_size, shrink)
+    indices = clip_indices(key_frame, input_spec.offsets, len(frames))
     clip_flow = None
-    if needs.flow:
+    if input_spec.flow:
         if flow is not None:
             content = resize_flow(flow.window(video_id, indices), geometry.content_size)
         else:
@@ -67,7 +67,7 @@ def load_clip(
         pad_to_network(_pictures(frames, indices, geometry), geometry).div_(255),
         clip_flow,
         geometry,
-        needs.key,
+        input_spec.key,
     )
 
 
@@ -103,7 +103,7 @@ class SampleDataset(Dataset):
     def __init__(
         self,
         source: VideoTextSource,
-        needs: Needs,
+        input_spec: InputSpec,
         vocabulary: Vocabulary,
         store: ProposalStore | None = None,
         flow: FlowStore | None = None,
@@ -111,11 +111,11 @@ class SampleDataset(Dataset):
         seed: int = 0,
         flow_config: FlowConfig | None = None,
     ) -> None:
-        if needs.proposals and store is None:
+        if input_spec.proposals and store is None:
             raise InputError("this system needs proposals; data.proposals names no file")
         if augment is not None:
             check_augmentation(augment)
-        self.source, self.needs, self.vocabulary = source, needs, vocabulary
+        self.source, self.input_spec, self.vocabulary = source, input_spec, vocabulary
         self.store, self.flow = store, flow
         self.augment, self.seed, self.flow_config = augment, seed, flow_config
         self._frames: ByteLimitedCache[FrameSource] = ByteLimitedCache(FRAME_BYTES)
@@ -143,13 +143,15 @@ class SampleDataset(Dataset):
             video_id, lambda: in_memory(self.source.frames(video_id)), bytes_of
         )
         frame = self._within(key_frame, len(frames))
-        clip = load_clip(video_id, frames, frame, self.needs, self.flow, self.flow_config, shrink)
+        clip = load_clip(
+            video_id, frames, frame, self.input_spec, self.flow, self.flow_config, shrink
+        )
         proposals = None
-        if self.needs.proposals:
+        if self.input_spec.proposals:
             assert self.store is not None, "wanted the proposals of a segmenter that needs them"
             _check_boxes(self.store, video_id, frames)
             proposals = load_proposals(
-                self.store, video_id, clip.frame_indices, self.needs.proposals
+                self.store, video_id, clip.frame_indices, self.input_spec.proposals
             )
         targets = self._targets.get(
             (video_id, key_frame.frame),

@@ -19,7 +19,7 @@ from aamn.data.datasets.source import Expression, FullTarget, VideoTextSource
 from aamn.data.flow.store import stored_flow
 from aamn.evaluation.full_video import format_videos, frame_rows, summarise_videos
 from aamn.index.indexed_segmenter import StoredIndexes
-from aamn.index.query_encoder import Asker
+from aamn.index.query_encoder import QueryEncoder
 from aamn.index.video_index import LINKINGS, VideoIndex
 from aamn.inference.checkpoint import Loaded, extend_words
 from aamn.inference.track import answers
@@ -52,7 +52,7 @@ class Scores:
 def _opened(indexes: StoredIndexes, videos: Sequence[str], title: str) -> Iterator[VideoIndex]:
     """The videos' indexes one after another, each closed when the next one comes."""
     for video_id in tqdm(videos, desc=title, unit="video"):
-        index = VideoIndex(indexes.of(video_id), indexes.asker)
+        index = VideoIndex(indexes.of(video_id), indexes.query_encoder)
         yield index
         index.close()
 
@@ -65,8 +65,8 @@ def write_videos(
     source = open_source(data, split)
     loaded = extend_words(loaded, source.texts())
     store = ProposalStore.read(data.proposals)
-    flow = stored_flow(data.flow, loaded.segmenter.needs)
-    indexes = StoredIndexes(folder, Asker(loaded), source, store, flow)
+    flow = stored_flow(data.flow, loaded.segmenter.input_spec)
+    indexes = StoredIndexes(folder, QueryEncoder(loaded), source, store, flow)
     found: Found = {system_name(linking): defaultdict(list) for linking in LINKINGS}
     scores = Scores()
     for index in _opened(indexes, source.video_ids, "full videos"):

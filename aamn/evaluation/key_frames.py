@@ -34,7 +34,7 @@ def key_frame_rows(sample: Sample, tracks: Sequence[MaskTrack], key: int) -> lis
                 intersection=intersection,
                 union=union,
                 box_iou=box_iou,
-                look_alikes=target.look_alikes,
+                distractors=target.distractors,
             )
         )
     return rows
@@ -56,7 +56,7 @@ def evaluate(
     """
     segmenter.eval()
     rows: list[Row] = []
-    place = segmenter.needs.key if segmenter.needs.predicts == "clip" else 0
+    place = segmenter.input_spec.key if segmenter.input_spec.predicts == "clip" else 0
     for sample in tqdm(samples, total=total or None, desc=f"evaluating {system}", unit="clip"):
         tracks = segmenter.segment(sample.clip, sample.proposals, sample.queries)
         rows += key_frame_rows(sample, tracks, place)

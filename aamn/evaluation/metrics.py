@@ -57,7 +57,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, float]:
     """Every metric of one set of rows, as fractions of 1, by its name in the papers.
 
     "Loc P@X" (Table I) is there when the system chose boxes; "chance" is the precision of drawing
-    one of the look-alikes at random, there when the data set counts them for every row.
+    one of the distractors at random, there when the data set counts them for every row.
 
     Raises:
         ValueError: no rows.
@@ -73,8 +73,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, float]:
     boxes = [row.box_iou for row in rows]
     if not any(map(math.isnan, boxes)):
         result |= {f"Loc P@{x}": precision_at(boxes, x) for x in PRECISION_THRESHOLDS}
-    if all(row.look_alikes for row in rows):
-        result["chance"] = float(np.mean([1 / row.look_alikes for row in rows]))
+    if all(row.distractors for row in rows):
+        result["chance"] = float(np.mean([1 / row.distractors for row in rows]))
     return result
 
 

@@ -20,7 +20,7 @@ from aamn.evaluation.coco_ap import ScoredMask, average_precision, scored_masks
 from aamn.evaluation.key_frames import evaluate
 from aamn.evaluation.metrics import summarise
 from aamn.index.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
-from aamn.index.query_encoder import Asker
+from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, extend_words, load_segmenter
 from aamn.models.segmenter import Segmenter
 from aamn.structures import MaskTrack, Report, Sample
@@ -47,8 +47,8 @@ class System:
     @property
     def key(self) -> int:
         """The key frame's place in the segmenter's tracks."""
-        needs = self.segmenter.needs
-        return needs.key if needs.predicts == "clip" else 0
+        input_spec = self.segmenter.input_spec
+        return input_spec.key if input_spec.predicts == "clip" else 0
 
     def sample_of(self, place: int) -> tuple[Sample, int]:
         """The sample of a row of the report, and the place of the row's sentence in it."""
@@ -72,13 +72,13 @@ class Run:
 
 def open_samples(loaded: Loaded, data: DataConfig, source: VideoTextSource) -> SampleDataset:
     """A split's samples as a segmenter needs them."""
-    needs = loaded.segmenter.needs
+    input_spec = loaded.segmenter.input_spec
     return SampleDataset(
         source,
-        needs,
+        input_spec,
         loaded.vocabulary,
-        ProposalStore.read(data.proposals) if needs.proposals else None,
-        stored_flow(data.flow, needs),
+        ProposalStore.read(data.proposals) if input_spec.proposals else None,
+        stored_flow(data.flow, input_spec),
         flow_config=loaded.config.flow,
     )
 
@@ -109,14 +109,14 @@ def through_indexes(system: System, folder: Path) -> System:
         InputError: the system cannot index videos.
     """
     samples = system.dataset
-    asker = Asker(system.loaded)
+    query_encoder = QueryEncoder(system.loaded)
     assert samples.store is not None, "a system that can index chooses among proposals"
-    indexes = KeyFrameIndexes(folder, asker, samples.source, samples.store, samples.flow)
+    indexes = KeyFrameIndexes(folder, query_encoder, samples.source, samples.store, samples.flow)
     segmenter = IndexedSegmenter(indexes)
     return replace(
         system,
         loaded=replace(system.loaded, segmenter=segmenter),
-        dataset=SampleDataset(samples.source, segmenter.needs, samples.vocabulary),
+        dataset=SampleDataset(samples.source, segmenter.input_spec, samples.vocabulary),
     )
 
 

@@ -165,8 +165,8 @@ class ForwardPasses:
 
     def __init__(self, job: IndexJob, variant: Variant = PLAIN) -> None:
         self.job, self.half = job, variant.half
-        segmenter, needs = job.segmenter, job.segmenter.needs
-        length, (h, w) = len(needs.offsets), needs.network_size
+        segmenter, input_spec = job.segmenter, job.segmenter.input_spec
+        length, (h, w) = len(input_spec.offsets), input_spec.network_size
         self.frames = length * max(1, FRAMES_AT_ONCE[segmenter.device.type] // length)
         self.streams = {name: variant.of(stream) for name, stream in segmenter.streams.items()}
         self.mask_head = variant.of(segmenter.mask_head)
@@ -175,7 +175,7 @@ class ForwardPasses:
             rgb = rgb.contiguous(memory_format=torch.channels_last)
         self.images = {name: rgb[:, : 3 if name == "rgb" else 2] for name in self.streams}
         self.pictures = list(job.frames.read(np.zeros(self.frames, np.int64)))
-        k = needs.proposals
+        k = input_spec.proposals
         image = torch.arange(self.frames, device=segmenter.device).float()
         box = torch.tensor([0.2 * w, 0.2 * h, 0.6 * w, 0.6 * h], device=segmenter.device)
         image = image.repeat_interleave(k + 1)
@@ -297,7 +297,7 @@ def benchmark(options: BenchmarkOptions) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.h5"
         if not options.only_index:  # the first calls of the networks choose their algorithms
-            short = Noise(len(job.segmenter.needs.offsets), job.frames.size)
+            short = Noise(len(job.segmenter.input_spec.offsets), job.frames.size)
             build_index(replace(job, frames=short), Path(folder) / "short.h5")
         indexing = _seconds(lambda: build_index(job, path, costs))
         if options.only_index:

@@ -97,7 +97,7 @@ def _costs(checkpoint: Path) -> Costs:
     with tempfile.TemporaryDirectory() as folder:
         videos = list(_video_seconds(loaded, samples, Path(folder)))
     further = [one.further for one in videos if one.further is not None]
-    h, w = samples.needs.network_size
+    h, w = samples.input_spec.network_size
     return Costs(
         device=device_name(),
         parameters=learned_parameters(loaded.segmenter),

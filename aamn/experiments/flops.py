@@ -49,10 +49,10 @@ def _count(network: nn.Module, *inputs: Any) -> tuple[float, Any]:
 
 def _segmenter_parts(segmenter: AAMN) -> dict[str, float]:
     config, backbone = segmenter.config, segmenter.config.backbone
-    k, t = config.proposals, len(segmenter.needs.offsets)
+    k, t = config.proposals, len(segmenter.input_spec.offsets)
     counted: dict[str, float] = {}
     for name, stream in segmenter.streams.items():
-        frame = torch.empty(1, 3 if name == "rgb" else 2, *segmenter.needs.network_size)
+        frame = torch.empty(1, 3 if name == "rgb" else 2, *segmenter.input_spec.network_size)
         counted[f"{name} trunk"], _ = _count(stream, frame)
         if stream.head is not None:
             regions = torch.empty(1 + k, stream.backbone.channels, *2 * (backbone.roi_size,))

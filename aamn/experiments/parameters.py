@@ -11,7 +11,7 @@ from torch import nn
 
 from aamn.config.schema import Config
 from aamn.models.build import build_segmenter
-from aamn.structures import Clip, Geometry, Needs, Proposals, Query, Sample, Target
+from aamn.structures import Clip, Geometry, InputSpec, Proposals, Query, Sample, Target
 from aamn.training.optimiser import build_optimiser
 from proposals.build import best_device
 
@@ -31,24 +31,24 @@ def count_parts(module: nn.Module, depth: int, name: str = "") -> list[tuple[str
     return rows
 
 
-def random_clip(needs: Needs, sentences: int = 3) -> Sample:
+def random_clip(input_spec: InputSpec, sentences: int = 3) -> Sample:
     """A clip of noise in which each sentence means another proposal."""
-    t, k, size = len(needs.offsets), needs.proposals, needs.network_size
+    t, k, size = len(input_spec.offsets), input_spec.proposals, input_spec.network_size
     frames, corner = torch.arange(t), torch.rand(t, k, 2) * 150
     boxes = torch.cat([corner, corner + 60 + torch.rand(t, k, 2) * 100], -1)
     sure = torch.ones(t, k, dtype=torch.bool)
     proposals = Proposals(frames, boxes, torch.rand(t, k), torch.zeros(t, k).long(), sure)
-    flow = torch.randn(t, 2, *size) if needs.flow else None
+    flow = torch.randn(t, 2, *size) if input_spec.flow else None
     geometry = Geometry.fit(FRAME, size)
-    clip = Clip("noise", frames, torch.rand(t, 3, *size), flow, geometry, needs.key)
+    clip = Clip("noise", frames, torch.rand(t, 3, *size), flow, geometry, input_spec.key)
     words = ("a", "man", "in", "red", "is", "jumping")
     queries = tuple(Query(" ".join(words), words, torch.arange(2, 8)) for _ in range(sentences))
     targets = []
     for i in range(sentences):
         mask = torch.zeros(FRAME, dtype=torch.bool)
-        x1, y1, x2, y2 = boxes[needs.key, i].round().long().tolist()
+        x1, y1, x2, y2 = boxes[input_spec.key, i].round().long().tolist()
         mask[y1:y2, x1:x2] = True
-        targets.append(Target(i, boxes[needs.key, i], mask))
+        targets.append(Target(i, boxes[input_spec.key, i], mask))
     return Sample(clip, proposals, queries, tuple(targets))
 
 
@@ -57,7 +57,7 @@ def time_steps(config: Config, steps: Sequence[str]) -> dict[str, float]:
     step (every frame's masks for three sentences), on the GPU where there is one."""
     device = best_device()
     segmenter = build_segmenter(config, WORDS).to(device)
-    sample, seconds = random_clip(segmenter.needs), {}
+    sample, seconds = random_clip(segmenter.input_spec), {}
     for name in steps:
         start = time.perf_counter()
         if name == "train":

@@ -129,7 +129,7 @@ def detected_boxes(detector: Detector, segmenter: AAMN) -> DetectedBoxes:
     that both have where they have the same."""
     batch = DETECTED_AT_ONCE[segmenter.device.type]
     if isinstance(detector, TrunkDetector) and detector.square:
-        same_square = (detector.square, detector.square) == segmenter.needs.network_size
+        same_square = (detector.square, detector.square) == segmenter.input_spec.network_size
         if same_square and segmenter.trunk_hash == detector.trunk_hash:
             return SharedBoxes(detector, batch)
         log.info("the detector's trunk is not the segmenter's: each takes its own pass a frame")

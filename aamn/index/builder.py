@@ -73,7 +73,7 @@ def build_index(
 def _blocks(job: IndexJob, timer: Timer) -> Iterator[ClipBlock]:
     """The wanted clips of the video, some at a time."""
     reader = FrameReader(job, timer)
-    planner = ClipPlanner(job.selection, job.segmenter.needs)
+    planner = ClipPlanner(job.selection, job.segmenter.input_spec)
     encoder = Encoder(job, reader, timer)
     for run in planner.runs():
         if (yield from _run(run, reader, planner, encoder)):
@@ -84,7 +84,7 @@ def _run(
     run: range, reader: FrameReader, planner: ClipPlanner, encoder: Encoder
 ) -> Generator[ClipBlock, None, bool]:
     """The clips of one run of frames; returns whether the video ended in it."""
-    length = len(encoder.needs.offsets)
+    length = len(encoder.input_spec.offsets)
     at_once = length * max(1, FRAMES_AT_ONCE[encoder.device.type] // length)
     pictures, total, ended = reader.pictures(run), run.start, False
     known: EncodedFrames | None = None

@@ -70,7 +70,7 @@ class Encoder:
 
     def __init__(self, job: IndexJob, reader: FrameReader, timer: Timer) -> None:
         self.job, self.reader, self.timer = job, reader, timer
-        self.segmenter, self.needs = job.segmenter, job.segmenter.needs
+        self.segmenter, self.input_spec = job.segmenter, job.segmenter.input_spec
         self.device = job.segmenter.device
         self.edge: _Edge | None = None  # of the last clip so far, at its last frame
 
@@ -108,7 +108,7 @@ class Encoder:
         maps: dict[str, tuple[Tensor, ...]],
     ) -> BoxWindow:
         """The best boxes of the block's frames, from the RGB stream's maps where these serve."""
-        source, top = self.job.boxes, self.needs.proposals
+        source, top = self.job.boxes, self.input_spec.proposals
         if isinstance(source, SharedBoxes):
             shared = self.segmenter.streams["rgb"].shared(maps["rgb"])
             return source.window_from(
@@ -123,7 +123,7 @@ class Encoder:
 
     def clips(self, known: EncodedFrames, windows: Sequence[Window], frames: int) -> ClipBlock:
         """Tubes, vectors, masks and links of the clips of these windows."""
-        offsets, c = self.needs.offsets, len(windows)
+        offsets, c = self.input_spec.offsets, len(windows)
         numbers = np.stack([clip_indices(w.key_frame, offsets, frames) for w in windows])
         with self.timer.of("tubes"):
             picked = torch.from_numpy(numbers).flatten().to(self.device)
@@ -167,10 +167,12 @@ class Encoder:
         first one of the clip; zeros before the video's first clip."""
         link = self.segmenter.link_features(features.regions)
         own = gather_members(link.unflatten(0, tubes.boxes.shape[:1] + (-1,)), tubes.members)
-        before = min(self.needs.offsets)
-        first = _edge(tubes, own, [w.start - w.key_frame - before for w in windows], self.needs.key)
+        before = min(self.input_spec.offsets)
+        first = _edge(
+            tubes, own, [w.start - w.key_frame - before for w in windows], self.input_spec.key
+        )
         last = _edge(
-            tubes, own, [w.stop - 1 - w.key_frame - before for w in windows], self.needs.key
+            tubes, own, [w.stop - 1 - w.key_frame - before for w in windows], self.input_spec.key
         )
         previous = self.edge or _Edge(first.boxes[:1], first.features[:1])
         links = link_scores(

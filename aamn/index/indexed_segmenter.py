@@ -13,10 +13,10 @@ from aamn.data.flow.store import FlowStore
 from aamn.index.box_source import StoredBoxes
 from aamn.index.builder import build_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
-from aamn.index.query_encoder import Asker
+from aamn.index.query_encoder import QueryEncoder
 from aamn.index.video_index import VideoIndex, of_clip
 from aamn.models.segmenter import Segmenter
-from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query
+from aamn.structures import Clip, InputSpec, MaskTrack, Proposals, Query
 from proposals.store import ProposalStore
 
 
@@ -26,7 +26,7 @@ class StoredIndexes:
     for, with stored boxes and, where there is none, flow that is computed then."""
 
     folder: Path
-    asker: Asker
+    query_encoder: QueryEncoder
     source: VideoTextSource
     store: ProposalStore
     flow: FlowStore | None = None
@@ -40,7 +40,9 @@ class StoredIndexes:
         path = index_path(self.folder, video_id)
         with self.source.frames(video_id) as video:
             boxes = StoredBoxes(self.store, video_id, video.size)
-            job = self.asker.job(video_id, video, boxes, self.flow, self.selection(video_id))
+            job = self.query_encoder.job(
+                video_id, video, boxes, self.flow, self.selection(video_id)
+            )
             build_index(job, path, replace=True)
         return IndexFile.read(path)
 
@@ -63,8 +65,8 @@ class IndexedSegmenter(Segmenter):
 
     def __init__(self, indexes: KeyFrameIndexes) -> None:
         super().__init__()
-        size = indexes.asker.loaded.segmenter.needs.network_size
-        self.needs = Needs((0,), size, flow=False, proposals=0, predicts="key")
+        size = indexes.query_encoder.loaded.segmenter.input_spec.network_size
+        self.input_spec = InputSpec((0,), size, flow=False, proposals=0, predicts="key")
         self.indexes = indexes
         self.last: VideoIndex | None = None  # key frames come video by video
 
@@ -86,5 +88,5 @@ class IndexedSegmenter(Segmenter):
         if self.last is None or self.last.video_id != video_id:
             if self.last is not None:
                 self.last.close()
-            self.last = VideoIndex(self.indexes.of(video_id), self.indexes.asker)
+            self.last = VideoIndex(self.indexes.of(video_id), self.indexes.query_encoder)
         return self.last

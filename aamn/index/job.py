@@ -18,7 +18,12 @@ from proposals.errors import InputError
 from proposals.frames import FrameSource
 
 TEXT_SIDE = ("language.", ".matching.textual.", ".matching.score.")  # of the parameters' names
-TEXT_OPTIONS = ("language", "margin", "balance", "match_iou")  # of AAMNConfig, not in the index
+TEXT_OPTIONS = (
+    "language",
+    "margin",
+    "mask_loss_weight",
+    "match_iou",
+)  # of AAMNConfig, not in the index
 
 
 def indexable(segmenter: Segmenter) -> AAMN:
@@ -78,7 +83,7 @@ class IndexJob:
     def origin(self) -> Origin:
         """What the index is made from."""
         flow: dict[str, Any] = {}
-        if self.segmenter.needs.flow:
+        if self.segmenter.input_spec.flow:
             flow = asdict(self.flow_config) if self.flow is None else dict(self.flow.attributes)
         boxes = json.loads(self.boxes.attributes.to_json())
         return Origin(self.model or model_hash(self.segmenter), boxes, flow, self.precision)

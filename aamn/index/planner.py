@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 from aamn.index.file import NO_END, Selection
 from aamn.inference.clip_by_clip import Window, plan_windows
-from aamn.structures import Needs
+from aamn.structures import InputSpec
 
 
 class ClipPlanner:
     """Hands out the clips of a selection as the frames of a video come in."""
 
-    def __init__(self, selection: Selection, needs: Needs) -> None:
-        self.selection, self.needs = selection, needs
+    def __init__(self, selection: Selection, input_spec: InputSpec) -> None:
+        self.selection, self.input_spec = selection, input_spec
         self.planned = 0  # key frames, or the frame up to which clips are handed out
 
     def runs(self) -> Iterator[range]:
         """The frames of the wanted clips, in runs without a gap; a video may end before."""
-        wanted, length = self.selection.frames, len(self.needs.offsets)
+        wanted, length = self.selection.frames, len(self.input_spec.offsets)
         if wanted is None:
             yield range(NO_END)
         elif wanted.step <= length:
@@ -39,7 +39,7 @@ class ClipPlanner:
         return [w for w in ready if self.selection.wants(range(w.start, w.stop))]
 
     def _next(self, total: int, ended: bool) -> list[Window]:
-        after, length = max(self.needs.offsets), len(self.needs.offsets)
+        after, length = max(self.input_spec.offsets), len(self.input_spec.offsets)
         if self.selection.key_frames is not None:
             waiting = self.selection.key_frames[self.planned :]
             keys = [k for k in waiting if ended or k + after < total]
@@ -54,5 +54,5 @@ class ClipPlanner:
             for start in range(first, self.planned, length)
         ]
         if ended and self.planned < total:
-            windows.append(plan_windows(total, self.needs)[-1])
+            windows.append(plan_windows(total, self.input_spec)[-1])
         return windows

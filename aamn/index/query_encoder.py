@@ -17,7 +17,7 @@ from aamn.structures import Query
 from proposals.frames import FrameSource
 
 
-class Asker:
+class QueryEncoder:
     """The sentence's side of a segmenter: words in, one vector a module out; `model` is the hash
     that the indexes it can be asked of have."""
 

@@ -34,14 +34,14 @@ class FrameReader:
     """Reads a job's video in order, at the network's size."""
 
     def __init__(self, job: IndexJob, timer: Timer) -> None:
-        self.job, self.timer, self.needs = job, timer, job.segmenter.needs
-        self.geometry = Geometry.fit(job.frames.size, self.needs.network_size)
+        self.job, self.timer, self.input_spec = job, timer, job.segmenter.input_spec
+        self.geometry = Geometry.fit(job.frames.size, self.input_spec.network_size)
 
     def pictures(self, span: range) -> Iterator[Picture]:
         """These frames in order, as far as there are any, each with its flow where this is computed
         here."""
         frames, size = self.job.frames, self.geometry.content_size
-        if not self.needs.flow or self.job.flow is not None:
+        if not self.input_spec.flow or self.job.flow is not None:
             for frame in frames.iterate(span.start, span.stop):
                 yield Picture(frame, resize_frame(frame, size), None)
             return
@@ -70,7 +70,7 @@ class FrameReader:
         if "rgb" in self.job.segmenter.streams:
             pictures = torch.from_numpy(np.stack([one.picture for one in block]))
             images["rgb"] = pad_to_network(pictures.permute(0, 3, 1, 2), self.geometry).div_(255)
-        if self.needs.flow:
+        if self.input_spec.flow:
             if self.job.flow is None:
                 flow = np.stack([cast(np.ndarray, one.flow) for one in block])
             else:

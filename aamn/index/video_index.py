@@ -16,13 +16,13 @@ from torch import Tensor
 
 from aamn.index.file import IndexFile
 from aamn.index.indexed_video import IndexedVideo
-from aamn.index.query_encoder import Asker
+from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.track import Track
 from aamn.models.encoded import EncodedSentences, ModuleScores
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.tubes.video_linking import (
-    LINK_WEIGHT,
+    TRANSITION_COST,
     VideoPaths,
     best_paths,
     clip_winners,
@@ -110,7 +110,7 @@ class VideoIndex(IndexedVideo):
     def __init__(
         self,
         file: IndexFile,
-        asker: Asker,
+        query_encoder: QueryEncoder,
         owner: Any = None,
         given: FrameSource | None = None,
     ) -> None:
@@ -119,13 +119,13 @@ class VideoIndex(IndexedVideo):
         Raises:
             InputError: the index was made by another segmenter.
         """
-        if file.header.origin.model != asker.model:
+        if file.header.origin.model != query_encoder.model:
             raise InputError(
                 f"{file.path} was made by another segmenter ({file.header.origin.model}, this one "
-                f"is {asker.model}); index the video again"
+                f"is {query_encoder.model}); index the video again"
             )
         super().__init__(file, owner, given)
-        self.asker = asker
+        self.query_encoder = query_encoder
 
     @classmethod
     def read(cls, path: Path | str, loaded: Loaded, owner: object = None) -> VideoIndex:
@@ -134,10 +134,10 @@ class VideoIndex(IndexedVideo):
         Raises:
             InputError: no index, a damaged one, or one of another segmenter.
         """
-        return cls(IndexFile.read(path), Asker(loaded), owner)
+        return cls(IndexFile.read(path), QueryEncoder(loaded), owner)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "asker": self.asker}
+        return {**super().__getstate__(), "query_encoder": self.query_encoder}
 
     @cached_property
     def _valid(self) -> Tensor:
@@ -174,7 +174,7 @@ class VideoIndex(IndexedVideo):
         *,
         linking: str = "video",
         absent_threshold: float | None = None,
-        link_weight: float = LINK_WEIGHT,
+        transition_cost: float = TRANSITION_COST,
         top: int = 1,
     ) -> list[VideoTrack]:
         """One track a sentence, in their order; a text alone is one sentence.
@@ -183,7 +183,7 @@ class VideoIndex(IndexedVideo):
             linking: "video" keeps one identity through the clips, "clip" lets every clip choose
                 its own best tube, as the paper does.
             absent_threshold: sentences whose score is below it get empty masks; None: never.
-            link_weight: of the links beside the matching scores.
+            transition_cost: of the links beside the matching scores.
             top: up to so many tracks a sentence, each of another actor (`distinct_paths`), best
                 first, then those of the next sentence.
 
@@ -194,10 +194,10 @@ class VideoIndex(IndexedVideo):
             raise InputError(f"linking: wanted one of {', '.join(LINKINGS)}, got {linking!r}")
         if top < 1:
             raise InputError(f"top: wanted at least one track a sentence, got {top}")
-        queries = self.asker.queries(texts)
-        sentences = self.asker.encode(queries)
+        queries = self.query_encoder.queries(texts)
+        sentences = self.query_encoder.encode(queries)
         found = ModuleScores.of(self.scores(sentences), self._valid)
-        paths = self._paths(found.total, linking, link_weight, top)
+        paths = self._paths(found.total, linking, transition_cost, top)
         make = partial(self._track, sentences, found, absent_threshold, linking)
         return [
             make(place, query, tubes, score)
@@ -205,7 +205,9 @@ class VideoIndex(IndexedVideo):
             for tubes, score in _best_first(paths, place)
         ]
 
-    def _paths(self, total: Tensor, linking: str, link_weight: float, top: int) -> list[VideoPaths]:
+    def _paths(
+        self, total: Tensor, linking: str, transition_cost: float, top: int
+    ) -> list[VideoPaths]:
         """The path of each sentence's best actor, then of the next best, ...; total (Q, C, K)."""
         if linking == "clip":
             find = partial(clip_winners, weights=self._weights)
@@ -214,7 +216,7 @@ class VideoIndex(IndexedVideo):
                 best_paths,
                 links=self._links,
                 weights=self._weights,
-                link_weight=link_weight,
+                transition_cost=transition_cost,
                 valid=self._valid,
             )
         if top == 1:

@@ -13,7 +13,7 @@ from aamn.config.schema import FlowConfig
 from aamn.data.flow.store import FlowStore
 from aamn.data.samples import load_clip, load_proposals
 from aamn.models.segmenter import Segmenter
-from aamn.structures import MaskTrack, Needs, Query
+from aamn.structures import InputSpec, MaskTrack, Query
 from proposals.frames import FrameSource
 from proposals.store import ProposalStore
 
@@ -36,15 +36,15 @@ class Answer:
     tracks: tuple[MaskTrack, ...]
 
 
-def plan_windows(frames: int, needs: Needs) -> list[Window]:
+def plan_windows(frames: int, input_spec: InputSpec) -> list[Window]:
     """Clips that together answer once for each of `frames` frames.
 
     A segmenter that predicts key frames only gets a clip for every frame; one that predicts whole
     clips gets clips side by side, the last one moved back so that it does not leave the video.
     """
-    if needs.predicts == "key":
+    if input_spec.predicts == "key":
         return [Window(n, n, n + 1) for n in range(frames)]
-    before, after = -min(needs.offsets), max(needs.offsets)
+    before, after = -min(input_spec.offsets), max(input_spec.offsets)
     length = before + after + 1
     windows, start = [], 0
     while start < frames:
@@ -55,20 +55,22 @@ def plan_windows(frames: int, needs: Needs) -> list[Window]:
     return windows
 
 
-def windows_of(wanted: range, frames: int, needs: Needs) -> list[Window]:
+def windows_of(wanted: range, frames: int, input_spec: InputSpec) -> list[Window]:
     """Those of `plan_windows` that answer for one of the wanted frames."""
     return [
         window
-        for window in plan_windows(frames, needs)
+        for window in plan_windows(frames, input_spec)
         if any(n in wanted for n in range(window.start, window.stop))
     ]
 
 
-def _cut(track: MaskTrack, window: Window, frames: Sequence[int], needs: Needs) -> MaskTrack:
+def _cut(
+    track: MaskTrack, window: Window, frames: Sequence[int], input_spec: InputSpec
+) -> MaskTrack:
     """These frames of the window's track."""
-    if needs.predicts == "key":
+    if input_spec.predicts == "key":
         return track
-    first = window.key_frame + min(needs.offsets)
+    first = window.key_frame + min(input_spec.offsets)
     return track.at([frame - first for frame in frames])
 
 
@@ -88,16 +90,16 @@ def segment_video(
     Raises:
         InputError: the video cannot be decoded, or the proposals or flow file lacks it.
     """
-    needs = segmenter.needs
+    input_spec = segmenter.input_spec
     segmenter.eval()
     wanted = range(len(frames)) if wanted is None else wanted
-    for window in windows_of(wanted, len(frames), needs):
+    for window in windows_of(wanted, len(frames), input_spec):
         chosen = [n for n in range(window.start, window.stop) if n in wanted]
-        clip = load_clip(video_id, frames, window.key_frame, needs, flow, flow_config)
+        clip = load_clip(video_id, frames, window.key_frame, input_spec, flow, flow_config)
         boxes = None
-        if needs.proposals:
+        if input_spec.proposals:
             assert proposals is not None, "wanted the proposals of a segmenter that needs them"
-            boxes = load_proposals(proposals, video_id, clip.frame_indices, needs.proposals)
+            boxes = load_proposals(proposals, video_id, clip.frame_indices, input_spec.proposals)
         tracks = segmenter.segment(clip, boxes, queries)
-        parts = tuple(_cut(track, window, chosen, needs) for track in tracks)
+        parts = tuple(_cut(track, window, chosen, input_spec) for track in tracks)
         yield Answer(chosen[0], chosen[-1] + 1, parts)

@@ -39,7 +39,7 @@ def folder_name(place: int, text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OutputOptions:
     """Which of the video's frames are written, and whether one indexed PNG a frame joins all
     sentences."""
 
@@ -68,7 +68,7 @@ def write_results(
     frames: FrameSource,
     queries: Sequence[Query],
     answers: Iterable[Answer],
-    wanted: Wanted | None = None,
+    wanted: OutputOptions | None = None,
     facts: Sequence[Mapping[str, Any]] = (),
 ) -> list[Path]:
     """Consumes the answers and writes, for each sentence, `masks/00000.png` ... (0 and 255, the
@@ -82,7 +82,7 @@ def write_results(
         InputError: the video cannot be decoded any further, or a video cannot be written.
     """
     folders = [out / folder_name(place, query.text) for place, query in enumerate(queries)]
-    wanted = wanted or Wanted(range(len(frames)))
+    wanted = wanted or OutputOptions(range(len(frames)))
     if wanted.palette:
         answers = _labelled(out / "palette", answers)
     write_folders(folders, video_id, frames, queries, answers, wanted, facts)
@@ -95,7 +95,7 @@ def write_folders(
     frames: FrameSource,
     queries: Sequence[Query],
     answers: Iterable[Answer],
-    wanted: Wanted,
+    wanted: OutputOptions,
     facts: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """`write_results` into one given folder a sentence, without the palette.

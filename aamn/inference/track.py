@@ -15,7 +15,7 @@ import numpy as np
 
 from aamn.inference.clip_by_clip import Answer
 from aamn.inference.labels import merge_objects, write_labels
-from aamn.inference.results import Wanted, run_lengths, write_folders
+from aamn.inference.results import OutputOptions, run_lengths, write_folders
 from aamn.structures import MaskTrack, Query
 from aamn.visualization.overlays import highlighted, query_colours
 from proposals.errors import InputError
@@ -188,7 +188,7 @@ class Track(ABC):
         """
         source, frames = _pictures(self, video), _as_range(self.frames)
         found, folders = answers([self], frames), [Path(folder)]
-        wanted = Wanted(frames)
+        wanted = OutputOptions(frames)
         write_folders(folders, self.video_id, source, [self.query], found, wanted, [self.facts])
 
     def plot(self, frames: FrameNumbers = None, video: VideoLike | None = None) -> Any:

@@ -124,7 +124,9 @@ def draw_attention(
     with open_frames(video.path) as frames:
         key = _key_frame(frame, frames)
         pixel = _checked(pixel, frames.size)
-        clip = load_clip(video.video_id, frames, key, system.needs, inputs.flow, loaded.config.flow)
+        clip = load_clip(
+            video.video_id, frames, key, system.input_spec, inputs.flow, loaded.config.flow
+        )
         picture = frames.read([key])[0]
     record = _draw(system, clip, query, picture, pixel, out)
     record = {"video_id": video.video_id, "frame": key, "sentence": text, **record}

@@ -25,7 +25,7 @@ def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: 
         InputError: the only video failed, or what all share cannot be used.
     """
     segmenter = inputs.video_segmenter()
-    log.info("segmenter %s (hash of its video side)", segmenter.asker.model)
+    log.info("segmenter %s (hash of its video side)", segmenter.query_encoder.model)
     failures = {}
     for video in tqdm(videos, desc="indexing", unit="video"):
         try:

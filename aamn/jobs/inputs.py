@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from aamn.data.flow.store import FlowStore, stored_flow
-from aamn.index.query_encoder import Asker
+from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.predictor import Bundle, VideoSegmenter, read_bundle
 from proposals.build import best_device, load_detector
@@ -76,7 +76,7 @@ class Inputs:
     @cached_property
     def flow(self) -> FlowStore | None:
         """The flow file, where one is named and wanted."""
-        return stored_flow(self.options.flow, self.loaded.segmenter.needs)
+        return stored_flow(self.options.flow, self.loaded.segmenter.input_spec)
 
     def absent_threshold(self, wanted: float | str | None) -> float | None:
         """The score below which a sentence means nobody; "auto": the one that the bundle was made
@@ -100,4 +100,4 @@ class Inputs:
         """All of them together, ready for videos; a mistake in one is found now. Without
         `boxes_needed` it only reads indexes that are there."""
         boxes = (self.store or self.detector) if boxes_needed else None
-        return VideoSegmenter(Asker(self.loaded), boxes, self.flow)
+        return VideoSegmenter(QueryEncoder(self.loaded), boxes, self.flow)

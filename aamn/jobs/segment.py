@@ -14,11 +14,11 @@ from aamn.index.file import NO_END, WHOLE, IndexFile, Selection, index_path
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded, extend_words
 from aamn.inference.clip_by_clip import segment_video, windows_of
-from aamn.inference.results import Wanted, write_results
+from aamn.inference.results import OutputOptions, write_results
 from aamn.inference.track import answers
 from aamn.jobs.inputs import Inputs
 from aamn.predictor import VideoSegmenter
-from aamn.tubes.video_linking import LINK_WEIGHT
+from aamn.tubes.video_linking import TRANSITION_COST
 from proposals.decoding import Video
 from proposals.errors import InputError
 from proposals.extract import extract
@@ -40,7 +40,7 @@ class SegmentOptions:
     count: int = 0
     index: Path | None = None
     linking: str = "video"
-    link_weight: float = LINK_WEIGHT
+    transition_cost: float = TRANSITION_COST
     absent_threshold: float | str | None = None
     start: int = 0
     end: int | None = None
@@ -106,7 +106,7 @@ def _refuse_other_size(video_id: str, frames: FrameSource, store: ProposalStore)
 def _selection(options: SegmentOptions, loaded: Loaded) -> Selection:
     """The clips that start, end and stride leave."""
     frames = _wanted(options, NO_END).frames
-    if frames.step <= len(loaded.segmenter.needs.offsets):  # every clip has one of them
+    if frames.step <= len(loaded.segmenter.input_spec.offsets):  # every clip has one of them
         frames = range(frames.start, frames.stop)
     return WHOLE if frames == range(NO_END) else Selection(frames)
 
@@ -115,7 +115,7 @@ def _index(
     options: SegmentOptions, segmenter: VideoSegmenter, video: Video, out: Path
 ) -> VideoIndex:
     """The given index, or one of the wanted frames that is built in the result folder."""
-    selection = _selection(options, segmenter.asker.loaded)
+    selection = _selection(options, segmenter.query_encoder.loaded)
     if options.index:
         index = segmenter.read_index(options.index)
         held = index.header.selection
@@ -130,7 +130,7 @@ def _index(
     return segmenter.read_index(path)
 
 
-def _wanted(options: SegmentOptions, count: int) -> Wanted:
+def _wanted(options: SegmentOptions, count: int) -> OutputOptions:
     """The frames of start, end and stride in a video of `count` frames."""
     stop = count if options.end is None else min(options.end, count)
     if options.stride < 1 or not 0 <= options.start < stop:
@@ -139,7 +139,7 @@ def _wanted(options: SegmentOptions, count: int) -> Wanted:
             f"--start {options.start} --end {options.end} --stride {options.stride}: wanted "
             f"0 <= start < end and stride above 0{known}"
         )
-    return Wanted(range(options.start, stop, options.stride), options.palette)
+    return OutputOptions(range(options.start, stop, options.stride), options.palette)
 
 
 def _clip_by_clip(
@@ -147,11 +147,11 @@ def _clip_by_clip(
 ) -> None:
     """Any system, clip by clip."""
     queries = [loaded.vocabulary.encode(text) for text in job.texts]
-    video, needs = job.video, loaded.segmenter.needs
+    video, input_spec = job.video, loaded.segmenter.input_spec
     frames = open_frames(video.path)
     wanted = _wanted(options, len(frames))
     store = None
-    if needs.proposals:
+    if input_spec.proposals:
         store = _proposals(inputs, video, out)
         _refuse_other_size(video.video_id, frames, store)
     found = segment_video(
@@ -164,7 +164,7 @@ def _clip_by_clip(
         loaded.config.flow,
         wanted.frames,
     )
-    steps = len(windows_of(wanted.frames, len(frames), needs))
+    steps = len(windows_of(wanted.frames, len(frames), input_spec))
     bar = tqdm(found, total=steps, desc=video.video_id, unit="clip")
     for folder in write_results(out, video.video_id, frames, queries, bar, wanted):
         print(folder)
@@ -179,7 +179,7 @@ def _by_index(
 ) -> None:
     """AAMN, through the video's index."""
     for text in job.texts:
-        segmenter.asker.loaded.vocabulary.encode(text)  # a mistake is found before the work
+        segmenter.query_encoder.loaded.vocabulary.encode(text)  # a mistake is found before the work
     frames = open_frames(job.video.path)
     index = _index(options, segmenter, job.video, out)
     if tuple(frames.size) != index.size:
@@ -192,7 +192,7 @@ def _by_index(
         job.texts,
         linking=options.linking,
         absent_threshold=threshold,
-        link_weight=options.link_weight,
+        transition_cost=options.transition_cost,
     )
     facts = [track.facts for track in tracks]
     queries = [track.query for track in tracks]

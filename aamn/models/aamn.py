@@ -34,8 +34,8 @@ from aamn.ops.boxes import location_features
 from aamn.ops.masks import paste_binary_masks
 from aamn.structures import (
     Clip,
+    InputSpec,
     MaskTrack,
-    Needs,
     Proposals,
     Query,
     QueryEmbedding,
@@ -58,7 +58,7 @@ class AAMN(Segmenter):
         _refuse_contradictions(config)
         self.config = config
         radius, words = config.radius, embedding.embedding_dim
-        self.needs = Needs(
+        self.input_spec = InputSpec(
             offsets=tuple(range(-radius, radius + 1)),
             network_size=(config.size, config.size),
             flow="flow" in config.streams,
@@ -140,7 +140,7 @@ class AAMN(Segmenter):
             batch.boxes,
             link,
             batch.valid,
-            self.needs.key,
+            self.input_spec.key,
             self.config.link_balance,
             self.config.linking,
         )
@@ -172,7 +172,7 @@ class AAMN(Segmenter):
         self, tubes: LinkedTubes, features: dict[str, Tensor], batch: ClipBatch
     ) -> TubeFeatures:
         """Aggregation (2) and the FC layer behind it, for both streams and for the whole clip."""
-        key = self.needs.key
+        key = self.input_spec.key
         described = {}
         for name, values in features.items():
             own = gather_members(values[:, :, 1:], tubes.members)  # (B, K, T, C_v)
@@ -259,13 +259,13 @@ class AAMN(Segmenter):
         queries = [query for sample in samples for query in sample.queries]
         modules = self.scores(clips, self.encode_sentences(queries))
         scores = torch.stack(list(modules.values())).sum(0)
-        boxes = clips.tubes.boxes[:, :, self.needs.key]
+        boxes = clips.tubes.boxes[:, :, self.input_spec.key]
         found = assign(samples, boxes, clips.tubes.valid, self.config.match_iou)
         losses = {
             "matching": self._matching_loss(scores, clips, found),
             "mask": self._mask_loss(samples, clips, found),
         }
-        losses["total"] = losses["matching"] + self.config.balance * losses["mask"]
+        losses["total"] = losses["matching"] + self.config.mask_loss_weight * losses["mask"]
         losses["count/sentences"] = scores.new_tensor(float(len(queries)))
         losses["count/unmatched"] = (~found.held).sum().float()
         return losses
@@ -294,8 +294,8 @@ class AAMN(Segmenter):
             parameters = [parameter.sum() for parameter in self.mask_head.parameters()]
             return torch.stack(parameters).sum() * 0
         clip, tube = found.clip[chosen], found.tube[chosen]
-        boxes = clips.tubes.boxes[clip, tube, self.needs.key]
-        frames = clip * clips.tubes.boxes.shape[2] + self.needs.key
+        boxes = clips.tubes.boxes[clip, tube, self.input_spec.key]
+        frames = clip * clips.tubes.boxes.shape[2] + self.input_spec.key
         logits = self.mask_logits(clips, frames, boxes)
         targets = mask_targets(samples, chosen, boxes, logits.shape[-1])
         return segmentation_loss(logits, targets)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query, Sample
+from aamn.structures import Clip, InputSpec, MaskTrack, Proposals, Query, Sample
 
 
 class Segmenter(nn.Module):
@@ -17,7 +17,7 @@ class Segmenter(nn.Module):
     drive; `needs` tells the loader what to load.
     """
 
-    needs: Needs
+    input_spec: InputSpec
 
     def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Named losses of a batch of samples; "total" is the one to minimise, and entries whose

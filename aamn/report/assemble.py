@@ -55,9 +55,9 @@ def _case(run: Run, place: int) -> Case:
     """The answer at a place of the report's rows."""
     sample, own = run.system.sample_of(place)
     track = run.system.answer(sample, own)
-    needs = run.system.segmenter.needs
+    input_spec = run.system.segmenter.input_spec
     frames = run.system.dataset.source.frames(track.video_id).read(track.frame_indices.tolist())
-    boxes = None if sample.proposals is None else sample.proposals.boxes[needs.key].numpy()
+    boxes = None if sample.proposals is None else sample.proposals.boxes[input_spec.key].numpy()
     row, tokens = run.evaluation.report.rows[place], sample.queries[own].tokens
     return Case(row, tokens, frames, run.system.key, sample.targets[own], track, boxes)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from aamn.index.file import SUFFIX, IndexFile
-from aamn.index.query_encoder import Asker
+from aamn.index.query_encoder import QueryEncoder
 from aamn.index.video_index import VideoIndex, VideoTrack
 from proposals.errors import InputError
 
@@ -39,18 +39,18 @@ class IndexFolder:
     between which each video's tubes lie. Videos without any tube cannot be found.
     """
 
-    def __init__(self, folder: Path | str, asker: Asker) -> None:
+    def __init__(self, folder: Path | str, query_encoder: QueryEncoder) -> None:
         """Raises:
         InputError: no index in the folder, a damaged one, or one of another segmenter.
         """
-        self.asker = asker
+        self.query_encoder = query_encoder
         self.files: list[IndexFile] = []
         vectors, clips, counts = [], [], []
         paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
         if not paths:
             raise InputError(f"no index in {folder}; `aamn index` writes them")
         for path in paths:
-            index = VideoIndex(IndexFile.read(path), asker)
+            index = VideoIndex(IndexFile.read(path), query_encoder)
             valid = index.file.array("valid")[:]
             if valid.any():
                 self.files.append(index.file)
@@ -75,8 +75,8 @@ class IndexFolder:
         Raises:
             InputError: a sentence without a word.
         """
-        queries = self.asker.queries(texts)
-        sentences = self.asker.encode(queries)
+        queries = self.query_encoder.queries(texts)
+        sentences = self.query_encoder.encode(queries)
         sides = np.concatenate([sentences.sides[name].numpy() for name in self.parts], 1)  # (Q, D)
         bias = sum(float(sentences.biases[name]) for name in self.parts)
         scores = self.vectors @ sides.T + bias  # (N, Q)
@@ -101,7 +101,7 @@ class IndexFolder:
 
     def open(self, hit: Hit) -> VideoIndex:
         """The index of a video that was found, ready to be asked for its masks."""
-        return VideoIndex(IndexFile.read(hit.path), self.asker)
+        return VideoIndex(IndexFile.read(hit.path), self.query_encoder)
 
     def track(self, hit: Hit) -> VideoTrack:
         """The track of the sentence in a video that was found for it."""

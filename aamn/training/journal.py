@@ -19,7 +19,7 @@ from aamn.models.segmenter import Segmenter
 log = logging.getLogger("aamn")
 
 
-class _Journal:
+class MetricLogger:
     """log.jsonl and TensorBoard: one line every `log_every` iterations, none twice; of all
     processes together."""
 
@@ -60,7 +60,7 @@ class _Journal:
         return values
 
 
-class _Keeper:
+class CheckpointSaver:
     """last.pt and best.pt of a run; the first of several processes writes them."""
 
     def __init__(

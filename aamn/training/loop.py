@@ -29,7 +29,7 @@ from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import read_checkpoint
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Sample
-from aamn.training.journal import _Journal, _Keeper
+from aamn.training.journal import CheckpointSaver, MetricLogger
 from aamn.training.optimiser import build_optimiser, learning_rate
 from aamn.training.phases import JOINT, Phase, part_of, phase_at, plan_phases
 from aamn.training.sampler import IterationSampler
@@ -220,8 +220,8 @@ def train(
         (out / "config.yaml").write_text(yaml.safe_dump(to_dict(config)), encoding="utf-8")
     end = settings.optimiser.iterations
     stop = min(end, start + stop_after) if stop_after else end
-    keeper = _Keeper(out, segmenter, vocabulary, config, fabric, best)
-    journal = _Journal(out / "log.jsonl", fabric, start)
+    keeper = CheckpointSaver(out, segmenter, vocabulary, config, fabric, best)
+    journal = MetricLogger(out / "log.jsonl", fabric, start)
     values: dict[str, float] = {}
     bar = tqdm(
         _loader(config, dataset, start, stop, fabric),

@@ -18,7 +18,7 @@ from aamn.evaluation.metrics import summarise
 from aamn.inference.checkpoint import load_segmenter
 from aamn.models.build import build_segmenter, start_backbones
 from aamn.models.segmenter import Segmenter
-from aamn.structures import Needs
+from aamn.structures import InputSpec
 from aamn.training.loop import Progress, train
 from proposals.errors import InputError
 from proposals.store import ProposalStore
@@ -31,15 +31,15 @@ def _word_vectors(config: Config, vocabulary: Vocabulary) -> torch.Tensor | None
 
 
 def _dataset(
-    config: Config, split: str, needs: Needs, vocabulary: Vocabulary, learning: bool
+    config: Config, split: str, input_spec: InputSpec, vocabulary: Vocabulary, learning: bool
 ) -> SampleDataset:
     """The samples of one split, augmented where they are learned from."""
     return SampleDataset(
         open_source(config.data, split),
-        needs,
+        input_spec,
         vocabulary,
-        ProposalStore.read(config.data.proposals) if needs.proposals else None,
-        stored_flow(config.data.flow, needs),
+        ProposalStore.read(config.data.proposals) if input_spec.proposals else None,
+        stored_flow(config.data.flow, input_spec),
         config.augment if learning else None,
         config.seed,
         config.flow,
@@ -47,13 +47,13 @@ def _dataset(
 
 
 def _validation(
-    config: Config, needs: Needs, vocabulary: Vocabulary
+    config: Config, input_spec: InputSpec, vocabulary: Vocabulary
 ) -> Callable[[Segmenter], float] | None:
     """Mean IoU on the validation split, where the configuration asks for it."""
     if not config.train.evaluate_every:
         return None
     split = validation_split(config.data)
-    samples = DataLoader(_dataset(config, split, needs, vocabulary, False), batch_size=None)
+    samples = DataLoader(_dataset(config, split, input_spec, vocabulary, False), batch_size=None)
 
     def mean_iou(segmenter: Segmenter) -> float:
         report = evaluate(segmenter, samples, system="validation", data=split, total=len(samples))
@@ -84,8 +84,8 @@ def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
     source = open_source(config.data, config.data.train_split)
     vocabulary = Vocabulary.build(source.texts(), config.words.max_words)
     segmenter = build_segmenter(config, len(vocabulary), _word_vectors(config, vocabulary))
-    dataset = _dataset(config, config.data.train_split, segmenter.needs, vocabulary, True)
-    validate = _validation(config, segmenter.needs, vocabulary)
+    dataset = _dataset(config, config.data.train_split, segmenter.input_spec, vocabulary, True)
+    validate = _validation(config, segmenter.input_spec, vocabulary)
     if restart or not (out / "last.pt").is_file():
         if config.train.start:
             start_from(config.train.start, segmenter, vocabulary)

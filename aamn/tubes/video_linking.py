@@ -15,7 +15,7 @@ from aamn.ops.boxes import pairwise_iou
 
 # Of what a link costs beside the matching scores of two full clips. Chosen on the demo's training
 # videos and on 60 more of another seed, where 0.3 to 0.8 give nearly the same (docs/indexes.md).
-LINK_WEIGHT = 0.5
+TRANSITION_COST = 0.5
 SAME_ACTOR = 0.5  # IoU: two tubes that overlap by more show one actor
 
 
@@ -32,7 +32,7 @@ def best_paths(
     scores: Tensor,
     links: Tensor,
     weights: Tensor,
-    link_weight: float = LINK_WEIGHT,
+    transition_cost: float = TRANSITION_COST,
     valid: Tensor | None = None,
 ) -> VideoPaths:
     """The paths with the greatest sum of weighted matching scores, less what their links cost.
@@ -45,7 +45,7 @@ def best_paths(
         links: (C, K, K) scores (1) from each tube of the clip before (rows) to each tube of the
             clip (columns); the first clip's are not read.
         weights: (C,) how much a clip counts, such as its share of new frames.
-        link_weight: factor on `link_costs`.
+        transition_cost: factor on `link_costs`.
         valid: (C, K) which tubes there are; None: those with a score for some sentence.
     """
     q, c, k = scores.shape
@@ -54,7 +54,7 @@ def best_paths(
     gains = torch.cat([scores * weights[:, None], state[..., None]], -1)  # (Q, C, K + 1)
     moves = scores.new_zeros(c, k + 1, k + 1)
     costs = link_costs(links, torch.isfinite(scores).any(0) if valid is None else valid)
-    moves[:, :k, :k] = costs.to(scores.dtype) * -link_weight
+    moves[:, :k, :k] = costs.to(scores.dtype) * -transition_cost
     best = gains[:, 0]
     before = torch.zeros(q, c, k + 1, dtype=torch.long)
     for clip in range(1, c):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from aamn.structures import (
     Clip,
     Geometry,
+    InputSpec,
     MaskTrack,
-    Needs,
     Proposals,
     Query,
     Row,
@@ -180,16 +180,16 @@ def test_every_sentence_of_a_sample_has_a_target():
     ("offsets", "key"), [((0,), 0), ((-1, 0, 1), 1), ((-8, -4, 0), 2), ((0, 3), 0)]
 )
 def test_the_key_frame_is_at_the_offset_zero(offsets, key):
-    assert Needs(offsets, (8, 8), False, 0).key == key
+    assert InputSpec(offsets, (8, 8), False, 0).key == key
 
 
 def test_needs_without_a_key_frame_or_with_another_answer_are_refused():
     with pytest.raises(ValueError, match=r"offsets.*\(1, 2\)"):
-        Needs((1, 2), (8, 8), False, 0)
+        InputSpec((1, 2), (8, 8), False, 0)
     for predicts in ("clip", "key"):
-        assert Needs((0,), (8, 8), False, 0, predicts).predicts == predicts
+        assert InputSpec((0,), (8, 8), False, 0, predicts).predicts == predicts
     with pytest.raises(ValueError, match=r"predicts.*'video'"):
-        Needs((0,), (8, 8), False, 0, "video")
+        InputSpec((0,), (8, 8), False, 0, "video")
 
 
 @pytest.mark.parametrize(("counts", "iou"), [((3, 4), 0.75), ((0, 5), 0.0), ((0, 0), 1.0)])

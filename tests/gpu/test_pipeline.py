@@ -111,7 +111,7 @@ def test_an_index_in_half_precision_is_near_and_its_costs_are_the_gpu_s(tmp_path
     build_index(half, tmp_path / "half.h5", costs)
     assert all(costs.seconds[part] > 0 for part in ("streams", "tubes", "masks"))
     whole, found = (VideoIndex.read(tmp_path / f"{n}.h5", model).file for n in ("whole", "half"))
-    key = model.segmenter.needs.key  # elsewhere, rounding may link other boxes
+    key = model.segmenter.input_spec.key  # elsewhere, rounding may link other boxes
     masks = [file.array("masks")[:, :, key].astype(int) for file in (whole, found)]
     assert abs(masks[0] - masks[1]).max() < 16
     np.testing.assert_allclose(found.array("vectors")[:], whole.array("vectors")[:], atol=0.05)

@@ -5,7 +5,7 @@
     <root>/text_annotations/a2d_annotation_with_instances/<video>/<00030>.h5   (1-based frame)
 
 Three more files are read where they exist: text_annotations/expression_kinds.csv and
-look_alikes.csv (tags of the sentences), and for full-video truth either
+distractors.csv (tags of the sentences), and for full-video truth either
 text_annotations/full_video/<video>.h5 or text_annotations/full_video_boxes.csv with the header
 video_id,instance_id,frame,x1,y1,x2,y2 (1-based frame).
 """
@@ -261,16 +261,16 @@ class A2DSentences(SentencesByVideo):
 
     def _own_sentences(self) -> dict[str, list[Expression]]:
         kinds = _tags(self._text / "expression_kinds.csv", "kind")
-        look_alikes = _tags(self._text / "look_alikes.csv", "look_alikes")
+        distractors = _tags(self._text / "distractors.csv", "distractors")
         found: dict[str, list[Expression]] = {}
         for key in read_sentences(self._text / "a2d_annotation.txt"):
             video_id, instance, text = key
             if video_id in self.videos:
-                count = look_alikes.get(key, "0")
+                count = distractors.get(key, "0")
                 if not count.isdecimal():
-                    raise InputError(f"{self._text / 'look_alikes.csv'}: {count!r} is no number")
+                    raise InputError(f"{self._text / 'distractors.csv'}: {count!r} is no number")
                 expression = Expression(
-                    video_id, instance, text, kinds.get(key, ""), look_alikes=int(count)
+                    video_id, instance, text, kinds.get(key, ""), distractors=int(count)
                 )
                 found.setdefault(video_id, []).append(expression)
         return found

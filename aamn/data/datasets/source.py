@@ -18,7 +18,7 @@ class Expression:
     """A sentence and the object of one video that it refers to.
 
     actor and action are A2D's class numbers (0: unknown); `kind` says what decides between the
-    objects ("" when the data set has no tags); `look_alikes` counts the video's objects between
+    objects ("" when the data set has no tags); `distractors` counts the video's objects between
     which that alone decides, the referent included (0: unknown).
     """
 
@@ -28,7 +28,7 @@ class Expression:
     kind: str = ""
     actor: int = 0
     action: int = 0
-    look_alikes: int = 0
+    distractors: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class FullTarget:
 def target_of(expression: Expression, box: Tensor, mask: Tensor) -> Target:
     """The expression's target with its tags."""
     return Target(
-        expression.instance, box, mask, expression.kind, look_alikes=expression.look_alikes
+        expression.instance, box, mask, expression.kind, distractors=expression.distractors
     )
 
 

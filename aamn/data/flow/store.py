@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from aamn.config.schema import FlowConfig
 from aamn.data.flow.estimators import build_estimator, grid_size, iterate_flow
-from aamn.structures import Needs
+from aamn.structures import InputSpec
 from proposals.errors import InputError
 from proposals.files import (
     cannot_write,
@@ -122,13 +122,13 @@ class FlowStore:
         return {**self.__dict__, "_file": None, "_process": -1}
 
 
-def stored_flow(path: str | Path | None, needs: Needs) -> FlowStore | None:
+def stored_flow(path: str | Path | None, input_spec: InputSpec) -> FlowStore | None:
     """The flow file, where one is named and flow is wanted.
 
     Raises:
         InputError: as `FlowStore.read`.
     """
-    return FlowStore.read(path) if path and needs.flow else None
+    return FlowStore.read(path) if path and input_spec.flow else None
 
 
 def extract_flow(

@@ -1,4 +1,4 @@
-"""Who plays in a video: look-alikes that one attribute tells apart, and bystanders."""
+"""Who plays in a video: distractors that one attribute tells apart, and bystanders."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _bystander(cast: Sequence[Cast], beside: Cast, rng: np.random.Generator) -> 
 
 
 def choose_cast(index: int, rng: np.random.Generator) -> list[Cast]:
-    """Two to four members; the first of them are the look-alikes of the video's kind."""
+    """Two to four members; the first of them are the distractors of the video's kind."""
     rounds, turn = divmod(index, len(PROGRAMME))
     cast = _GROUPS[PROGRAMME[turn]](ACTORS[(rounds + turn) % len(ACTORS)], rng)
     if PROGRAMME[turn] != "appearance":

@@ -34,7 +34,7 @@ _PREVIEWED = 8
 _SENTENCE_FILES = {
     "a2d_annotation.txt": (),
     "expression_kinds.csv": ("kind",),
-    "look_alikes.csv": ("look_alikes",),
+    "distractors.csv": ("distractors",),
 }
 
 

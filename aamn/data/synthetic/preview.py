@@ -46,7 +46,7 @@ def _captions(scene: Scene, height: int) -> np.ndarray:
     panel = np.full((height, _TEXT_WIDTH, 3), 24, np.uint8)
     lines = [(f"{scene.video_id} ({scene.kind})", (200, 200, 200))]
     lines += [
-        (f"{s.kind[:3]} 1/{s.look_alikes}  {s.text.strip()}", _OUTLINES[s.instance])
+        (f"{s.kind[:3]} 1/{s.distractors}  {s.text.strip()}", _OUTLINES[s.instance])
         for s in scene.sentences
     ]
     for number, (text, colour) in enumerate(lines):

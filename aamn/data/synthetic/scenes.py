@@ -52,7 +52,7 @@ class Scene:
     """A planned video: everything but its pixels.
 
     size is (H, W); `annotated` holds 0-based frames; `actors` come from back to front; `kind` is
-    what the sentences about its look-alikes rest on.
+    what the sentences about its distractors rest on.
     """
 
     video_id: str

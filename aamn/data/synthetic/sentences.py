@@ -64,14 +64,14 @@ class Description:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of the annotation. `look_alikes` counts the actors, the one meant included, that
+    """A sentence of the annotation. `distractors` counts the actors, the one meant included, that
     fit once the kind's own attribute is left out of the description."""
 
     instance: int
     text: str
     kind: str
     description: Description
-    look_alikes: int
+    distractors: int
 
 
 def places(centres: np.ndarray, size: tuple[int, int]) -> list[frozenset[str]]:
@@ -106,7 +106,7 @@ def fits(description: Description, actor: Actor) -> bool:
     return all(w is None or w == g for w, g in zip(wanted, given, strict=True))
 
 
-def look_alikes(description: Description, kind: str, actors: Sequence[Actor]) -> list[Actor]:
+def distractors(description: Description, kind: str, actors: Sequence[Actor]) -> list[Actor]:
     """The actors that fit once the attribute that `kind` rests on is left out."""
     if kind == "appearance":
         return [a for a in actors if description.action in (None, a.action)]
@@ -140,7 +140,7 @@ class View:
 
     def decides(self, description: Description, kind: str, actor: Actor) -> bool:
         """Whether the description fits `actor` alone, because of what `kind` rests on."""
-        alike = look_alikes(description, kind, self.actors)
+        alike = distractors(description, kind, self.actors)
         if len(alike) < 2:
             return False
         if kind == "location":
@@ -163,7 +163,7 @@ def describe(actor: Actor, kind: str, view: View, rng: np.random.Generator) -> S
     for number in rng.permutation(len(variants)):
         description = variants[number]
         if view.decides(description, kind, actor):
-            count = len(look_alikes(description, kind, view.actors))
+            count = len(distractors(description, kind, view.actors))
             return Sentence(actor.instance, word(description, rng), kind, description, count)
     return None
 

@@ -18,7 +18,7 @@ from aamn.models.baselines.responses import (
 from aamn.models.modules import Modules
 from aamn.models.segmenter import Segmenter
 from aamn.ops.masks import boxes_of_masks
-from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query, Sample
+from aamn.structures import Clip, InputSpec, MaskTrack, Proposals, Query, Sample
 from proposals.errors import InputError
 
 
@@ -39,7 +39,7 @@ class ResponseNetwork(nn.Module):
         raise NotImplementedError
 
 
-def clip_needs(size: int, multiple: int, frames: int, stride: int, flow: bool) -> Needs:
+def clip_needs(size: int, multiple: int, frames: int, stride: int, flow: bool) -> InputSpec:
     """`frames` frames, `stride` apart, around the key frame, which is index frames // 2.
 
     Raises:
@@ -50,7 +50,7 @@ def clip_needs(size: int, multiple: int, frames: int, stride: int, flow: bool) -
     if frames < 1 or stride < 1:
         raise InputError(f"frames and stride must be at least 1, got {frames} and {stride}")
     offsets = tuple(stride * (i - frames // 2) for i in range(frames))
-    return Needs(offsets, (size, size), flow, proposals=0, predicts="key")
+    return InputSpec(offsets, (size, size), flow, proposals=0, predicts="key")
 
 
 def stack_stream(clips: Sequence[Clip], stream: str, device: torch.device) -> Tensor:
@@ -84,14 +84,14 @@ class OneStage(Segmenter):
         self,
         networks: dict[str, ResponseNetwork],
         embedding: nn.Embedding,
-        needs: Needs,
+        input_spec: InputSpec,
         loss: ResponseLoss,
         max_words: int,
     ) -> None:
         super().__init__()
         self.embedding = embedding
         self.networks: Modules[ResponseNetwork] = Modules(networks)
-        self.needs = needs
+        self.input_spec = input_spec
         self.loss = loss
         self.max_words = max_words
 

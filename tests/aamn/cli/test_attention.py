@@ -66,7 +66,7 @@ def test_acga_in_both_streams(checkpoint, video, tmp_path):
     record = json.loads((out / "attention.json").read_text())
     loaded = load_segmenter(path)
     with open_frames(video) as frames:
-        clip = load_clip("noise", frames, 1, loaded.segmenter.needs)
+        clip = load_clip("noise", frames, 1, loaded.segmenter.input_spec)
     seen = loaded.segmenter.attention(clip, loaded.vocabulary.encode("red dog"), "flow")
     row, column = record["flow"]["cell"]
     assert (row, column) == (0, 3), "pixel 35 of 40 in a grid of four"
@@ -110,8 +110,8 @@ def test_the_middle_of_the_video_and_of_the_frame_are_drawn_with_stored_flow(
     loaded = load_segmenter(path)
     store = FlowStore.read(stored)
     with open_frames(video) as frames:
-        clip = load_clip("other", frames, 2, loaded.segmenter.needs, store)
-        plain = load_clip("noise", frames, 2, loaded.segmenter.needs)
+        clip = load_clip("other", frames, 2, loaded.segmenter.input_spec, store)
+        plain = load_clip("noise", frames, 2, loaded.segmenter.input_spec)
     query = loaded.vocabulary.encode("dog")
     row, column = record["flow"]["cell"]
     own, other = (loaded.segmenter.attention(one, query, "flow").words for one in (clip, plain))

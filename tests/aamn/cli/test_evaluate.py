@@ -94,16 +94,16 @@ def call(*words):
 def answers(root, *overrides, boxes="boxes.h5", checkpoint="last.pt"):
     """The key frame's mask and box of every row, by the segmenter itself."""
     loaded = load_segmenter(root / checkpoint, "cpu", None, overrides)
-    found, needs = [], loaded.segmenter.needs
+    found, input_spec = [], loaded.segmenter.input_spec
     with ProposalStore.read(root / boxes) as store:
         for video, frame, _, text in ROWS:
             frames = open_frames(root / "own" / "videos" / video)
-            clip = load_clip(video, frames, frame, needs)
+            clip = load_clip(video, frames, frame, input_spec)
             proposals = load_proposals(store, video, clip.frame_indices, 4)
             with torch.no_grad():
                 query = loaded.vocabulary.encode(text)
                 (track,) = loaded.segmenter.segment(clip, proposals, [query])
-            place = needs.key if needs.predicts == "clip" else 0
+            place = input_spec.key if input_spec.predicts == "clip" else 0
             found.append((track.masks[place].numpy(), track.boxes[place].tolist()))
     return found
 
@@ -362,7 +362,7 @@ def test_a_system_that_answers_for_key_frames_alone_has_a_page_too(world, tmp_pa
     values += ["gavrilyuk.channels=[4,3]", "system=gavrilyuk", f"data.root={world / 'own'}"]
     config = tiny_config(*MODEL, *values)
     segmenter = tiny_segmenter(*MODEL, *values)
-    assert segmenter.needs.predicts == "key" and segmenter.needs.key > 0
+    assert segmenter.input_spec.predicts == "key" and segmenter.input_spec.key > 0
     save_checkpoint(tmp_path / "key.pt", segmenter, VOCABULARY, config, 0)
     words = ("--checkpoint", tmp_path / "key.pt", "--out", tmp_path / "m.json", "--pictures", 1)
     words += ("--compare", world / "last.pt", "--proposals", world / "boxes.h5")

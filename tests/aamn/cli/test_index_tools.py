@@ -20,7 +20,7 @@ from aamn.data.words import Vocabulary
 from aamn.evaluation import systems
 from aamn.index.box_source import DetectedBoxes, StoredBoxes
 from aamn.index.file import IndexFile, Selection
-from aamn.index.query_encoder import Asker
+from aamn.index.query_encoder import QueryEncoder
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import load_segmenter, read_checkpoint, save_checkpoint
 from aamn.jobs import inputs as inputs_module
@@ -191,7 +191,7 @@ def test_a_search_prints_and_writes_the_hits_best_first(
     made, indexes, tmp_path, call, monkeypatch, segmenter, top
 ):
     monkeypatch.chdir(made)
-    library = IndexFolder(indexes, Asker(load_segmenter(made / "segmenter.pt")))
+    library = IndexFolder(indexes, QueryEncoder(load_segmenter(made / "segmenter.pt")))
     texts = ["w3 w4", "w9"]
     queries = [word for text in texts for word in ("--query", text)]
     words = (indexes, *segmenter, *queries, "--top", top, "--out", tmp_path / "found.json")
@@ -422,7 +422,7 @@ def test_the_words_of_segment_reach_the_job(made, segmented, tmp_path):
         "--split": ("split", "train"),
         "--count": ("count", 3),
         "--linking": ("linking", "clip"),
-        "--link-weight": ("link_weight", -0.5),
+        "--transition-cost": ("link_weight", -0.5),
         "--start": ("start", 2),
         "--end": ("end", 9),
         "--stride": ("stride", 4),

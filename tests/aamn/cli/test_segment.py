@@ -122,7 +122,7 @@ def directly(root, text, *overrides):
     store, found = ProposalStore.read(root / "boxes.h5"), []
     frames = open_frames(root / "own" / "videos" / "a")
     for key, answered in WINDOWS:
-        clip = load_clip("a", frames, key, loaded.segmenter.needs)
+        clip = load_clip("a", frames, key, loaded.segmenter.input_spec)
         boxes = load_proposals(store, "a", clip.frame_indices, 4)
         with torch.no_grad():
             (track,) = loaded.segmenter.segment(clip, boxes, [loaded.vocabulary.encode(text)])
@@ -164,11 +164,11 @@ def test_the_weight_of_links_reaches_the_paths(world, tmp_path):
     tubes = {}
     for weight in (0, 1000):
         out = tmp_path / str(weight)
-        assert call(*asked(world), "--link-weight", weight, "--query", "w5", "--out", out) == 0
+        assert call(*asked(world), "--transition-cost", weight, "--query", "w5", "--out", out) == 0
         record = record_of(out / "00_w5")
         assert record["linking"] == "video"
         tubes[weight] = [clip["tube"] for clip in record["clips"]]
-        (track,) = index.query(["w5"], link_weight=weight)
+        (track,) = index.query(["w5"], transition_cost=weight)
         assert track.tubes.tolist() == tubes[weight]
         best = [int(np.argmax(clip["total_scores"])) for clip in record["clips"]]
         assert (tubes[weight] == best) == (weight == 0), "links outweigh the scores"

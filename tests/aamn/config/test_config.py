@@ -246,7 +246,7 @@ def test_plain_values_round_trip():
         ("aamn", {"radius": 4, "proposals": 6, "size": 512, "streams": "rgb+flow"}),
         ("aamn", {"linking": "chain", "link_features": "rgb", "link_balance": 1.0}),
         ("aamn", {"aggregation": "key_plus_context", "tube_channels": 1024, "matching": "modules"}),
-        ("aamn", {"margin": 0.1, "balance": 5.0, "match_iou": 0.5}),
+        ("aamn", {"margin": 0.1, "mask_loss_weight": 5.0, "match_iou": 0.5}),
         ("aamn.backbone", {"name": "vgg16", "fc": 4096, "dropout": 0.5, "roi_size": 7}),
         ("aamn.backbone", {"frozen_stages": 0, "flow_frozen_stages": 0, "weights": ""}),
         ("aamn.language", {"hidden": 512, "layers": 2, "attention": "learned"}),
@@ -283,7 +283,7 @@ def test_every_recipe_builds_its_model(path):
     config = load_config(Config, path)
     with torch.device("meta"):
         segmenter = build_segmenter(config, 100)
-    assert segmenter.needs.proposals == config.aamn.proposals
+    assert segmenter.input_spec.proposals == config.aamn.proposals
 
 
 def test_the_papers_recipe_has_the_papers_sizes():
@@ -292,8 +292,8 @@ def test_the_papers_recipe_has_the_papers_sizes():
     config = load_config(Config, CONFIGS / "aamn_vgg16_a2d.yaml")
     with torch.device("meta"):
         aamn = build_segmenter(config, 100)
-    assert len(aamn.needs.offsets) == 9 and aamn.needs.proposals == 6
-    assert aamn.needs.network_size == (512, 512)
+    assert len(aamn.input_spec.offsets) == 9 and aamn.input_spec.proposals == 6
+    assert aamn.input_spec.network_size == (512, 512)
     for stream in aamn.streams.values():
         convolutions = [m for m in stream.backbone.modules() if isinstance(m, torch.nn.Conv2d)]
         assert len(convolutions) == 13 and (stream.backbone.channels, stream.backbone.stride) == (
@@ -315,4 +315,23 @@ def test_the_papers_recipe_has_the_papers_sizes():
     optimiser = config.train.optimiser
     assert (optimiser.lr, optimiser.momentum, optimiser.weight_decay) == (1e-4, 0.95, 5e-4)
     assert (optimiser.iterations, optimiser.milestones) == (150_000, (100_000,))
-    assert (config.aamn.margin, config.aamn.balance, config.aamn.link_balance) == (0.1, 5.0, 1.0)
+    assert (config.aamn.margin, config.aamn.mask_loss_weight, config.aamn.link_balance) == (
+        0.1,
+        5.0,
+        1.0,
+    )
+
+
+def test_a_key_s_older_name_is_taken_and_said(tmp_path, caplog):
+    (tmp_path / "c.yaml").write_text("aamn: {balance: 3.0, margin: 0.5}\n")
+    config = load_config(Config, tmp_path / "c.yaml")
+    assert (config.aamn.mask_loss_weight, config.aamn.margin) == (3.0, 0.5)
+    assert "c.yaml: aamn.balance is now aamn.mask_loss_weight" in caplog.text
+    caplog.clear()
+    assert load_config(Config, None, ["aamn.balance=2"]).aamn.mask_loss_weight == 2.0
+    assert "--set aamn.balance=2: aamn.balance is now" in caplog.text
+    caplog.clear()
+    stored = to_dict(config)
+    stored["aamn"]["balance"] = stored["aamn"].pop("mask_loss_weight")
+    assert from_dict(Config, stored) == config and not caplog.text
+    assert "balance" in stored["aamn"], "what was given stays as it is"

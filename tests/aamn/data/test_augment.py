@@ -82,11 +82,11 @@ def test_the_mirror_image_of_everything() -> None:
 
 def test_the_mirror_image_keeps_whatever_has_no_side() -> None:
     sample = make_sample()
-    tagged = replace(sample.targets[0], instance=7, kind="motion", look_alikes=3)
+    tagged = replace(sample.targets[0], instance=7, kind="motion", distractors=3)
     sample = replace(sample, targets=(tagged, sample.targets[0]), queries=sample.queries * 2)
     mirrored = change_sample(sample, Change(flip=True), VOCABULARY)
     (one, two), found = mirrored.targets, mirrored.proposals
-    assert (one.instance, one.kind, one.look_alikes, two.instance) == (7, "motion", 3, 0)
+    assert (one.instance, one.kind, one.distractors, two.instance) == (7, "motion", 3, 0)
     assert torch.equal(found.scores, sample.proposals.scores)
     assert torch.equal(found.valid, sample.proposals.valid)
     assert mirrored.clip.geometry == sample.clip.geometry

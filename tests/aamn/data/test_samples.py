@@ -22,7 +22,7 @@ from aamn.data.flow.estimators import build_estimator
 from aamn.data.flow.store import FlowStore, extract_flow
 from aamn.data.samples import SampleDataset, clip_indices, load_clip, load_proposals
 from aamn.data.words import Vocabulary
-from aamn.structures import Needs
+from aamn.structures import InputSpec
 from proposals.errors import InputError
 from proposals.frames import FrameSource, VideoFile, open_frames
 from proposals.store import ProposalStore
@@ -67,8 +67,8 @@ class Pictures(FrameSource):
 def test_a_clip_is_scaled_as_a_whole_and_padded_with_zeros() -> None:
     frames = np.full((3, 60, 80, 3), 51, np.uint8)
     frames[:, 20:40, 40:60] = (255, 0, 102)
-    needs = Needs((-1, 0, 1), (40, 40), flow=True, proposals=0)
-    clip = load_clip("v", Pictures(frames), 1, needs)
+    input_spec = InputSpec((-1, 0, 1), (40, 40), flow=True, proposals=0)
+    clip = load_clip("v", Pictures(frames), 1, input_spec)
     assert clip.geometry.content_size == (30, 40)
     assert clip.rgb.shape == (3, 3, 40, 40) and clip.rgb.dtype == torch.float32
     assert not clip.rgb[..., 30:, :].any() and not clip.flow[..., 30:, :].any()
@@ -112,9 +112,9 @@ class NumberedFlow:
 def test_each_place_of_a_clip_holds_its_frame_and_flow(
     key: int, offsets: tuple[int, ...], frames: list[int]
 ) -> None:
-    needs = Needs(offsets, (15, 20), flow=True, proposals=0)
+    input_spec = InputSpec(offsets, (15, 20), flow=True, proposals=0)
     stored = NumberedFlow()
-    clip = load_clip("v", numbered(6), key, needs, stored)
+    clip = load_clip("v", numbered(6), key, input_spec, stored)
     assert (clip.video_id, clip.key, stored.asked) == ("v", offsets.index(0), ["v"])
     assert clip.frame_indices.tolist() == frames
     assert torch.allclose(clip.rgb[:, 1, 7, 9] * 255, torch.tensor(frames).float())
@@ -123,9 +123,9 @@ def test_each_place_of_a_clip_holds_its_frame_and_flow(
 
 
 def test_a_smaller_frame_lies_in_the_corner_with_smaller_flow() -> None:
-    needs = Needs((0,), (40, 40), flow=True, proposals=0)
+    input_spec = InputSpec((0,), (40, 40), flow=True, proposals=0)
     frames = Pictures(np.full((3, 30, 40, 3), 255, np.uint8))
-    clip = load_clip("v", frames, 1, needs, NumberedFlow(), shrink=0.5)
+    clip = load_clip("v", frames, 1, input_spec, NumberedFlow(), shrink=0.5)
     assert clip.geometry.scale == 0.5 and clip.geometry.content_size == (15, 20)
     assert clip.rgb[..., :15, :20].eq(1).all() and clip.rgb.sum() == 3 * 15 * 20
     assert clip.flow[0, :, :15, :20].flatten(1).unique(dim=1).tolist() == [[1], [151.5]]
@@ -139,13 +139,13 @@ def test_flow_from_the_file_and_on_the_fly_agree(a2d_root: Path, tmp_path: Path)
     store = FlowStore.read(tmp_path / "f.h5")
     frames = source.frames("--first")
     for network, limit in ((64, 2e-3), (128, 1.0)):
-        needs = Needs(OFFSETS, (network, network), flow=True, proposals=0)
-        cached = load_clip("--first", frames, 5, needs, store).flow
-        computed = load_clip("--first", frames, 5, needs, flow_config=config).flow
+        input_spec = InputSpec(OFFSETS, (network, network), flow=True, proposals=0)
+        cached = load_clip("--first", frames, 5, input_spec, store).flow
+        computed = load_clip("--first", frames, 5, input_spec, flow_config=config).flow
         moving = computed.abs().amax()
         assert moving > network / 64  # the square moves 2 of the video's 64 columns a frame
         assert (cached - computed).abs().median() < limit
-    assert load_clip("--first", frames, 5, Needs((0,), (32, 32), False, 0), store).flow is None
+    assert load_clip("--first", frames, 5, InputSpec((0,), (32, 32), False, 0), store).flow is None
 
 
 @pytest.fixture
@@ -164,8 +164,8 @@ def store(a2d_root: Path, tmp_path: Path) -> ProposalStore:
 
 def dataset(root: Path, store: ProposalStore, **options) -> SampleDataset:
     source = A2DSentences(root)
-    needs = Needs(OFFSETS, (64, 64), flow=True, proposals=2)
-    return SampleDataset(source, needs, Vocabulary.build(source.texts()), store, **options)
+    input_spec = InputSpec(OFFSETS, (64, 64), flow=True, proposals=2)
+    return SampleDataset(source, input_spec, Vocabulary.build(source.texts()), store, **options)
 
 
 def test_a_sample_holds_all_sentences_of_its_key_frame(
@@ -256,7 +256,7 @@ def test_augmented_samples_are_changed_as_drawn(a2d_root: Path, store: ProposalS
     for epoch, index in ((0, 0), (0, 1), (1, 0), (2, 1), (3, 0), (4, 1)):
         change, before = draw_change(augment, (8, epoch, index)), plain[index]
         key = before.clip.frame_indices[2].item()
-        clip = load_clip("--first", frames, key, data.needs, shrink=change.shrink)
+        clip = load_clip("--first", frames, key, data.input_spec, shrink=change.shrink)
         wanted = change_sample(replace(before, clip=clip), change, data.vocabulary)
         sample = data[epoch, index]
         assert torch.equal(sample.clip.rgb, wanted.clip.rgb)
@@ -350,8 +350,8 @@ def test_a_missing_store_and_a_foreign_size_are_refused(
     writer.release()
     with pytest.raises(InputError, match="the boxes of sec_ond are in pixels of 64x48"):
         data[2]
-    needs = Needs((0,), (32, 32), flow=False, proposals=0)
-    unboxed = SampleDataset(source, needs, Vocabulary.build(source.texts()))
+    input_spec = InputSpec((0,), (32, 32), flow=False, proposals=0)
+    unboxed = SampleDataset(source, input_spec, Vocabulary.build(source.texts()))
     with pytest.raises(InputError, match="frames are 32x32 but the mask of frame 1 is 64x48"):
         unboxed[2]
 
@@ -381,5 +381,5 @@ def test_a_late_clip_is_not_decoded_from_the_start(
     advance = VideoFile._advance
     monkeypatch.setattr(VideoFile, "_advance", lambda self: decoded.append(1) or advance(self))
     for key in (390, 200, 395, 300):
-        load_clip("long", frames, key, Needs((-4, 0, 4), (32, 32), flow=False, proposals=0))
+        load_clip("long", frames, key, InputSpec((-4, 0, 4), (32, 32), flow=False, proposals=0))
     assert len(decoded) < 4 * 60  # from the start it would be 1300 frames

@@ -84,12 +84,12 @@ def test_sentences_and_their_tags(corpus):
     root, summary = corpus
     sentences, kinds, alike = (
         table(root, name)
-        for name in ("a2d_annotation.txt", "expression_kinds.csv", "look_alikes.csv")
+        for name in ("a2d_annotation.txt", "expression_kinds.csv", "distractors.csv")
     )
     assert sentences[0].keys() == {"video_id", "instance_id", "query"}
     for one, two, three in zip(sentences, kinds, alike, strict=True):
         assert one == {key: two[key] for key in one} == {key: three[key] for key in one}
-        assert int(three["look_alikes"]) >= 2
+        assert int(three["distractors"]) >= 2
     assert Counter(row["kind"] for row in kinds) == summary.sentences
     told = {(row["video_id"], int(row["instance_id"])) for row in sentences}
     for video in {name for name, _ in told}:

@@ -118,14 +118,14 @@ def test_sentences_fit_exactly_one_actor_for_the_reason_given(scenes):
             own = next(n for n, a in enumerate(scene.actors) if a.instance == sentence.instance)
             case = f"{scene.video_id}: {sentence}"
             assert own in both, case
-            assert sentence.look_alikes >= 2, case
+            assert sentence.distractors >= 2, case
             if sentence.kind == "appearance":
-                assert (side, looks, len(does)) == (None, [own], sentence.look_alikes), case
+                assert (side, looks, len(does)) == (None, [own], sentence.distractors), case
             elif sentence.kind == "motion":
                 assert doing is not None, case
-                assert (side, both, len(looks)) == (None, [own], sentence.look_alikes), case
+                assert (side, both, len(looks)) == (None, [own], sentence.distractors), case
             else:
-                assert len(both) == sentence.look_alikes, case
+                assert len(both) == sentence.distractors, case
                 others = [n for n in both if n != own]
                 assert side_of(scene, masks, own, others, side), case
 

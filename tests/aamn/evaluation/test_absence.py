@@ -19,7 +19,7 @@ from aamn.inference.clip_by_clip import Answer
 from aamn.structures import MaskTrack
 from proposals.errors import InputError
 
-LOADED = SimpleNamespace(segmenter=SimpleNamespace(needs="needs"))
+LOADED = SimpleNamespace(segmenter=SimpleNamespace(input_spec="needs"))
 DATA = DataConfig(root="demo", proposals="boxes.h5", flow="flow.h5")
 
 
@@ -78,8 +78,8 @@ class Program:
         self.extended, program = [], self
 
         class Index:
-            def __init__(self, video_id, asker):
-                assert asker == "asker" and not program.open, "one at a time"
+            def __init__(self, video_id, query_encoder):
+                assert query_encoder == "query encoder" and not program.open, "one at a time"
                 self.video_id, self.frames = video_id, range(2)
                 program.open.append(self)
 
@@ -115,18 +115,18 @@ class Program:
             program.widened = SimpleNamespace(**vars(loaded))
             return program.widened
 
-        def asker(loaded):
+        def query_encoder(loaded):
             assert loaded is program.widened, "one that knows the words of the split"
-            return "asker"
+            return "query encoder"
 
         swap = {
             "VideoIndex": Index,
             "StoredIndexes": Indexes,
             "answers": answers,
-            "Asker": asker,
+            "QueryEncoder": query_encoder,
             "open_source": lambda data, split: sources[split],
             "extend_words": extend,
-            "stored_flow": lambda path, needs: (path, needs),
+            "stored_flow": lambda path, input_spec: (path, input_spec),
             "ProposalStore": SimpleNamespace(read=lambda path: path),
         }
         for name, value in swap.items():

@@ -11,8 +11,8 @@ from aamn.models.segmenter import Segmenter
 from aamn.structures import (
     Clip,
     Geometry,
+    InputSpec,
     MaskTrack,
-    Needs,
     Query,
     Report,
     Row,
@@ -75,7 +75,7 @@ def test_a_row_says_which_video_frame_object_and_sentence_it_is_of():
     both = sample(frames=(5, 5, 6), key=2, boxes=((0, 0, 1, 1), (2, 2, 6, 4)), kinds=("a", ""))
     answers = [track([(0, 0, 1, 1)]), track([(2, 2, 6, 4)], text="s1")]
     rows = key_frame_rows(both, answers, 0)  # one frame was predicted, the sixth of the video
-    fields = [(r.video_id, r.instance, r.frame, r.text, r.kind, r.look_alikes, r.iou) for r in rows]
+    fields = [(r.video_id, r.instance, r.frame, r.text, r.kind, r.distractors, r.iou) for r in rows]
     assert fields == [("v", 3, 6, "s0", "a", 2, 1.0), ("v", 4, 6, "s1", "", 3, 1.0)]
 
 
@@ -98,13 +98,13 @@ class Fixed(Segmenter):
 
     def __init__(self, predicts, answers):
         super().__init__()
-        self.needs = Needs((-1, 0, 1), (8, 12), False, 0, predicts)
+        self.input_spec = InputSpec((-1, 0, 1), (8, 12), False, 0, predicts)
         self.answers, self.modes = answers, []
 
     def segment(self, clip, proposals, queries):
         self.modes.append((self.training, torch.is_grad_enabled()))
         box = self.answers[clip.video_id]
-        boxes = [box] if self.needs.predicts == "key" else [(4, 2, 6, 4), box, (5, 3, 6, 4)]
+        boxes = [box] if self.input_spec.predicts == "key" else [(4, 2, 6, 4), box, (5, 3, 6, 4)]
         return [track(boxes, text=query.text) for query in queries]
 
 
@@ -123,8 +123,8 @@ def test_samples_are_evaluated_at_their_key_frames(predicts, place):
     assert [tracks[0].masks[at].sum().item() for _, tracks, at in seen] == [8, 4]
 
 
-def row(intersection, union, kind="", box_iou=0.25, look_alikes=2, frame=0, text="s", video="v"):
-    return Row(video, 1, frame, text, kind, intersection, union, box_iou, look_alikes)
+def row(intersection, union, kind="", box_iou=0.25, distractors=2, frame=0, text="s", video="v"):
+    return Row(video, 1, frame, text, kind, intersection, union, box_iou, distractors)
 
 
 def table_of(*reports):
@@ -139,7 +139,7 @@ def table_of(*reports):
 def test_the_table_holds_per_cent_below_their_heads():
     rows = (
         row(85, 100, "motion", box_iou=0.6),
-        row(1, 20, "motion", frame=1, look_alikes=4),
+        row(1, 20, "motion", frame=1, distractors=4),
         row(65, 80, "location", text="t", box_iou=0.9),
         row(3, 5, text="u"),
     )
@@ -168,7 +168,7 @@ def test_the_table_holds_per_cent_below_their_heads():
 
 
 def test_what_is_unknown_is_a_dash_and_systems_are_aligned():
-    none = Report((row(1, 1, box_iou=math.nan, look_alikes=0),), "s", "d")
+    none = Report((row(1, 1, box_iou=math.nan, distractors=0),), "s", "d")
     cells = table_of(none, Report((row(1, 1),), "a_longer_name", "d"))
     assert (cells["s", "all"]["Loc@.5"], cells["s", "all"]["chance"]) == ("-", "-")
     known = cells["a_longer_name", "all"]

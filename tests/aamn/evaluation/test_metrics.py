@@ -16,16 +16,16 @@ from aamn.structures import Row
 
 
 def row(
-    intersection, union, video="v", frame=0, kind="", text="s", box=0.5, look_alikes=2, instance=0
+    intersection, union, video="v", frame=0, kind="", text="s", box=0.5, distractors=2, instance=0
 ):
-    return Row(video, instance, frame, text, kind, intersection, union, box, look_alikes)
+    return Row(video, instance, frame, text, kind, intersection, union, box, distractors)
 
 
 ROWS = (
     row(8, 10, kind="motion"),
     row(1, 2, frame=4, kind="motion"),
-    row(0, 90, video="w", kind="location", look_alikes=4),
-    row(0, 0, video="w", frame=4, kind="location", look_alikes=4),
+    row(0, 90, video="w", kind="location", distractors=4),
+    row(0, 0, video="w", frame=4, kind="location", distractors=4),
 )
 
 
@@ -110,10 +110,10 @@ def test_kinds_are_summarised_apart():
 
 
 def test_boxes_and_chance_are_left_out_where_unknown():
-    got = summarise([row(1, 2, box=float("nan"), look_alikes=0)])
+    got = summarise([row(1, 2, box=float("nan"), distractors=0)])
     assert "Loc P@0.5" not in got and "chance" not in got
     # One row of which they are not known is enough.
-    some = summarise([row(1, 2), row(1, 2, box=float("nan")), row(1, 2, look_alikes=0)])
+    some = summarise([row(1, 2), row(1, 2, box=float("nan")), row(1, 2, distractors=0)])
     assert "Loc P@0.5" not in some and "chance" not in some and some["P@0.5"] == 0
 
 

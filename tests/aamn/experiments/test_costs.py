@@ -49,7 +49,7 @@ class Samples:
     """Thirty samples of three videos, with two sentences each."""
 
     def __init__(self):
-        self.needs = SimpleNamespace(network_size=(48, 64), offsets=(-1, 0, 1))
+        self.input_spec = SimpleNamespace(network_size=(48, 64), offsets=(-1, 0, 1))
         self.vocabulary, self.store, self.flow = "its words", "its boxes", "its flow"
         self.source = self
         self.video_ids = ["a", "b", "c", "d"]

@@ -65,21 +65,21 @@ def test_single_steps_run_and_are_timed():
 
 
 def test_a_clip_of_noise_has_what_the_sentences_mean_inside_its_frame():
-    needs = tiny_segmenter().needs
+    input_spec = tiny_segmenter().input_spec
     torch.manual_seed(0)
-    sample = random_clip(needs, 2)
-    t, k = len(needs.offsets), needs.proposals
-    assert sample.clip.rgb.shape == (t, 3, *needs.network_size)
+    sample = random_clip(input_spec, 2)
+    t, k = len(input_spec.offsets), input_spec.proposals
+    assert sample.clip.rgb.shape == (t, 3, *input_spec.network_size)
     boxes = sample.proposals.boxes
     assert boxes.shape == (t, k, 4)
     assert (boxes[..., 2:] - boxes[..., :2]).min() >= 60 and boxes.min() >= 0
     assert [target.instance for target in sample.targets] == [0, 1]
     for place, target in enumerate(sample.targets):
-        x1, y1, x2, y2 = boxes[needs.key, place].round().long().tolist()
+        x1, y1, x2, y2 = boxes[input_spec.key, place].round().long().tolist()
         assert target.mask.shape == (320, 568)
         assert int(target.mask.sum()) == (x2 - x1) * (y2 - y1) > 0
         assert target.mask[y1:y2, x1:x2].all()
-        assert target.box.tolist() == boxes[needs.key, place].tolist()
+        assert target.box.tolist() == boxes[input_spec.key, place].tolist()
 
 
 def test_a_part_without_parameters_is_left_out_and_depth_is_how_far_names_go():

@@ -106,7 +106,7 @@ def test_a_small_base_gets_the_row_s_value_too():
 
 def answered(iou, box_iou, kind):
     """One sentence whose mask and chosen box have these IoUs."""
-    return Row("v", 0, 0, "s", kind, round(100 * iou), 100, box_iou, look_alikes=2)
+    return Row("v", 0, 0, "s", kind, round(100 * iou), 100, box_iou, distractors=2)
 
 
 @pytest.mark.parametrize("name", TABLES)

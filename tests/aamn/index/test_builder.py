@@ -15,7 +15,7 @@ from aamn.index.box_source import StoredBoxes
 from aamn.index.builder import build_index
 from aamn.index.file import ARRAYS, NO_END, WHOLE, IndexFile, Selection
 from aamn.index.job import model_hash
-from aamn.index.query_encoder import Asker
+from aamn.index.query_encoder import QueryEncoder
 from aamn.index.timer import Timer
 from aamn.index.video_index import VideoIndex
 from proposals.errors import InputError
@@ -308,7 +308,7 @@ def test_masks_are_the_mask_head_s_probabilities_to_the_nearest_of_255_steps(
     segmenter, found = model.segmenter, arrays(built(model, count, tmp_path / "v.h5").file.path)
     length, tubes = 2 * radius + 1, 0
     for clip, (key, _, _) in enumerate(found["windows"].tolist()):
-        inputs = load_clip("v", video, key, segmenter.needs, flow_config=FlowConfig())
+        inputs = load_clip("v", video, key, segmenter.input_spec, flow_config=FlowConfig())
         boxes = load_proposals(Store(), "v", inputs.frame_indices, k)
         with torch.inference_mode():
             encoded = segmenter.encode([inputs], [boxes])
@@ -370,7 +370,7 @@ def test_streams_and_mask_head_compute_in_the_precision_and_all_else_in_float32(
     ("overrides", "same"),
     [
         (("aamn.margin=0.7",), True),
-        (("aamn.balance=3",), True),
+        (("aamn.mask_loss_weight=3",), True),
         (("aamn.match_iou=0.7",), True),
         (("aamn.language.attention=random",), True),
         (("aamn.backbone.weights=a.pt", "aamn.backbone.flow_weights=b.pt"), True),
@@ -417,14 +417,14 @@ def test_every_number_of_the_video_s_side_changes_the_hash_and_none_of_the_langu
 def test_an_origin_says_model_boxes_flow_and_precision():
     model = loaded("flow.preset=fast")
     boxes = StoredBoxes(Store(), "v", SIZE)
-    made = Asker(model).job("v", Frames(3), boxes, None, Selection(range(2)), "bfloat16")
+    made = QueryEncoder(model).job("v", Frames(3), boxes, None, Selection(range(2)), "bfloat16")
     assert (made.segmenter, made.video_id, made.boxes) == (model.segmenter, "v", boxes)
     assert made.selection == Selection(range(2)) and made.flow is None
     origin = made.origin
     assert (origin.model, origin.precision) == (model_hash(model.segmenter), "bfloat16")
     assert origin.boxes == {"detector": "hand", "weights": "", "classes": [], "settings": {}}
     assert origin.flow == {"method": "dis", "preset": "fast", "weights": "", "longest_side": 256}
-    assert Asker(model).job("v", Frames(3), boxes, Flow()).origin.flow == Flow.attributes
+    assert QueryEncoder(model).job("v", Frames(3), boxes, Flow()).origin.flow == Flow.attributes
     rgb = ("aamn.streams=rgb", "aamn.mask_head.features=rgb", "aamn.action.features=rgb")
     without = job_of(loaded(*rgb, "aamn.action.fusion=none"), 3, flow=Flow())
     assert without.origin.flow == {}, "flow that is not looked at"

@@ -392,7 +392,7 @@ def test_a_sentence_takes_the_best_of_all_paths_and_scores_the_mean_of_its_frame
 
 
 def test_a_link_s_weight_decides_between_the_best_tubes_and_one_identity(gapped):
-    paths = {w: [t.tubes.tolist() for t in gapped.query(TEXTS, link_weight=w)] for w in (0, 50)}
+    paths = {w: [t.tubes.tolist() for t in gapped.query(TEXTS, transition_cost=w)] for w in (0, 50)}
     assert paths[0] != paths[50]
     links, costs = gapped.file.array("links")[:], {}
     for weight, tubes in paths.items():
@@ -402,7 +402,7 @@ def test_a_link_s_weight_decides_between_the_best_tubes_and_one_identity(gapped)
 
 def test_scores_are_inner_products_of_both_sides_vectors(gapped):
     vectors = gapped.file.array("vectors")[:]
-    segmenter = gapped.asker.loaded.segmenter
+    segmenter = gapped.query_encoder.loaded.segmenter
     for track in gapped.query(TEXTS):
         with torch.inference_mode():
             (side,) = segmenter.embed_queries([track.query])
@@ -726,7 +726,7 @@ def test_two_readers_of_one_segmenter_learn_words_of_their_own(with_vectors, tmp
     for index, word in ((one, "purple"), (other, "zebra"), (other, "purple"), (one, "purple")):
         found = index.query([f"w3 {word}"])[0].total
         np.testing.assert_allclose(found, told(word, f"w3 {word}", path), atol=1e-5)
-    extended = one.asker.loaded.segmenter
+    extended = one.query_encoder.loaded.segmenter
     assert with_vectors.segmenter.language.embedding.num_embeddings == WORDS
     assert extended.language.embedding.num_embeddings == WORDS + 1
     kept = dict(with_vectors.segmenter.named_parameters())
@@ -802,4 +802,4 @@ def test_origin_is_plain_json(tmp_path):
     with h5py.File(tmp_path / "v.h5") as file:
         origin = json.loads(file.attrs["origin"])
     assert origin["boxes"]["detector"] == "hand" and origin["flow"]["method"] == "dis"
-    assert origin["model"] == index.asker.model
+    assert origin["model"] == index.query_encoder.model

@@ -14,8 +14,8 @@ from aamn.evaluation.key_frames import evaluate
 from aamn.evaluation.metrics import summarise
 from aamn.index.file import IndexFile
 from aamn.index.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes, StoredIndexes
-from aamn.index.query_encoder import Asker
-from aamn.structures import Needs, Target
+from aamn.index.query_encoder import QueryEncoder
+from aamn.structures import InputSpec, Target
 from proposals.errors import InputError
 
 TEXTS = ("w5 w2 w8", "w3", "w9 w1")
@@ -43,20 +43,20 @@ class Source:
         return tuple(Target(1, torch.tensor([5.0, 5, 20, 20]), mask) for mask in masks)
 
 
-def samples(model, source, needs):
-    return SampleDataset(source, needs, model.vocabulary, Store(), flow_config=FlowConfig())
+def samples(model, source, input_spec):
+    return SampleDataset(source, input_spec, model.vocabulary, Store(), flow_config=FlowConfig())
 
 
 @pytest.mark.parametrize("count", [1, 16, 17, 35])
 @pytest.mark.parametrize("radius", [0, 1, 3])
 def test_annotated_frames_get_the_answers_of_the_direct_path(count, radius, tmp_path):
     model, source = loaded(f"aamn.radius={radius}"), Source(count)
-    asked = IndexedSegmenter(KeyFrameIndexes(tmp_path, Asker(model), source, Store()))
+    asked = IndexedSegmenter(KeyFrameIndexes(tmp_path, QueryEncoder(model), source, Store()))
     answers = {"direct": [], "indexed": []}
     reports = [
         evaluate(
             segmenter,
-            list(samples(model, source, segmenter.needs)),
+            list(samples(model, source, segmenter.input_spec)),
             system=name,
             data="noise",
             observe=lambda _, tracks, key, name=name: answers[name].append((tracks, key)),
@@ -79,7 +79,7 @@ def test_annotated_frames_get_the_answers_of_the_direct_path(count, radius, tmp_
 
 def test_indexes_around_key_frames_are_made_once_and_anew_for_another_model(tmp_path):
     model, source = loaded(), Source(9)
-    indexes = KeyFrameIndexes(tmp_path, Asker(model), source, Store())
+    indexes = KeyFrameIndexes(tmp_path, QueryEncoder(model), source, Store())
     seen = []
     model.segmenter.streams["rgb"].register_forward_hook(
         lambda _, inputs, __: seen.append(len(inputs[0]))
@@ -87,14 +87,14 @@ def test_indexes_around_key_frames_are_made_once_and_anew_for_another_model(tmp_
     header = indexes.of("v").header
     assert header.selection.key_frames == (0, 3, 4, 7, 10) and sum(seen) == 9
     asked = IndexedSegmenter(indexes)
-    for sample in list(samples(model, source, asked.needs)):
+    for sample in list(samples(model, source, asked.input_spec)):
         asked.segment(sample.clip, None, sample.queries)
     assert sum(seen) == 18, "the second video once, the first not again"
-    other = replace(indexes, asker=Asker(loaded(seed=1)))
+    other = replace(indexes, query_encoder=QueryEncoder(loaded(seed=1)))
     assert other.of("v").header.origin.model != header.origin.model
     assert IndexFile.read(tmp_path / "v.h5").header.origin.model != header.origin.model
     with pytest.raises(InputError, match="only the system aamn"):
-        Asker(loaded("system=most_confident"))
+        QueryEncoder(loaded("system=most_confident"))
 
 
 class Films:
@@ -120,13 +120,13 @@ class Films:
 
 def test_each_video_s_own_key_frames_are_asked_of_its_own_index(tmp_path):
     model, source = loaded(), Films({"v": (7, 1, 7), "u": (4, 6, 2)})
-    indexes = KeyFrameIndexes(tmp_path, Asker(model), source, Store())
+    indexes = KeyFrameIndexes(tmp_path, QueryEncoder(model), source, Store())
     selections = {video: indexes.selection(video).key_frames for video in source.places}
     assert selections == {"v": (1, 7), "u": (2, 4, 6)}
     asked, opened = IndexedSegmenter(indexes), []
     dataset, own = (
-        samples(model, source, model.segmenter.needs),
-        samples(model, source, asked.needs),
+        samples(model, source, model.segmenter.input_spec),
+        samples(model, source, asked.input_spec),
     )
     for place, key_frame in enumerate(source.key_frames):
         (wanted,) = model.segmenter.segment(
@@ -143,8 +143,8 @@ def test_each_video_s_own_key_frames_are_asked_of_its_own_index(tmp_path):
 
 def test_an_indexed_system_needs_the_key_frame_alone(tmp_path):
     model = loaded("aamn.size=64")
-    asked = IndexedSegmenter(KeyFrameIndexes(tmp_path, Asker(model), Source(3), Store()))
-    assert asked.needs == Needs((0,), (64, 64), flow=False, proposals=0, predicts="key")
+    asked = IndexedSegmenter(KeyFrameIndexes(tmp_path, QueryEncoder(model), Source(3), Store()))
+    assert asked.input_spec == InputSpec((0,), (64, 64), flow=False, proposals=0, predicts="key")
     assert asked.device == torch.device("cpu")
 
 
@@ -157,7 +157,7 @@ def test_indexes_of_a_data_set_hold_whole_videos_with_its_boxes_and_flow(tmp_pat
             return np.ones((len(indices), 2, 10, 12), np.float32)
 
     asked, model, source = [], loaded(), Source(5)
-    indexes = StoredIndexes(tmp_path, Asker(model), source, Store(), Flow())
+    indexes = StoredIndexes(tmp_path, QueryEncoder(model), source, Store(), Flow())
     header = indexes.of("a/b").header
     assert header.selection.whole and (header.frames, header.video_id) == (5, "a/b")
     assert header.origin.flow == {"method": "stored"} and asked == [("a/b", [0, 1, 2, 3, 4])]

@@ -12,17 +12,17 @@ from aamn.data.samples import load_clip
 from aamn.inference import clip_by_clip as full_video
 from aamn.inference.clip_by_clip import plan_windows, segment_video, windows_of
 from aamn.models.segmenter import Segmenter
-from aamn.structures import MaskTrack, Needs, Query, TubeScores
+from aamn.structures import InputSpec, MaskTrack, Query, TubeScores
 
 
-def needs(offsets, predicts="clip"):
-    return Needs(tuple(offsets), (48, 48), False, 0, predicts)
+def input_spec(offsets, predicts="clip"):
+    return InputSpec(tuple(offsets), (48, 48), False, 0, predicts)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 4, 5, 9, 10, 11, 18, 31])
 @pytest.mark.parametrize("radius", [0, 1, 4])
 def test_every_frame_is_answered_once(frames, radius):
-    windows = plan_windows(frames, needs(range(-radius, radius + 1)))
+    windows = plan_windows(frames, input_spec(range(-radius, radius + 1)))
     covered = [n for w in windows for n in range(w.start, w.stop)]
     assert covered == list(range(frames))
     for w in windows:
@@ -46,13 +46,13 @@ def test_every_frame_is_answered_once(frames, radius):
     ],
 )
 def test_windows_by_hand(frames, offsets, windows):
-    found = plan_windows(frames, needs(offsets))
+    found = plan_windows(frames, input_spec(offsets))
     assert [(w.key_frame, w.start, w.stop) for w in found] == windows
 
 
 @given(frames=st.integers(1, 60), before=st.integers(0, 6), after=st.integers(0, 6))
 def test_each_window_holds_the_frames_it_answers_for(frames, before, after):
-    windows = plan_windows(frames, needs(range(-before, after + 1)))
+    windows = plan_windows(frames, input_spec(range(-before, after + 1)))
     assert [n for w in windows for n in range(w.start, w.stop)] == list(range(frames))
     assert len(windows) == -(-frames // (before + after + 1)), "no clip too many"
     for w in windows:
@@ -69,12 +69,12 @@ def test_each_window_holds_the_frames_it_answers_for(frames, before, after):
 )
 def test_windows_of_wanted_frames_are_those_that_answer_for_one(frames, ends, step):
     wanted = range(*ends, step)
-    found = windows_of(wanted, frames, needs(range(-2, 3)))
+    found = windows_of(wanted, frames, input_spec(range(-2, 3)))
     assert [w.start for w in found] == sorted({n // 5 * 5 for n in wanted if n < frames})
 
 
 def test_a_key_frame_predictor_gets_a_clip_for_every_frame():
-    windows = plan_windows(5, needs(range(-8, 8), "key"))
+    windows = plan_windows(5, input_spec(range(-8, 8), "key"))
     assert [(w.key_frame, w.start, w.stop) for w in windows] == [(n, n, n + 1) for n in range(5)]
 
 
@@ -114,13 +114,13 @@ class Counting(Segmenter):
 
     def __init__(self, offsets, predicts, proposals=0):
         super().__init__()
-        self.needs = Needs(tuple(offsets), (48, 48), False, proposals, predicts)
+        self.input_spec = InputSpec(tuple(offsets), (48, 48), False, proposals, predicts)
         self.asked = []
 
     def segment(self, clip, proposals, queries):
         self.asked.append((self.training, clip, proposals))
         frames = clip.frame_indices
-        if self.needs.predicts == "key":
+        if self.input_spec.predicts == "key":
             frames = frames[clip.key : clip.key + 1]
         masks = (torch.arange(40 * 50) < frames[:, None]).view(-1, 40, 50)
         boxes = frames[:, None] * torch.tensor([1.0, 2.0, 3.0, 4.0])
@@ -180,9 +180,9 @@ def test_flow_comes_from_where_the_caller_says(monkeypatch):
     """A store where there is one, otherwise how it is to be computed."""
     handed = []
 
-    def load(video_id, frames, key_frame, needs, flow, config):
+    def load(video_id, frames, key_frame, input_spec, flow, config):
         handed.append((video_id, key_frame, flow, config))
-        return load_clip(video_id, frames, key_frame, needs)
+        return load_clip(video_id, frames, key_frame, input_spec)
 
     monkeypatch.setattr(full_video, "load_clip", load)
     store, config = object(), FlowConfig()

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_videos import SIZE, Frames
 
 from aamn.inference.clip_by_clip import Answer
-from aamn.inference.results import Wanted, folder_name, run_lengths, write_results
+from aamn.inference.results import OutputOptions, folder_name, run_lengths, write_results
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.visualization.overlays import COLOURS, word_attention
 from proposals.errors import InputError
@@ -89,7 +89,7 @@ def read(path):
 def test_every_wanted_frame_has_its_own_mask_under_its_number(tmp_path):
     frames = [2, 5, 8, 11]
     answers = [clip([2, 5], 1.0, 0.0), clip([8, 11], 1.0, 0.0)]
-    folders = write(tmp_path, iter(answers), Wanted(range(2, 12, 3)))
+    folders = write(tmp_path, iter(answers), OutputOptions(range(2, 12, 3)))
     assert folders == [tmp_path / name for name in FOLDERS]
     assert sorted(path.name for path in tmp_path.iterdir()) == list(FOLDERS), "no palette unasked"
     for folder, masks in zip(folders, (dog_masks(frames), cat_masks(frames)), strict=True):
@@ -117,7 +117,7 @@ def test_the_record_of_each_clip_by_hand(tmp_path):
     second = track(DOG, [2], [torch.zeros(SIZE).bool()], -math.inf, None, tube=-1)
     facts = [{"linking": "video", "score": 0.123456789, "present": True, "other": -math.inf}]
     answers = [Answer(0, 2, (first,)), Answer(2, 3, (second,))]
-    (folder,) = write(tmp_path, answers, Wanted(range(3)), facts, [DOG])
+    (folder,) = write(tmp_path, answers, OutputOptions(range(3)), facts, [DOG])
     assert json.loads((folder / "result.json").read_text()) == {
         "video_id": "v",
         "sentence": "Red dog",
@@ -167,7 +167,7 @@ def test_shares_of_the_context_stand_at_their_tubes(tmp_path, tube, shares):
     members = torch.tensor([[2, -1, 1], [0, 2, -1], [1, -1, 0]])
     rows, words = [torch.zeros(3)] * 3, [torch.tensor([0.5, 0.5])] * 2
     found = track(DOG, [0], dog_masks([0]), 1.0, TubeScores(*rows, *words, weights, members), tube)
-    (folder,) = write(tmp_path, [Answer(0, 1, (found,))], Wanted(range(1)), queries=[DOG])
+    (folder,) = write(tmp_path, [Answer(0, 1, (found,))], OutputOptions(range(1)), queries=[DOG])
     (entry,) = json.loads((folder / "result.json").read_text())["clips"]
     assert entry["context_attention"] == shares
 
@@ -178,14 +178,16 @@ def test_without_a_chosen_tube_or_a_context_nothing_is_said_of_it(tmp_path):
     words = [torch.tensor([0.5, 0.5])] * 2
     for tube, more in ((-1, context), (0, ())):
         found = track(DOG, [0], dog_masks([0]), 1.0, TubeScores(*rows, *words, *more), tube)
-        (folder,) = write(tmp_path, [Answer(0, 1, (found,))], Wanted(range(1)), queries=[DOG])
+        (folder,) = write(
+            tmp_path, [Answer(0, 1, (found,))], OutputOptions(range(1)), queries=[DOG]
+        )
         (entry,) = json.loads((folder / "result.json").read_text())["clips"]
         assert "context_attention" not in entry and entry["total_scores"] == [0.5, 1.0]
 
 
 def test_facts_go_to_their_own_sentence_and_no_attention_is_drawn_without_weights(tmp_path):
     facts = [{"score": 0.5, "present": True}, {"score": -math.inf, "present": False}]
-    folders = write(tmp_path, [clip([0], 1.0, 0.0)], Wanted(range(1)), facts)
+    folders = write(tmp_path, [clip([0], 1.0, 0.0)], OutputOptions(range(1)), facts)
     records = [json.loads((folder / "result.json").read_text()) for folder in folders]
     assert [(r["score"], r["present"]) for r in records] == [(0.5, True), (None, False)]
     assert [r["sentence"] for r in records] == ["Red dog", "a cat!"]
@@ -198,7 +200,7 @@ def test_where_sentences_overlap_the_palette_shows_the_higher_score(tmp_path, sc
     """The dog has rows 5 to 14 and columns n to n + 9, the cat rows 10 to 19 and five further."""
     frames = [0, 1, 2]
     answers = [clip([0, 1], *scores), clip([2], *scores)]
-    folders = write(tmp_path, answers, Wanted(range(3), palette=True))
+    folders = write(tmp_path, answers, OutputOptions(range(3), palette=True))
     assert folders == [tmp_path / name for name in FOLDERS]
     names = sorted(path.name for path in (tmp_path / "palette").iterdir())
     assert names == ["00000.png", "00001.png", "00002.png"]
@@ -213,7 +215,7 @@ def test_where_sentences_overlap_the_palette_shows_the_higher_score(tmp_path, sc
 
 def test_the_winner_of_an_overlap_is_chosen_clip_by_clip(tmp_path):
     answers = [clip([0], 2.0, 1.0), clip([1], 1.0, 2.0), clip([2], -math.inf, -5.0)]
-    write(tmp_path, answers, Wanted(range(3), palette=True))
+    write(tmp_path, answers, OutputOptions(range(3), palette=True))
     labels = [read(tmp_path / "palette" / f"{n:05d}.png")[1][12, 7 + n] for n in range(3)]
     assert labels == [1, 2, 2]
 
@@ -235,7 +237,7 @@ class Grey(Frames):
 
 
 def test_the_film_shows_the_wanted_frames_at_the_videos_pace(tmp_path):
-    wanted = Wanted(range(1, 12, 2))
+    wanted = OutputOptions(range(1, 12, 2))
     answers = [clip([1, 3, 5], 1.0, 0.0), clip([7, 9, 11], 1.0, 0.0)]
     folders = write_results(tmp_path, "v", Grey(12), [DOG, CAT], answers, wanted)
     for folder, colour, (y, x) in zip(folders, COLOURS, ((5, 0), (10, 5)), strict=False):
@@ -263,7 +265,7 @@ def test_the_film_shows_the_wanted_frames_at_the_videos_pace(tmp_path):
 )
 def test_the_sheet_shows_eight_frames_from_the_first_to_the_last(tmp_path, wanted, shown):
     answers = [clip([n], 1.0, 0.0) for n in wanted]
-    folders = write_results(tmp_path, "v", Grey(12), [DOG, CAT], answers, Wanted(wanted))
+    folders = write_results(tmp_path, "v", Grey(12), [DOG, CAT], answers, OutputOptions(wanted))
     places = ((8, 5, 5), (16, 10, 10))
     for folder, colour, (y, x, top) in zip(folders, COLOURS, places, strict=False):
         _, sheet = read(folder / "sheet.png")
@@ -291,7 +293,7 @@ def test_the_seventh_sentence_has_the_first_ones_colour(tmp_path):
     queries = [Query(f"s{n}", ("s",), torch.tensor([2])) for n in range(7)]
     tracks = tuple(track(query, [0], dog_masks([0]), 0.0) for query in queries)
     folders = write_results(
-        tmp_path, "v", Grey(1), queries, [Answer(0, 1, tracks)], Wanted(range(1))
+        tmp_path, "v", Grey(1), queries, [Answer(0, 1, tracks)], OutputOptions(range(1))
     )
     lines = [tuple(read(folder / "sheet.png")[1][15, 5].tolist()) for folder in folders]
     assert lines == [*COLOURS, COLOURS[0]]
@@ -311,4 +313,4 @@ def test_a_run_that_breaks_off_leaves_no_film_that_looks_finished(tmp_path):
 def test_answers_to_fewer_sentences_than_asked_are_refused(tmp_path):
     lacking = Answer(0, 1, clip([0], 1.0, 0.0).tracks[:1])
     with pytest.raises(ValueError, match="shorter"):
-        write(tmp_path, [lacking], Wanted(range(1)))
+        write(tmp_path, [lacking], OutputOptions(range(1)))

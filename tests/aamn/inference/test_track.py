@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from tiny_videos import SIZE, Frames
 
 from aamn.inference.clip_by_clip import Answer
-from aamn.inference.results import Wanted, write_results
+from aamn.inference.results import OutputOptions, write_results
 from aamn.inference.track import JoinedTrack, plot_tracks, write_davis, write_youtube_vos
 from aamn.structures import MaskTrack, Query
 from aamn.visualization.overlays import COLOURS, overlay
@@ -170,7 +170,9 @@ def test_saving_writes_what_segmenting_writes_for_one_sentence(tmp_path):
     track.save(tmp_path / "one")
     answers = [Answer(0, 2, track.clips[:1]), Answer(2, 5, track.clips[1:])]
     facts = [{"score": 1.5, "present": True}]
-    (folder,) = write_results(tmp_path, "v", Frames(5), [DOG], answers, Wanted(range(5)), facts)
+    (folder,) = write_results(
+        tmp_path, "v", Frames(5), [DOG], answers, OutputOptions(range(5)), facts
+    )
     assert folder.name == "00_red_dog"
     names, same = (
         sorted(str(file.relative_to(place)) for file in place.rglob("*"))

@@ -269,12 +269,16 @@ def test_features_of_frames_are_picked_and_joined_in_their_order():
 
 
 def test_what_the_loader_is_asked_for():
-    needs = tiny_segmenter("aamn.radius=2").needs
-    assert (needs.offsets, needs.key, needs.network_size) == ((-2, -1, 0, 1, 2), 2, (48, 48))
-    assert (needs.flow, needs.proposals, needs.predicts) == (True, 4, "clip")
+    input_spec = tiny_segmenter("aamn.radius=2").input_spec
+    assert (input_spec.offsets, input_spec.key, input_spec.network_size) == (
+        (-2, -1, 0, 1, 2),
+        2,
+        (48, 48),
+    )
+    assert (input_spec.flow, input_spec.proposals, input_spec.predicts) == (True, 4, "clip")
     alone = ("aamn.streams=rgb", "aamn.mask_head.features=rgb", "aamn.proposals=7")
-    needs = tiny_segmenter(*alone).needs
-    assert (needs.flow, needs.proposals) == (False, 7)
+    input_spec = tiny_segmenter(*alone).input_spec
+    assert (input_spec.flow, input_spec.proposals) == (False, 7)
 
 
 def test_dropout_lies_behind_fc6_and_fc7_and_only_in_training():
@@ -366,7 +370,7 @@ def test_mask_head_runs_the_chosen_tubes_as_one_batch():
     sizes = []
     segmenter.mask_head.register_forward_hook(lambda m, args, out: sizes.append(len(out)))
     tracks = segmenter.segment(sample.clip, sample.proposals, sample.queries)
-    assert sizes == [len({track.tube for track in tracks}) * len(segmenter.needs.offsets)]
+    assert sizes == [len({track.tube for track in tracks}) * len(segmenter.input_spec.offsets)]
 
 
 def test_masks_lie_in_their_boxes_at_the_original_size():

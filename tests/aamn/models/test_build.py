@@ -28,7 +28,7 @@ def test_each_name_is_its_system_at_its_own_sizes(system, kind):
         built = build_segmenter(tiny_config(f"system={system}", *overrides), WORDS)
     assert type(built) is kind
     sizes = {"gavrilyuk": 64, "acga": 96, "cstm": 128}
-    assert built.needs.network_size[0] == sizes.get(system, 48)
+    assert built.input_spec.network_size[0] == sizes.get(system, 48)
     assert getattr(built, "max_words", 9) == 9
 
 

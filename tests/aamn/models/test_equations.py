@@ -288,14 +288,14 @@ def test_losses_at_the_papers_sizes_11_12():
 def test_joint_loss_10_of_a_whole_clip(balance):
     """L_mat + lambda L_seg, both recomputed from the scores and mask logits of the segmenter; the
     four sentences name the four boxes, so that K - 1 = 3 mismatches are all others."""
-    segmenter = tiny_segmenter(f"aamn.balance={balance}")
+    segmenter = tiny_segmenter(f"aamn.mask_loss_weight={balance}")
     sample = random_sample(segmenter, lengths=(3, 1, 5, 2))
     with torch.no_grad():
         losses = segmenter([sample])
         clips = segmenter.encode([sample.clip], [sample.proposals])
         parts = segmenter.scores(clips, segmenter.encode_sentences(sample.queries))
-        boxes = sample.proposals.boxes[segmenter.needs.key]
-        logits = segmenter.mask_logits(clips, torch.full((4,), segmenter.needs.key), boxes)
+        boxes = sample.proposals.boxes[segmenter.input_spec.key]
+        logits = segmenter.mask_logits(clips, torch.full((4,), segmenter.input_spec.key), boxes)
     scores = f64(parts["actor"]) + f64(parts["action"])
     others = [[p for p in range(4) if p != q] for q in range(4)]
     matching = hinge(scores, [0] * 4, range(4), others)
@@ -379,7 +379,7 @@ def test_location_feature_is_that_of_the_frame_not_of_the_square():
     seen = {}
     segmenter.parts["actor"].register_forward_hook(lambda m, args, out: seen.update(t=args[0]))
     segmenter.encode([sample.clip], [sample.proposals])
-    x1, y1, x2, y2 = sample.proposals.boxes[segmenter.needs.key, 2].tolist()
+    x1, y1, x2, y2 = sample.proposals.boxes[segmenter.input_spec.key, 2].tolist()
     expected = [x1 / 60, y1 / 36, x2 / 60, y2 / 36, (x2 - x1) * (y2 - y1) / (60 * 36)]
     np.testing.assert_allclose(seen["t"].location[0, 2].detach().numpy(), expected, atol=1e-6)
 

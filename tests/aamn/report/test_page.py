@@ -42,7 +42,7 @@ def evaluated():
     segmenter = tiny_segmenter()
     sample = random_sample(segmenter)
     tracks = segmenter.segment(sample.clip, sample.proposals, sample.queries)
-    key = segmenter.needs.key
+    key = segmenter.input_spec.key
     rows = [replace(r, text=f"<b>{r.text}</b>") for r in key_frame_rows(sample, tracks, key)]
     report = Report(tuple(rows), "aamn", "noise & more")
     frames = np.random.default_rng(0).integers(0, 255, (3, 36, 60, 3), np.uint8)
@@ -134,12 +134,12 @@ def coded(pixels):
     return coco_mask.encode(np.asfortranarray(mask))
 
 
-def counted(system="ours", counts=COUNTS, boxes=BOXES, look_alikes=LOOK_ALIKES):
+def counted(system="ours", counts=COUNTS, boxes=BOXES, distractors=LOOK_ALIKES):
     """Four sentences; every answer lies in or around the true mask, so that the counts hold."""
     rows, masks = [], []
     for place, (intersection, union) in enumerate(counts):
         video, instance, frame = PLACES[place]
-        own = (intersection, union, boxes[place], look_alikes[place])
+        own = (intersection, union, boxes[place], distractors[place])
         rows.append(Row(video, instance, frame, f"s{instance}", KINDS[place], *own))
         masks.append(ScoredMask(coded(union), coded(intersection), 1.0 - place / 10))
     return Evaluation(Report(tuple(rows), system, "four sentences"), masks)

@@ -9,7 +9,7 @@ import torch
 from tiny_videos import Frames, Store, job, loaded
 
 from aamn.index.builder import build_index
-from aamn.index.query_encoder import Asker
+from aamn.index.query_encoder import QueryEncoder
 from aamn.index.video_index import VideoIndex
 from aamn.search.folder import IndexFolder
 from proposals.errors import InputError
@@ -54,7 +54,7 @@ def asked_one_by_one(folder, model, text):
 @pytest.mark.parametrize("top", [1, 3, 50])
 def test_search_finds_what_asking_every_video_finds(indexed, top):
     folder, model = indexed
-    library = IndexFolder(folder, Asker(model))
+    library = IndexFolder(folder, QueryEncoder(model))
     answers = library.search(TEXTS, top)
     for text, hits in zip(TEXTS, answers, strict=True):
         wanted = asked_one_by_one(folder, model, text)[:top]
@@ -79,14 +79,14 @@ def test_a_hit_is_the_best_inner_product_of_its_video(indexed):
             frames = range(*file["windows"][clip, 1:].tolist())
             wanted.append((pytest.approx(scores.max(), abs=1e-5), name, frames))
     wanted.sort(key=lambda one: -one[0].expected)
-    hits = IndexFolder(folder, Asker(model)).search(["w3 w4"])[0]
+    hits = IndexFolder(folder, QueryEncoder(model)).search(["w3 w4"])[0]
     assert [(hit.score, hit.video_id, hit.frames) for hit in hits] == wanted
     assert [hit.path for hit in hits] == [folder / f"{name}.h5" for _, name, _ in wanted]
 
 
 def test_a_text_alone_is_one_sentence_and_a_hit_has_its_track(indexed):
     folder, model = indexed
-    library = IndexFolder(folder, Asker(model))
+    library = IndexFolder(folder, QueryEncoder(model))
     (hits,) = library.search("w3 w4", 2)
     assert hits == library.search(["w3 w4"], 2)[0] and len(hits) == 2
     track = library.track(hits[0])
@@ -107,12 +107,12 @@ def test_equal_videos_come_by_name_and_unfinished_files_are_passed_by(indexed, t
     for name in ("x", "m", "a"):
         (tmp_path / f"{name}.h5").write_bytes((folder / "c.h5").read_bytes())
     (tmp_path / "b.h5.tmp").write_text("half")
-    library = IndexFolder(tmp_path, Asker(model))
+    library = IndexFolder(tmp_path, QueryEncoder(model))
     hits = library.search(["w3"], 2)[0]
     assert len(library) == 3 and [hit.path.name for hit in hits] == ["a.h5", "m.h5"]
     assert [hit.video_id for hit in hits] == ["c", "c"], "the id is the index's own"
     with pytest.raises(InputError, match=str(tmp_path / "none")):
-        IndexFolder(tmp_path / "none", Asker(model))
+        IndexFolder(tmp_path / "none", QueryEncoder(model))
     with pytest.raises(InputError, match="'!'"):
         library.search(["w3", "!"])
 
@@ -121,7 +121,7 @@ def test_ten_videos_a_sentence_unless_told(indexed, tmp_path):
     folder, model = indexed
     for number in range(20):
         (tmp_path / f"{number:02}.h5").write_bytes((folder / "b.h5").read_bytes())
-    library = IndexFolder(tmp_path, Asker(model))
+    library = IndexFolder(tmp_path, QueryEncoder(model))
     for hits in library.search(["w3", "w4"]):
         assert [hit.path.stem for hit in hits] == [f"{number:02}" for number in range(10)]
 
@@ -140,16 +140,16 @@ def test_a_video_without_boxes_is_never_found(indexed, tmp_path):
         tmp_path / "v.h5",
     )
     with pytest.raises(InputError, match="not one of its 1 videos has a tube"):
-        IndexFolder(tmp_path, Asker(model))
+        IndexFolder(tmp_path, QueryEncoder(model))
     (tmp_path / "b.h5").write_bytes((folder / "b.h5").read_bytes())
-    library = IndexFolder(tmp_path, Asker(model))
+    library = IndexFolder(tmp_path, QueryEncoder(model))
     assert len(library) == 1 and [hit.video_id for hit in library.search(["w3"])[0]] == ["b"]
 
 
 def test_foreign_and_damaged_indexes_are_named(indexed, tmp_path):
     folder, model = indexed
     with pytest.raises(InputError, match=r"a\.h5 was made by another segmenter"):
-        IndexFolder(folder, Asker(loaded(seed=1)))
+        IndexFolder(folder, QueryEncoder(loaded(seed=1)))
     (tmp_path / "x.h5").write_text("no index")
     with pytest.raises(InputError, match=r"x\.h5"):
-        IndexFolder(tmp_path, Asker(model))
+        IndexFolder(tmp_path, QueryEncoder(model))

@@ -129,7 +129,7 @@ def trained(monkeypatch, tmp_path):
         seen = {"started": []}
         monkeypatch.setattr(run, "open_source", lambda data, split: Source(split))
 
-        def dataset(source, needs, vocabulary, store, flow, augment, seed, flow_config):
+        def dataset(source, input_spec, vocabulary, store, flow, augment, seed, flow_config):
             return SimpleNamespace(
                 source=source, augment=augment, seed=seed, flow=flow, flow_config=flow_config
             )
@@ -142,7 +142,7 @@ def trained(monkeypatch, tmp_path):
         started = seen["started"].append
         monkeypatch.setattr(run, "SampleDataset", dataset)
         monkeypatch.setattr(run.ProposalStore, "read", lambda path: f"boxes of {path}")
-        monkeypatch.setattr(run, "stored_flow", lambda path, needs: f"flow of {path}")
+        monkeypatch.setattr(run, "stored_flow", lambda path, input_spec: f"flow of {path}")
         monkeypatch.setattr(run, "train", train)
         monkeypatch.setattr(run, "start_backbones", lambda *given: started("backbones"))
         monkeypatch.setattr(run, "start_from", lambda path, *given: started(path))

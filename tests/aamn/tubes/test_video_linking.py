@@ -21,7 +21,7 @@ from aamn.tubes.video_linking import (
 NO = float("-inf")
 
 
-def naive_paths(scores, links, weights, link_weight):
+def naive_paths(scores, links, weights, transition_cost):
     """One sentence's paths, each with its value; a clip without tube holds -1."""
     choices = [[k for k, s in enumerate(clip) if s > NO] or [-1] for clip in scores.tolist()]
 
@@ -32,7 +32,7 @@ def naive_paths(scores, links, weights, link_weight):
             if k >= 0
         )
         pairs = enumerate(itertools.pairwise(path), start=1)
-        return total - link_weight * sum(cost(c, a, b) for c, (a, b) in pairs if min(a, b) >= 0)
+        return total - transition_cost * sum(cost(c, a, b) for c, (a, b) in pairs if min(a, b) >= 0)
 
     def cost(clip, a, b):
         onwards = max(float(links[clip, a, k]) for k in choices[clip])
@@ -54,10 +54,10 @@ def naive_score(scores, path, weights):
 
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3)),
-    link_weight=st.sampled_from([None, 0.0, 0.25, 3.0]),
+    transition_cost=st.sampled_from([None, 0.0, 0.25, 3.0]),
     data=st.data(),
 )
-def test_no_path_is_better_and_its_score_is_the_mean_on_it(shape, link_weight, data):
+def test_no_path_is_better_and_its_score_is_the_mean_on_it(shape, transition_cost, data):
     """Quarters add up exactly, so that ties are ties; what is not to be read holds nothing."""
     q, c, k = shape
     quarters = st.integers(-8, 8)
@@ -68,11 +68,15 @@ def test_no_path_is_better_and_its_score_is_the_mean_on_it(shape, link_weight, d
     scores[:, ~valid] = NO
     links[0] = torch.nan
     links[1:][~(valid[:-1, :, None] & valid[1:, None])] = torch.nan
-    options = () if link_weight is None else (link_weight,)  # one half unless told otherwise
+    options = (
+        () if transition_cost is None else (transition_cost,)
+    )  # one half unless told otherwise
     found = best_paths(scores, links, weights, *options)
     assert found.tubes.shape == (q, c)
     for sentence in range(q):
-        values = naive_paths(scores[sentence], links, weights, 0.5 if not options else link_weight)
+        values = naive_paths(
+            scores[sentence], links, weights, 0.5 if not options else transition_cost
+        )
         path = tuple(found.tubes[sentence].tolist())
         assert values[path] == max(values.values())
         score = naive_score(scores[sentence], path, weights)
@@ -89,7 +93,7 @@ def test_no_path_is_better_and_its_score_is_the_mean_on_it(shape, link_weight, d
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("link_weight", [0.0, 0.5, 3.0])
-def test_paths_are_the_best_of_all(seed, link_weight):
+def test_paths_are_the_best_of_all(seed, transition_cost):
     g = torch.Generator().manual_seed(seed)
     scores = torch.randn(3, 5, 4, generator=g)
     links = torch.rand(5, 4, 4, generator=g)
@@ -97,9 +101,9 @@ def test_paths_are_the_best_of_all(seed, link_weight):
     scores[:, torch.rand(5, 4, generator=g) < 0.3] = NO  # their links are worth nothing
     if seed % 2:
         scores[:, seed // 2] = NO  # a clip without any tube, the first one too
-    found = best_paths(scores, links, weights, link_weight)
+    found = best_paths(scores, links, weights, transition_cost)
     for sentence in range(3):
-        values = naive_paths(scores[sentence], links, weights, link_weight)
+        values = naive_paths(scores[sentence], links, weights, transition_cost)
         assert tuple(found.tubes[sentence].tolist()) == max(values, key=values.get)
 
 

@@ -49,7 +49,7 @@ def test_what_a_split_holds(a2d_root: Path) -> None:
     assert source.texts() == ["man on the left walking", "dog on the right", "the cat runs"]
     first, dog = source.sentences("--first")
     assert (first.instance, first.actor, first.action) == (0, 1, 8)
-    assert (dog.instance, dog.actor, dog.action, dog.kind, dog.look_alikes) == (1, 7, 7, "", 0)
+    assert (dog.instance, dog.actor, dog.action, dog.kind, dog.distractors) == (1, 7, 7, "", 0)
     found = [(k.video_id, k.frame, len(k.expressions)) for k in source.key_frames]
     assert found == [("--first", 2, 2), ("--first", 8, 2), ("sec_ond", 0, 1), ("sec_ond", 7, 1)]
     assert A2DSentences(a2d_root, "test").video_ids == ["third-3"]
@@ -331,16 +331,16 @@ def test_tags_of_the_sentences(a2d_root: Path) -> None:
         "video_id,instance_id,query,kind\n--first,0, Man on  the LEFT walking,location \n"
         "--first,1,another dog,motion\nT6bNPuKV-wY,1 (copy),bird standing,motion\n"
     )
-    (text / "look_alikes.csv").write_text(
-        "video_id,instance_id,query,look_alikes\n--first,0,man on the left walking,3\n"
+    (text / "distractors.csv").write_text(
+        "video_id,instance_id,query,distractors\n--first,0,man on the left walking,3\n"
     )
     source = A2DSentences(a2d_root)
     man, dog = source.sentences("--first")
-    assert (man.kind, man.look_alikes, dog.kind, dog.look_alikes) == ("location", 3, "", 0)
+    assert (man.kind, man.distractors, dog.kind, dog.distractors) == ("location", 3, "", 0)
     targets = source.targets(source.key_frames[0])
-    assert [(t.kind, t.look_alikes) for t in targets] == [("location", 3), ("", 0)]
-    edit(text / "look_alikes.csv", lambda s: s.replace(",3", ",three"))
-    with pytest.raises(InputError, match=r"look_alikes\.csv.* 'three'"):
+    assert [(t.kind, t.distractors) for t in targets] == [("location", 3), ("", 0)]
+    edit(text / "distractors.csv", lambda s: s.replace(",3", ",three"))
+    with pytest.raises(InputError, match=r"distractors\.csv.* 'three'"):
         A2DSentences(a2d_root)
 
 

@@ -24,7 +24,7 @@ from aamn.evaluation.key_frames import evaluate
 from aamn.evaluation.metrics import summarise
 from aamn.models.segmenter import Segmenter
 from aamn.ops.masks import filled_boxes
-from aamn.structures import Clip, MaskTrack, Needs, Proposals, Query
+from aamn.structures import Clip, InputSpec, MaskTrack, Proposals, Query
 from proposals.frames import FrameSource
 
 pytestmark = [
@@ -193,7 +193,7 @@ class Oracle(Segmenter):
 
     def __init__(self, pairs: list[Pair], answer: Callable[[Pair], torch.Tensor]) -> None:
         super().__init__()
-        self.needs = Needs((0,), (16, 16), flow=False, proposals=0)
+        self.input_spec = InputSpec((0,), (16, 16), flow=False, proposals=0)
         self.answer = answer
         self.pairs = {(p.video_id, p.frame, p.instance): p for p in pairs}
         self.instances: dict[tuple[str, int], list[int]] = {}
@@ -230,7 +230,7 @@ def score(source: A2DSentences, oracle: Oracle) -> dict[str, float]:
         for key in source.key_frames
     }
     still = StillVideos(source)
-    samples = SampleDataset(still, oracle.needs, Vocabulary.build(source.texts()))
+    samples = SampleDataset(still, oracle.input_spec, Vocabulary.build(source.texts()))
     report = evaluate(
         oracle, (samples[i] for i in range(len(samples))), system="oracle", data="a2d test"
     )

@@ -25,7 +25,7 @@ from aamn.data.datasets.jhmdb import (
 from aamn.data.flow.estimators import build_estimator, flow_between
 from aamn.data.samples import SampleDataset
 from aamn.data.words import Vocabulary
-from aamn.structures import Needs
+from aamn.structures import InputSpec
 from aamn.visualization.overlays import overlay
 from proposals.errors import InputError
 
@@ -200,8 +200,8 @@ def test_the_real_clip_overlays_its_frames(real_data: Path, output_folder: Path)
     frames, truth = source.frames(CLIP), source.full_video_targets(CLIP, 0)
     assert len(frames) == 40 and truth.masks.shape == (40, 240, 320)
     keys = [i for i, key in enumerate(source.key_frames) if key.video_id == CLIP]
-    needs = Needs((-1, 0, 1), (320, 320), flow=False, proposals=0)
-    data = SampleDataset(source, needs, Vocabulary.build(source.texts()))
+    input_spec = InputSpec((-1, 0, 1), (320, 320), flow=False, proposals=0)
+    data = SampleDataset(source, input_spec, Vocabulary.build(source.texts()))
     pictures = []
     for index in keys:
         sample, place = data[index], source.key_frames[index].frame

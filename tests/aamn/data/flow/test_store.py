@@ -16,7 +16,7 @@ from PIL import Image
 from aamn.config.schema import FlowConfig
 from aamn.data.flow import store as flow_store
 from aamn.data.flow.store import FlowStore, extract_flow, stored_flow
-from aamn.structures import Needs
+from aamn.structures import InputSpec
 from proposals.errors import InputError
 
 
@@ -308,9 +308,9 @@ def test_the_file_is_opened_where_flow_is_wanted(
 ) -> None:
     out = tmp_path / "f.h5"
     extract_flow({"v": numbered_video(tmp_path / "v", 2)}, out, FlowConfig(), 0)
-    store = stored_flow(out if named else None, Needs((0,), (8, 8), flow, 0))
+    store = stored_flow(out if named else None, InputSpec((0,), (8, 8), flow, 0))
     assert (store is not None) == there
     if there:
         assert store.video_ids == ["v"]
     with pytest.raises(InputError, match=r"no flow file at .*none\.h5"):
-        stored_flow(tmp_path / "none.h5", Needs((0,), (8, 8), True, 0))
+        stored_flow(tmp_path / "none.h5", InputSpec((0,), (8, 8), True, 0))

@@ -12,7 +12,7 @@ from scipy.signal import correlate
 from torch import nn
 
 from aamn.config.baselines import ACGAConfig, CSTMConfig, GavrilyukConfig, I3DConfig
-from aamn.structures import Clip, Geometry, Needs, Query, Sample, Target
+from aamn.structures import Clip, Geometry, InputSpec, Query, Sample, Target
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -163,12 +163,15 @@ def embedding() -> nn.Embedding:
     return nn.Embedding(8, 6, padding_idx=0)
 
 
-def _sample(needs: Needs, sentences: int = 2, seed: int = 0) -> Sample:
+def _sample(input_spec: InputSpec, sentences: int = 2, seed: int = 0) -> Sample:
     """A clip of noise from a 30 x 40 video, its sentences about two squares in turn."""
     generator = torch.Generator().manual_seed(seed)
-    geometry = Geometry.fit((30, 40), needs.network_size)
-    t, (h, w) = len(needs.offsets), geometry.content_size
-    rgb, flow = torch.zeros(t, 3, *needs.network_size), torch.zeros(t, 2, *needs.network_size)
+    geometry = Geometry.fit((30, 40), input_spec.network_size)
+    t, (h, w) = len(input_spec.offsets), geometry.content_size
+    rgb, flow = (
+        torch.zeros(t, 3, *input_spec.network_size),
+        torch.zeros(t, 2, *input_spec.network_size),
+    )
     rgb[..., :h, :w] = torch.rand(t, 3, h, w, generator=generator)
     flow[..., :h, :w] = torch.randn(t, 2, h, w, generator=generator)
     queries, targets = [], []
@@ -183,9 +186,9 @@ def _sample(needs: Needs, sentences: int = 2, seed: int = 0) -> Sample:
         f"video{seed}",
         torch.arange(t),
         rgb,
-        flow if needs.flow else None,
+        flow if input_spec.flow else None,
         geometry,
-        needs.key,
+        input_spec.key,
     )
     return Sample(clip, None, tuple(queries), tuple(targets))
 

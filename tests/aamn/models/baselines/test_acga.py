@@ -242,7 +242,7 @@ def test_batch_equals_one_by_one(tiny, embedding, make_sample, changes):
     responses that the loss trains."""
     torch.manual_seed(0)
     system = ACGA(tiny.acga(**changes), embedding).eval()
-    samples = [make_sample(system.needs, n, seed) for n, seed in ((2, 0), (1, 1))]
+    samples = [make_sample(system.input_spec, n, seed) for n, seed in ((2, 0), (1, 1))]
     clips = [sample.clip for sample in samples]
     words = system.word_vectors([q for sample in samples for q in sample.queries])
     owner = torch.tensor([0, 0, 1])
@@ -258,7 +258,7 @@ def test_batch_equals_one_by_one(tiny, embedding, make_sample, changes):
 
 def test_streams_are_averaged(tiny, embedding, make_sample):
     system = ACGA(tiny.acga(streams="rgb+flow"), embedding).eval()
-    sample = make_sample(system.needs)
+    sample = make_sample(system.input_spec)
     encoded = {name: system.encode(name, [sample.clip]) for name in ("rgb", "flow")}
     words, owner = system.word_vectors(sample.queries[:1]), torch.zeros(1, dtype=torch.long)
     each = [system.networks[s].respond(encoded[s], owner, words)[-1][0, 0] for s in encoded]
@@ -268,7 +268,7 @@ def test_streams_are_averaged(tiny, embedding, make_sample):
 
 def test_attention_is_what_the_decoder_used(tiny, embedding, make_sample):
     system = ACGA(tiny.acga(), embedding).eval()
-    sample = make_sample(system.needs)
+    sample = make_sample(system.input_spec)
     seen = system.attention(sample.clip, sample.queries[1])
     h = w = 2
     assert seen.words.shape == (20, h, w) and seen.cells.shape == (h, w, h, w)
@@ -286,7 +286,7 @@ def test_attention_is_what_the_decoder_used(tiny, embedding, make_sample):
 
 def test_frozen_features_go_on_to_the_same_response(tiny, embedding, make_sample):
     system = ACGA(tiny.acga(), embedding).eval()
-    clip = make_sample(system.needs).clip
+    clip = make_sample(system.input_spec).clip
     features = frozen_features(system, [clip, clip])
     assert features.shape[0] == 2 and features.shape[3:] == (2, 2)
     network = system.networks["rgb"]
@@ -297,7 +297,7 @@ def test_only_the_last_block_learns(tiny, embedding, make_sample):
     """Training leaves the trunk alone, batch statistics included."""
     system = ACGA(tiny.acga(), embedding).train()
     before = {k: v.clone() for k, v in system.state_dict().items()}
-    system([make_sample(system.needs)])["total"].backward()
+    system([make_sample(system.input_spec)])["total"].backward()
     torch.optim.SGD([p for p in system.parameters() if p.requires_grad], 1.0).step()
     changed = {k for k, v in system.state_dict().items() if not torch.equal(v, before[k])}
     assert not [key for key in changed if ".trunk." in key]
@@ -307,7 +307,7 @@ def test_only_the_last_block_learns(tiny, embedding, make_sample):
 
 def test_everything_learns_when_nothing_is_frozen(tiny, embedding, make_sample):
     system = ACGA(tiny.acga(i3d=tiny.i3d(frozen_until="")), embedding).train()
-    system([make_sample(system.needs)])["total"].backward()
+    system([make_sample(system.input_spec)])["total"].backward()
     assert all(p.grad is not None for p in system.parameters())
 
 

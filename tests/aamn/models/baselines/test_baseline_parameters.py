@@ -118,7 +118,9 @@ def shrink(config: Config) -> Config:
 def test_recipes_leave_no_parameter_without_a_gradient(name, make_sample):
     torch.manual_seed(0)
     system = build(shrink(load(name)), "cpu").train()
-    system([make_sample(system.needs, 2, 0), make_sample(system.needs, 1, 1)])["total"].backward()
+    system([make_sample(system.input_spec, 2, 0), make_sample(system.input_spec, 1, 1)])[
+        "total"
+    ].backward()
     without = [n for n, p in system.named_parameters() if p.requires_grad and p.grad is None]
     assert not without
 
@@ -129,7 +131,7 @@ def test_demos_are_small_and_learn_as_a_whole(system, size):
     model = build(load(f"{system}_demo"), "meta")
     assert all(p.requires_grad for p in model.parameters())
     assert learned_parameters(model) < 20_000_000
-    assert model.needs.network_size == (size, size)
+    assert model.input_spec.network_size == (size, size)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +146,9 @@ def test_demos_are_small_and_learn_as_a_whole(system, size):
 )
 def test_responses_at_the_papers_sizes(name, sizes):
     system = build(load(name), "meta")
-    network, needs = system.networks["rgb"], system.needs
+    network, input_spec = system.networks["rgb"], system.input_spec
     with torch.device("meta"):
-        video = torch.empty(1, 3, len(needs.offsets), *needs.network_size)
+        video = torch.empty(1, 3, len(input_spec.offsets), *input_spec.network_size)
         words, owner = torch.empty(2, 20, 300), torch.zeros(2, dtype=torch.long)
         responses = network.respond(network.encode(video), owner, words)
     assert [tuple(r.shape) for r in responses] == [(2, 1, n, n) for n in sizes]

@@ -90,7 +90,7 @@ def test_untrained_cmam_changes_nothing(exact, axes):
 def test_untrained_encoders_are_the_pretrained_ones_exactly(tiny, embedding, make_sample):
     """All ten feature maps, bit by bit, against the plain ResNet and I3D of the same weights."""
     system = CSTM(tiny.cstm(), embedding).eval()
-    network, sample = system.networks["rgb"], make_sample(system.needs)
+    network, sample = system.networks["rgb"], make_sample(system.input_spec)
     resnet = torchvision.models.resnet18().eval()
     for own, plain in zip(network.spatial.stages, spatial_stages(resnet), strict=True):
         plain.load_state_dict(own.state_dict())
@@ -104,7 +104,7 @@ def test_untrained_encoders_are_the_pretrained_ones_exactly(tiny, embedding, mak
     spatial = network.spatial(first.spatial[owner], text)
     temporal = network.temporal(first.temporal[owner], text)
 
-    frame = resnet.relu(resnet.bn1(resnet.conv1(video[:, :, system.needs.key])))[owner]
+    frame = resnet.relu(resnet.bn1(resnet.conv1(video[:, :, system.input_spec.key])))[owner]
     plain = [frame]
     for layer in (
         lambda x: resnet.layer1(resnet.maxpool(x)),
@@ -195,7 +195,7 @@ def test_decoder_is_the_naive_computation(naive, exact):
 
 def test_responses_of_the_whole_model(tiny, embedding, make_sample):
     system = CSTM(tiny.cstm(), embedding).eval()
-    sample = make_sample(system.needs, 2)
+    sample = make_sample(system.input_spec, 2)
     encoded = system.encode("rgb", [sample.clip])
     words = system.word_vectors(sample.queries)
     got = system.networks["rgb"].respond(encoded, torch.tensor([0, 0]), words)
@@ -218,7 +218,7 @@ def test_where_cmam_is(tiny, embedding, cmam, modulated):
 @pytest.mark.parametrize("stages", [(), (5,), (5, 4, 3)])
 def test_where_lgfs_is(tiny, embedding, make_sample, stages):
     system = CSTM(tiny.cstm(lgfs=stages), embedding).eval()
-    sample = make_sample(system.needs)
+    sample = make_sample(system.input_spec)
     seen = system.selection(sample.clip, sample.queries[0])
     assert tuple(one.stage for one in seen) == stages
     others = system.selection(sample.clip, sample.queries[1])
@@ -230,7 +230,7 @@ def test_where_lgfs_is(tiny, embedding, make_sample, stages):
 def test_the_selection_shown_is_what_the_decoder_used(tiny, embedding, make_sample):
     """Its maps, weighed and fused, are what goes into the decoder."""
     system = CSTM(tiny.cstm(lgfs=(5, 3)), embedding).eval()
-    sample, network, fused = make_sample(system.needs), system.networks["rgb"], []
+    sample, network, fused = make_sample(system.input_spec), system.networks["rgb"], []
     network.decoder.register_forward_pre_hook(lambda module, given: fused.extend(given[0]))
     with torch.no_grad():
         system.segment(sample.clip, None, sample.queries[:1])

@@ -48,7 +48,7 @@ def test_visual_work_is_done_once_for_all_sentences(tiny, embedding, make_sample
     monkeypatch.setattr(
         GavrilyukNetwork, "encode", lambda *args: calls.append(1) or original(*args)
     )
-    sample = make_sample(system.needs, 3)
+    sample = make_sample(system.input_spec, 3)
     system.segment(sample.clip, None, sample.queries)
     system([sample])
     assert len(calls) == 2
@@ -56,7 +56,7 @@ def test_visual_work_is_done_once_for_all_sentences(tiny, embedding, make_sample
 
 def test_two_streams_are_two_networks(tiny, embedding):
     system = Gavrilyuk(tiny.gavrilyuk(streams="rgb+flow"), embedding)
-    assert list(system.networks) == ["rgb", "flow"] and system.needs.flow
+    assert list(system.networks) == ["rgb", "flow"] and system.input_spec.flow
     first = [n.video.trunk.layers[0].conv3d.in_channels for n in system.networks.values()]
     assert first == [3, 2]
     shared = set(system.networks["rgb"].parameters()) & set(system.networks["flow"].parameters())

@@ -120,9 +120,9 @@ def test_padding_has_no_say_in_the_maximum():
     ],
 )
 def test_offsets_of_a_clip(frames, stride, offsets):
-    needs = clip_needs(32, 16, frames, stride, flow=False)
-    assert needs.offsets == offsets and needs.key == frames // 2
-    assert (needs.predicts, needs.proposals) == ("key", 0)
+    input_spec = clip_needs(32, 16, frames, stride, flow=False)
+    assert input_spec.offsets == offsets and input_spec.key == frames // 2
+    assert (input_spec.predicts, input_spec.proposals) == ("key", 0)
 
 
 def test_learned_parameters_leave_out_frozen_ones_and_word_vectors():
@@ -134,7 +134,7 @@ def test_learned_parameters_leave_out_frozen_ones_and_word_vectors():
 
 
 def test_training_losses(system, make_sample):
-    samples = [make_sample(system.needs, 2, 0), make_sample(system.needs, 1, 1)]
+    samples = [make_sample(system.input_spec, 2, 0), make_sample(system.input_spec, 1, 1)]
     losses = system.train()(samples)
     parts = {name: value for name, value in losses.items() if name != "total"}
     wanted = sum(system.loss.weights[name] * value for name, value in parts.items())
@@ -164,7 +164,7 @@ def test_losses_of_undecided_responses_by_hand(
 ):
     """Every pixel costs log 2, those of the foreground three times that."""
     system = SYSTEMS[name](getattr(tiny, name)(foreground_weight=3.0, **changes), embedding)
-    sample, network = make_sample(system.needs), system.networks["rgb"]
+    sample, network = make_sample(system.input_spec), system.networks["rgb"]
     respond = network.respond
     monkeypatch.setattr(network, "respond", lambda *given: [0 * r for r in respond(*given)])
     losses = {name: value.item() for name, value in system.eval()([sample]).items()}
@@ -176,10 +176,10 @@ def test_losses_of_undecided_responses_by_hand(
 @pytest.mark.parametrize("name", ["acga", "gavrilyuk"])
 def test_each_stream_learns_by_its_own_loss(tiny, embedding, make_sample, name):
     both = SYSTEMS[name](getattr(tiny, name)(streams="rgb+flow"), embedding).eval()
-    sample, alone = make_sample(both.needs), []
+    sample, alone = make_sample(both.input_spec), []
     for stream in ("rgb", "flow"):
         system = SYSTEMS[name](getattr(tiny, name)(streams=stream), embedding).eval()
-        assert system.needs.flow == (stream == "flow") and list(system.networks) == [stream]
+        assert system.input_spec.flow == (stream == "flow") and list(system.networks) == [stream]
         system.networks[stream].load_state_dict(both.networks[stream].state_dict())
         alone.append(system([sample]))
         frozen = frozen_features(system, [sample.clip], stream)
@@ -189,8 +189,8 @@ def test_each_stream_learns_by_its_own_loss(tiny, embedding, make_sample, name):
 
 
 def test_a_stream_is_channels_before_time(make_sample):
-    needs = clip_needs(32, 16, 4, 1, flow=True)
-    clips = [make_sample(needs, seed=seed).clip for seed in (0, 1)]
+    input_spec = clip_needs(32, 16, 4, 1, flow=True)
+    clips = [make_sample(input_spec, seed=seed).clip for seed in (0, 1)]
     for stream, channels in (("rgb", 3), ("flow", 2)):
         stacked = stack_stream(clips, stream, torch.device("cpu"))
         assert stacked.shape == (2, channels, 4, 32, 32)
@@ -200,8 +200,8 @@ def test_a_stream_is_channels_before_time(make_sample):
 def test_an_answer_by_hand(system, make_sample, monkeypatch):
     """A square of the response, which the padding below the frame exceeds, in the frame's own
     pixels; the score is its probability."""
-    system.needs = replace(system.needs, network_size=(32, 32))
-    sample = make_sample(system.needs, 1)  # 30 x 40 in 24 x 32
+    system.input_spec = replace(system.input_spec, network_size=(32, 32))
+    sample = make_sample(system.input_spec, 1)  # 30 x 40 in 24 x 32
     clip = replace(sample.clip, frame_indices=sample.clip.frame_indices + 40)
     response = torch.full((32, 32), -9.0)
     response[6:12, 8:16], response[24:] = 2.0, 50.0
@@ -212,7 +212,7 @@ def test_an_answer_by_hand(system, make_sample, monkeypatch):
     wanted[7:15, 10:20] = True  # each pixel is the cell's that its centre lies in
     assert torch.equal(track.masks[0], wanted)
     assert track.boxes.tolist() == [[10, 7, 20, 15]]
-    assert track.frame_indices.tolist() == [40 + system.needs.key]
+    assert track.frame_indices.tolist() == [40 + system.input_spec.key]
     assert track.score == pytest.approx(1 / (1 + math.exp(-2)))
 
 
@@ -223,7 +223,7 @@ def test_smaller_masks_take_the_pixel_under_the_middle():
 
 
 def test_loss_of_a_batch_is_the_mean_over_its_sentences(system, make_sample):
-    samples = [make_sample(system.needs, 2, 0), make_sample(system.needs, 1, 1)]
+    samples = [make_sample(system.input_spec, 2, 0), make_sample(system.input_spec, 1, 1)]
     with torch.no_grad():
         both = system(samples)["total"]
         first, second = (system([sample])["total"] for sample in samples)
@@ -231,11 +231,11 @@ def test_loss_of_a_batch_is_the_mean_over_its_sentences(system, make_sample):
 
 
 def test_answers_are_for_the_key_frame_in_the_original_size(system, make_sample):
-    sample = make_sample(system.needs, 3)
+    sample = make_sample(system.input_spec, 3)
     tracks = system.segment(sample.clip, None, sample.queries)
     assert [track.text for track in tracks] == [query.text for query in sample.queries]
     for track in tracks:
-        assert track.frame_indices.tolist() == [system.needs.key]
+        assert track.frame_indices.tolist() == [system.input_spec.key]
         assert track.masks.shape == (1, 30, 40) and track.masks.any()
         rows, columns = track.masks[0].any(1).nonzero(), track.masks[0].any(0).nonzero()
         tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -244,7 +244,7 @@ def test_answers_are_for_the_key_frame_in_the_original_size(system, make_sample)
 
 
 def test_sentences_do_not_touch_each_other(system, make_sample):
-    sample = make_sample(system.needs, 3)
+    sample = make_sample(system.input_spec, 3)
     together = system.segment(sample.clip, None, sample.queries)
     for query, track in zip(sample.queries, together, strict=True):
         (alone,) = system.segment(sample.clip, None, [query])
@@ -276,7 +276,7 @@ def test_they_learn_which_square_is_meant(tiny, embedding, make_sample, name, ch
         changes = changes | {"i3d": tiny.i3d(changes["i3d"], frozen_until="")}
     torch.manual_seed(0)
     system = SYSTEMS[name](getattr(tiny, name)(**changes), embedding).train()
-    sample = make_sample(system.needs)
+    sample = make_sample(system.input_spec)
     optimiser = torch.optim.Adam(system.parameters(), rate)
     for _ in range(steps):
         optimiser.zero_grad()

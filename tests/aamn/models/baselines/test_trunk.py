@@ -72,7 +72,7 @@ def test_other_weights_are_other_files(tmp_path, how, tiny, embedding, make_samp
         i3d=tiny.i3d(rgb_weights=str(tmp_path / "i3d.pt")),
     )
     system = ACGA(config, embedding).eval()
-    sample = make_sample(system.needs)
+    sample = make_sample(system.input_spec)
     random = frozen_features(system, [sample.clip])
     if how == "load_pretrained":
         system.load_pretrained()
@@ -120,7 +120,7 @@ def test_a_cached_system_trains_as_an_uncached_one(tiny, embedding, make_sample,
     plain = ACGA(tiny.acga(), embedding).eval()
     cached = ACGA(tiny.acga(trunk_cache=str(tmp_path)), embedding).eval()
     cached.load_state_dict(plain.state_dict())
-    sample = make_sample(plain.needs)
+    sample = make_sample(plain.input_spec)
     wanted, got = plain([sample])["total"], cached([sample])["total"]
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
 
