@@ -125,14 +125,16 @@ class VideoSegmenter:
         """
         selection = Selection(frames)
         source = take_frames(video, None if frames is None else frames.stop)
-        path = is_path(video)
-        video_id = Video.at(video).video_id if path else source.path.name
-        owner = None if out is not None else tempfile.TemporaryDirectory(prefix="aamn-index-")
-        target = index_path(out if owner is None else owner.name, video_id)
+        video_id = Video.at(video).video_id if is_path(video) else source.path.name
+        owner = None
+        if out is None:
+            owner = tempfile.TemporaryDirectory(prefix="aamn-index-")
+            out = owner.name
+        target = index_path(out, video_id)
         segmenter = self if flow is None else replace(self, flow=flow)
         with source:
             segmenter._build(video_id, source, target, selection, precision)
-        given = None if path else source
+        given = None if is_path(video) else source
         return VideoIndex(IndexFile.read(target), self.asker, owner, given)
 
     def build(

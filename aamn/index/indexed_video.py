@@ -88,8 +88,8 @@ class IndexedVideo:
         clips = np.searchsorted(self.windows[:, 1], wanted, side="right") - 1
         outside = wanted[(clips < 0) | (wanted >= self.windows[clips, 2])]
         if len(outside):
-            held = self.header.selection
-            held = f"{self.header.frames} frames" if held.whole else f"{held} alone"
+            selection = self.header.selection
+            held = f"{self.header.frames} frames" if selection.whole else f"{selection} alone"
             raise InputError(f"{self.file.path}: wanted frame {outside[0]}, it has {held}")
         length = self.boxes.shape[1]
         return clips, wanted - self.windows[clips, 0] + length // 2
