@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from tiny_models import tiny_config, tiny_segmenter
 from tiny_training import RUN, VOCABULARY, Samples, curve, train_divisibly
 

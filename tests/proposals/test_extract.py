@@ -152,7 +152,7 @@ def test_a_later_run_looks_at_the_groups_alone_that_lack_a_video(clips, undistur
     out, whole = tmp_path / "p.h5", ProposalStore.read(undisturbed)
     with write_proposals(out, "bright spot") as writer:
         for video_id in ("-v1", "-v3", "-v5", "-v7", "v2"):
-            file, row = whole._at(video_id)
+            file, row = whole.locate(video_id)
             video = file.video(row)
             ends = np.cumsum(video.counts)[:-1]
             arrays = (np.split(a, ends) for a in (video.boxes, video.scores, video.labels))

@@ -419,16 +419,13 @@ def test_a_store_travels_to_other_processes(file):
     np.testing.assert_array_equal(copy.window("b", [2], 5).boxes, before.boxes)
 
 
-def test_the_five_line_example_of_the_format_page(tmp_path):
+def test_the_example_of_the_format_page(tmp_path, monkeypatch):
     page = (Path(store_module.__file__).parent / "FORMAT.md").read_text()
-    example = page.split("```python\n")[1].split("```")[0]
-    names = {"path": tmp_path / "p.h5", "videos": {"v": [None] * 4}}
-    names["my_detector"] = lambda frames: boxes_of(5)
-    names["size"] = SIZE
-    exec(example, names)
-    np.testing.assert_array_equal(
-        ProposalStore.read(tmp_path / "p.h5").window("v", [0], 3).boxes[0], boxes_of(5)[0][0]
-    )
+    monkeypatch.chdir(tmp_path)
+    exec(page.split("```python\n")[1].split("```")[0], {})
+    window = ProposalStore.read("runs/mine.h5").window("clip", [24], 3)
+    wanted = [[12, 30, 70, 110], [80, 20, 150, 90], [0, 0, 0, 0]]
+    assert window.boxes.tolist() == [wanted] and window.labels.tolist() == [[0, 1, 0]]
 
 
 def test_bytes_do_not_depend_on_the_order_or_on_stops(tmp_path):

@@ -5,7 +5,7 @@ from itertools import chain
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from tiny_models import random_sample, tiny_config, tiny_segmenter
 from tiny_training import RUN, VOCABULARY, Samples, curve
 
