@@ -342,12 +342,12 @@ def test_a_mistake_is_one_line_in_a_process_of_its_own():
 
 
 def test_an_option_s_older_name_is_taken_and_said(caplog, capsys):
-    for words in (("--link-weight", "x"), ("--link-weight=x",)):
+    for words in (("--transition-cost", "x"), ("--transition-cost=x",)):
         assert run(["segment", "v.mp4", "dog", "--bundle", "b", *words]) == 2
         assert "'x' is not a valid float" in capsys.readouterr().err, (
             "it is the value of the new one"
         )
-        assert "--link-weight is now --transition-cost" in caplog.text
+        assert "--transition-cost is now --transition-cost" in caplog.text
         caplog.clear()
-    assert run(["train", "--link-weight", "1"]) == 2, "of this subcommand it never was one"
+    assert run(["train", "--transition-cost", "1"]) == 2, "of this subcommand it never was one"
     assert "No such option" in capsys.readouterr().err and not caplog.text
