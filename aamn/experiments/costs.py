@@ -104,7 +104,7 @@ def _costs(checkpoint: Path) -> Costs:
         pair=1000 * pair,
         frame=1000 * median(one.first for one in videos),
         further=1000 * median(further) if further else None,
-        input=f"{len(samples.needs.offsets)} frames of {w}x{h}",
+        input=f"{len(samples.input_spec.offsets)} frames of {w}x{h}",
         start=start_of(loaded.config),
     )
 

@@ -372,10 +372,10 @@ def naive_path(total, links, frames, weight):
     [
         ({}, 0.5),
         ({"linking": "video"}, 0.5),
-        ({"link_weight": 0.0}, 0),
-        ({"link_weight": 5.0}, 5),
+        ({"transition_cost": 0.0}, 0),
+        ({"transition_cost": 5.0}, 5),
         ({"linking": "clip"}, 0),
-        ({"linking": "clip", "link_weight": 5.0}, 0),
+        ({"linking": "clip", "transition_cost": 5.0}, 0),
     ],
     ids=str,
 )
