@@ -93,7 +93,7 @@ def command(
         raise click.UsageError("wanted one of --stride and --every-frame")
     options = split_inputs(values)
     if transition_cost is not None:
-        values["link_weight"] = transition_cost
+        values["transition_cost"] = transition_cost
 
     from aamn.jobs.inputs import InputOptions, Inputs
     from aamn.jobs.segment import SegmentOptions, segment_videos

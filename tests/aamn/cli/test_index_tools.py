@@ -422,7 +422,7 @@ def test_the_words_of_segment_reach_the_job(made, segmented, tmp_path):
         "--split": ("split", "train"),
         "--count": ("count", 3),
         "--linking": ("linking", "clip"),
-        "--transition-cost": ("link_weight", -0.5),
+        "--transition-cost": ("transition_cost", -0.5),
         "--start": ("start", 2),
         "--end": ("end", 9),
         "--stride": ("stride", 4),

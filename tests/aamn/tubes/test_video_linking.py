@@ -92,7 +92,7 @@ def test_no_path_is_better_and_its_score_is_the_mean_on_it(shape, transition_cos
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("link_weight", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("transition_cost", [0.0, 0.5, 3.0])
 def test_paths_are_the_best_of_all(seed, transition_cost):
     g = torch.Generator().manual_seed(seed)
     scores = torch.randn(3, 5, 4, generator=g)
