@@ -42,6 +42,7 @@ SUBCOMMANDS = {  # name -> its line in the overview; grouped as a user meets the
         "parameters": "count a recipe's parameters, time single steps",
     },
 }
+COMPLETION = "_AAMN_COMPLETE"  # what click's completion scripts set
 _LINES = {name: line for group in SUBCOMMANDS.values() for name, line in group.items()}
 
 
@@ -134,7 +135,9 @@ def _end(code: int) -> None:
 
 
 def main() -> None:
-    """The entry point of the installed command."""
+    """The entry point of the installed command, and what a shell asks for completions."""
+    if COMPLETION in os.environ:
+        aamn.main(prog_name="aamn")
     _end(run())
 
 

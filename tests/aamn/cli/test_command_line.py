@@ -1,6 +1,7 @@
 """What every subcommand shares: how its words are read, what it refuses, and its exit code."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -351,3 +352,18 @@ def test_an_option_s_older_name_is_taken_and_said(caplog, capsys):
         caplog.clear()
     assert run(["train", "--transition-cost", "1"]) == 2, "of this subcommand it never was one"
     assert "No such option" in capsys.readouterr().err and not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("aamn se", {"segment", "search"}), ("aamn segment --li", {"--linking"})],
+)
+def test_a_shell_completes(typed, offered):
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-m", "aamn"],
+        env={**os.environ, "_AAMN_COMPLETE": "bash_complete", **words},
+        capture_output=True,
+        text=True,
+    )
+    assert {line.partition(",")[2] for line in done.stdout.split()} == offered
