@@ -261,6 +261,12 @@ class A2DSentences(SentencesByVideo):
 
     def _own_sentences(self) -> dict[str, list[Expression]]:
         kinds = _tags(self._text / "expression_kinds.csv", "kind")
+        older = self._text / "look_alikes.csv"
+        if older.is_file():
+            raise InputError(
+                f"{older} is distractors.csv by now, and its last column too: rename both, or draw "
+                "the corpus again"
+            )
         distractors = _tags(self._text / "distractors.csv", "distractors")
         found: dict[str, list[Expression]] = {}
         for key in read_sentences(self._text / "a2d_annotation.txt"):

@@ -342,6 +342,9 @@ def test_tags_of_the_sentences(a2d_root: Path) -> None:
     edit(text / "distractors.csv", lambda s: s.replace(",3", ",three"))
     with pytest.raises(InputError, match=r"distractors\.csv.* 'three'"):
         A2DSentences(a2d_root)
+    (text / "distractors.csv").rename(text / "look_alikes.csv")
+    with pytest.raises(InputError, match=r"look_alikes\.csv is distractors\.csv by now"):
+        A2DSentences(a2d_root)
 
 
 def test_full_video_truth(a2d_root: Path) -> None:
