@@ -16,6 +16,7 @@ import torch
 from tiny_models import WORDS, tiny_config, tiny_segmenter
 
 import aamn
+from aamn import predictor
 from aamn.data.words import Vocabulary
 from aamn.index import job, query_encoder
 from aamn.inference.checkpoint import read_checkpoint, save_checkpoint
@@ -378,3 +379,25 @@ def test_importing_the_library_loads_no_heavy_module():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_what_is_loaded_has_the_bundle_s_threshold_and_lies_on_the_device(bundle, monkeypatch):
+    asked = []
+
+    def load_segmenter(path, device):
+        asked.append((path.name, str(device)))
+        return loaded_segmenter(path, device)
+
+    loaded_segmenter = predictor.load_segmenter
+    monkeypatch.setattr(predictor, "load_segmenter", load_segmenter)
+    assert aamn.load(bundle, "cpu").absent_threshold == -1e6
+    assert asked == [("segmenter.pt", "cpu")]
+
+
+def test_an_index_is_read_again_by_its_path(bundle, video, tmp_path):
+    segmenter = aamn.load(bundle, "cpu")
+    made = segmenter.index(video, tmp_path)
+    (path,) = tmp_path.glob("*.h5")
+    again = segmenter.read_index(path)
+    assert again.file.header == made.file.header
+    assert again.query("w3")[0].score == made.query("w3")[0].score

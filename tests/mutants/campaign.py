@@ -33,6 +33,7 @@ CONFIG = """
 source_paths = ["aamn", "proposals"]
 also_copy = ["configs", "docs", "tools", "setup.py", "README.md", "Makefile", "constraints.txt"]
 only_mutate = {modules}
+do_not_mutate = ["aamn/data/synthetic/*"]
 pytest_add_cli_args_test_selection = {tests}
 process_isolation = "forkserver"
 use_setproctitle = false

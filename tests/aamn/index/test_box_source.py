@@ -101,3 +101,14 @@ def test_stored_boxes_are_those_of_the_video_at_these_frames():
 def test_boxes_of_a_video_of_another_size_are_refused_width_first(size):
     with pytest.raises(InputError, match=f"hand.h5: .*v .*50x40.*{size[1]}x{size[0]}"):
         StoredBoxes(Store(), "v", size)
+
+
+def test_stored_boxes_are_of_the_video_that_is_named():
+    class Sizes(Store):
+        def frame_size(self, video_id):
+            return {"a": (36, 60), "b": (20, 30)}[video_id]
+
+    for video_id, size in (("a", (36, 60)), ("b", (20, 30))):
+        assert StoredBoxes(Sizes(), video_id, size).video_id == video_id
+    with pytest.raises(InputError, match=r"hand\.h5: the boxes of b are .* 30x20.* is 60x36"):
+        StoredBoxes(Sizes(), "b", (36, 60))
