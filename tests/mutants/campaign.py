@@ -116,8 +116,17 @@ def run_room(room: str, count: int, again: bool) -> list[Mutant]:
     codes = exit_codes(folder)
     if any(codes.get(name) is None for name in chosen):
         call(sys.executable, "-m", "mutmut", "run", "--max-children", "1", *chosen)
+    return tried(folder)
+
+
+def tried(folder: Path) -> list[Mutant]:
+    """What became of the mutants that have been run in a room's folder."""
+    if not (folder / "drawn.json").is_file():
+        return []
+    drawn = json.loads((folder / "drawn.json").read_text(encoding="utf-8"))
     codes, known = exit_codes(folder), equivalents()
-    return [Mutant(name, drawn[name], fate(name, codes.get(name), known)) for name in chosen]
+    done = [name for name in drawn if codes.get(name) is not None]
+    return [Mutant(name, drawn[name], fate(name, codes[name], known)) for name in done]
 
 
 def exit_codes(folder: Path) -> dict[str, int | None]:
@@ -134,10 +143,8 @@ def equivalents() -> dict[str, str]:
     return tomllib.loads(text)
 
 
-def fate(name: str, code: int | None, known: dict[str, str]) -> str:
+def fate(name: str, code: int, known: dict[str, str]) -> str:
     """What became of a mutant, by the exit code of its tests (33: no test runs the code)."""
-    if code is None:
-        return "not run"
     if code in (0, 33):
         return f"equivalent: {known[name]}" if name in known else "survived"
     return "killed"
@@ -190,10 +197,11 @@ def main() -> None:
     rooms = args.rooms or list(ROOMS)
     with ThreadPoolExecutor(args.jobs) as pool:
         runs = {room: pool.submit(run_room, room, args.a_room, args.again) for room in rooms}
-        found = {room: run.result() for room, run in runs.items()}
+        for run in runs.values():
+            run.result()
+    found = {room: some for room in ROOMS if (some := tried(WORK / room))}
     print("\n".join(table(found)))
-    if not args.rooms:
-        write_summary(found)
+    write_summary(found)
 
 
 if __name__ == "__main__":
