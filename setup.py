@@ -60,7 +60,7 @@ setup(
         "pillow>=10",
         "tqdm>=4.66",
         "click>=8.1",
-        "filelock>=3.12",
+        "filelock>=4.2",
         "lightning-fabric>=2.4",
         "tensorboard>=2.16",
         "jinja2>=3.1",

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -56,7 +57,7 @@ def _sync(path: Path, flags: int) -> None:
 
 def sweep(path: Path) -> None:
     """Removes what killed writers of `path` have left beside it; only for who holds its lock."""
-    for stray in path.parent.glob(f".{path.name}.*.tmp*"):
+    for stray in path.parent.glob(f".{escape(path.name)}.*.tmp*"):
         stray.unlink(missing_ok=True)
 
 
@@ -125,7 +126,10 @@ def locked(lock: Path, target: Path, advice: str = "wait for it") -> Iterator[No
     except OSError as error:
         raise cannot_write(target, error) from None
     try:
-        lock.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        try:
+            lock.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(target, error) from None
         yield
     finally:
         with suppress(OSError):

@@ -191,7 +191,7 @@ class _Trainer:
             )
         self.network.load_state_dict(content["network"])
         if self.average:
-            self.average.load_state_dict(content["average"])
+            self.average.load_state_dict(_average_of(content))
         self.optimiser.load_state_dict(content["optimiser"])
         self.schedule.load_state_dict(content["schedule"])
         torch.set_rng_state(content["random"])
@@ -199,6 +199,15 @@ class _Trainer:
             torch.cuda.set_rng_state(content["random_gpu"], self.network.device)
         self.iteration = content["iteration"]
         log.info("resuming at iteration %d", self.iteration)
+
+
+def _average_of(content: dict[str, Any]) -> dict[str, Any]:
+    """The running average's state, also of version 0.1, which counted it by the iteration."""
+    average = content["average"]
+    if "n_averaged" in average:
+        return average
+    count = torch.tensor(content["iteration"] + 1)
+    return {"n_averaged": count} | {f"module.{key}": value for key, value in average.items()}
 
 
 def _running_average(network: nn.Module, decay: float) -> AveragedModel | None:

@@ -33,7 +33,9 @@ VIDEO_SUFFIXES = frozenset(
 )
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"))
 FOLDER_FPS = 25.0  # a folder of images does not say how fast it plays
-LIVE = ("rtsp", "rtmp", "rtp", "srt", "udp", "tcp")  # protocols that need not end
+LIVE = (  # protocols that need not end
+    *("rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "rtmpe", "rtp", "srt", "udp", "tcp", "mms"),
+)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _SPOOL_BYTES = 64 << 20  # of an iterator's frames in memory, before they go to the disk
 _NEAR = 32  # frames: decoding that far forward is cheaper than seeking
@@ -452,10 +454,13 @@ def take_frames(video: VideoLike, end: int | None = None) -> FrameSource:
     if isinstance(video, str | Path) and is_path(video):
         return open_frames(video)
     if isinstance(video, int) and not isinstance(video, bool):
+        if video < 0:
+            raise InputError(f"camera {video}: wanted a number from 0")
         return _live(video, f"camera-{video}", end)
     if isinstance(video, str):
         protocol = video.partition("://")[0].lower()
-        return (_live if protocol in LIVE else _stream)(video, video, end)
+        name = video.partition("?")[0].rpartition("@")[2][-100:]  # no password, no token
+        return (_live if protocol in LIVE else _stream)(video, name, end)
     if isinstance(video, FrameSource):
         return video
     if hasattr(video, "__array__") and not isinstance(video, Image.Image):

@@ -46,7 +46,7 @@ FLOW = Existing("flow file", "; `aamn flow` writes one")
 VIDEO = Existing("video", folders=True)
 
 
-RENAMED = {"--transition-cost": "--transition-cost"}  # options of version 0.1 -> today's
+RENAMED = {"--link-weight": "--transition-cost"}  # options of version 0.1 -> today's
 
 
 class Subcommand(click.Command):

@@ -59,5 +59,6 @@ def _copy(files: Sequence[Path], folder: Path) -> None:
             raise InputError(f"{target} is there already; remove it or choose another folder")
     for file, target in zip(files, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+        if not target.exists():
+            shutil.copyfile(file, target)
         print(target)

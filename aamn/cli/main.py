@@ -114,6 +114,10 @@ def run(words: Sequence[str] | None = None) -> int:
         return ended.exit_code
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _mistake(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
         return 130

@@ -17,6 +17,7 @@ from aamn.cli.command_line import (
     split_inputs,
     subcommand,
 )
+from proposals.errors import InputError
 
 INDEX = Existing("index", "; `aamn index` writes one")
 SENTENCES = Existing("file of sentences")
@@ -88,6 +89,8 @@ def command(
     words = list(video_and_queries)
     if words and not (video or values["data"] or values["index"]):
         video = VIDEO.convert(words.pop(0), None, None)
+    elif words and Path(words[0]).exists():  # a path is no sentence
+        raise InputError(f"{words[0]}: a video beside --video, --data or --index; give one of them")
     texts = (*words, *query, *sentences(queries))
     if every_frame and values["stride"] != 1:
         raise click.UsageError("wanted one of --stride and --every-frame")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -38,6 +37,7 @@ def command(
     from aamn.config.loading import load_config
     from aamn.config.schema import Config
     from aamn.data.verify.data_set import verify_data_set
+    from proposals.files import write_json, write_text
 
     if kind:
         overrides = (*overrides, f"data.kind={kind}")
@@ -48,7 +48,7 @@ def command(
     found = verify_data_set(recipe, deep)
     print(found.table())
     if fix_list:
-        fix_list.write_text("".join(f"{path}\n" for path in found.fix_list()))
+        write_text(fix_list, "".join(f"{path}\n" for path in found.fix_list()))
     if out:
-        out.write_text(json.dumps(found.to_dict(), indent=1) + "\n")
+        write_json(out, found.to_dict())
     return 1 if found.fatal else 0

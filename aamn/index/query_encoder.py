@@ -62,10 +62,19 @@ class QueryEncoder:
             InputError: a sentence without a word.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        new = [text for text in texts if text not in self._known]
-        self._known.update(new)
-        self.loaded = extend_words(self.loaded, new)
+        self.know(texts)
         return [self.loaded.vocabulary.encode(text) for text in texts]
+
+    def know(self, texts: Sequence[str]) -> None:
+        """Takes what words of these sentences training has not seen from the file of vectors, at
+        once; texts that were given before cost nothing.
+
+        Raises:
+            InputError: as `extend_words`.
+        """
+        new = [text for text in texts if text not in self._known]
+        self.loaded = extend_words(self.loaded, new)
+        self._known.update(new)
 
     @torch.inference_mode()
     def encode(self, queries: Sequence[Query]) -> EncodedSentences:

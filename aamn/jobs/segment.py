@@ -214,11 +214,13 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
     threshold = inputs.absent_threshold(options.absent_threshold)
     loaded = inputs.loaded
     jobs = _jobs(options, loaded)
+    texts = [text for job in jobs for text in job.texts]
     if loaded.config.system == "aamn":
         segmenter = inputs.video_segmenter(boxes_needed=options.index is None)
+        segmenter.query_encoder.know(texts)
         segment = partial(_by_index, options, segmenter, threshold)
     else:
-        loaded = extend_words(loaded, [text for job in jobs for text in job.texts])
+        loaded = extend_words(loaded, texts)
         segment = partial(_clip_by_clip, options, loaded, inputs)
     if len(jobs) == 1:
         segment(jobs[0], options.out or Path("runs") / jobs[0].video.video_id)

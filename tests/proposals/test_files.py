@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -118,6 +119,24 @@ def test_leftovers_of_killed_writers_are_swept_and_nothing_else(tmp_path):
         (tmp_path / name).write_text("")
     sweep(path)
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_brackets_in_a_name_are_no_pattern(tmp_path):
+    for name in ("clip[1].h5", "clip1.h5"):
+        (tmp_path / f".{name}.0a1b2c3d.tmp").touch()
+    sweep(tmp_path / "clip[1].h5")
+    assert [one.name for one in tmp_path.iterdir()] == [".clip1.h5.0a1b2c3d.tmp"]
+
+
+def test_a_disk_that_is_full_when_the_lock_is_taken_is_one_line(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    said = r"cannot write .*x\.h5: no space left"
+    with pytest.raises(InputError, match=said), locked(tmp_path / "lock", tmp_path / "x.h5"):
+        raise AssertionError
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_lock_is_held_by_one_process_which_is_named(tmp_path):

@@ -578,3 +578,18 @@ def test_measure_names_the_paper_s_numbers():
     measured = measure([frame([0, 0, 10, 10])], [found([0, 0, 10, 10])], ("a",))
     for top in (*range(2, 13), 100):
         assert measured[f"recall@{top} IoU 0.5"] == measured[f"recall@{top} IoU 0.7"] == 1.0
+
+
+def test_the_average_of_an_older_run_goes_on(tmp_path):
+    trainer = stepped(tmp_path, 1, average=0.5)
+    trainer.save()
+    content = torch.load(trainer.checkpoint)
+    today = content["average"]
+    content["average"] = {
+        key.removeprefix("module."): value for key, value in today.items() if "n_av" not in key
+    }
+    torch.save(content, trainer.checkpoint)
+    trainer.average.n_averaged.fill_(0)
+    trainer.resume()
+    found = trainer.average.state_dict()
+    assert found.keys() == today.keys() and all(torch.equal(found[k], today[k]) for k in today)

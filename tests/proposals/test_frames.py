@@ -491,3 +491,14 @@ def test_what_opencv_cannot_open_is_named(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     with pytest.raises(InputError, match=r"http://gone/a.mp4: OpenCV cannot open it"):
         take_frames("http://gone/a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("video", "said"),
+    [(-1, "camera -1"), ("rtsps://x/y", "rtsps://x/y"), ("rtmps://u:p@h/y?t=1", "h/y")],
+)
+def test_what_cannot_be_a_video_or_never_ends_is_refused_unopened(video, said, monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", None)
+    with pytest.raises(InputError) as found:
+        take_frames(video)
+    assert said in str(found.value) and "u:p" not in str(found.value)

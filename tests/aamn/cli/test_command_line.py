@@ -343,14 +343,14 @@ def test_a_mistake_is_one_line_in_a_process_of_its_own():
 
 
 def test_an_option_s_older_name_is_taken_and_said(caplog, capsys):
-    for words in (("--transition-cost", "x"), ("--transition-cost=x",)):
+    for words in (("--link-weight", "x"), ("--link-weight=x",)):
         assert run(["segment", "v.mp4", "dog", "--bundle", "b", *words]) == 2
         assert "'x' is not a valid float" in capsys.readouterr().err, (
             "it is the value of the new one"
         )
-        assert "--transition-cost is now --transition-cost" in caplog.text
+        assert "--link-weight is now --transition-cost" in caplog.text
         caplog.clear()
-    assert run(["train", "--transition-cost", "1"]) == 2, "of this subcommand it never was one"
+    assert run(["train", "--link-weight", "1"]) == 2, "of this subcommand it never was one"
     assert "No such option" in capsys.readouterr().err and not caplog.text
 
 
@@ -367,3 +367,21 @@ def test_a_shell_completes(typed, offered):
         text=True,
     )
     assert {line.partition(",")[2] for line in done.stdout.split()} == offered
+
+
+@pytest.mark.parametrize("words", [("--index", "x.h5"), ("--data", "corpus")])
+def test_a_video_beside_an_index_or_a_data_set_is_no_sentence(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    Path("clip.mp4").touch()
+    Path("x.h5").touch()
+    assert run(["segment", "clip.mp4", "red dog", "--bundle", "b", *words]) == 2
+    assert "clip.mp4: a video beside" in capsys.readouterr().err
+
+
+def test_what_the_system_refuses_is_one_line_with_the_file(monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr(aamn, "invoke", refuse)
+    assert run(["checks"]) == 2
+    assert capsys.readouterr().err == "error: /some/file: Permission denied\n"

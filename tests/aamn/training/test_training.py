@@ -221,3 +221,11 @@ def test_a_diverged_loss_says_what_to_do(tmp_path):
 )
 def test_learning_rates_by_hand(config, rates):
     assert [learning_rate(config, i) for i in range(4)] == pytest.approx(rates, abs=1e-6)
+
+
+def test_a_run_with_a_key_s_older_name_goes_on(tmp_path):
+    run(tmp_path, stop_after=3)
+    content = torch.load(tmp_path / "last.pt")
+    content["config"]["aamn"]["balance"] = content["config"]["aamn"].pop("mask_loss_weight")
+    torch.save(content, tmp_path / "last.pt")
+    assert run(tmp_path).iteration == 7
