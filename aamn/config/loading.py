@@ -47,7 +47,7 @@ def recipe_files(path: Path) -> list[Path]:
     return [file for file, _ in _read(path.resolve())]
 
 
-def _with_new_names(values: Mapping[Any, Any], source: str = "") -> dict[Any, Any]:
+def with_new_names(values: Mapping[Any, Any], source: str = "") -> dict[Any, Any]:
     """A copy of the values with today's names of keys; says so where `source` is given."""
     renamed = dict(values)
     for part, names in RENAMED.items():
@@ -90,7 +90,7 @@ def load_config(
             raise InputError(f"--set {override}: {_said(error, override)}") from None
     for source, content in sources:
         try:
-            tree = OmegaConf.merge(tree, _with_new_names(content, source))
+            tree = OmegaConf.merge(tree, with_new_names(content, source))
         except OmegaConfBaseException as error:
             raise InputError(f"{source}: {_said(error, source)}") from None
     return cast(Schema, OmegaConf.to_object(tree))
@@ -108,7 +108,7 @@ def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
         InputError: when the values were written by another version of the schema.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), _with_new_names(values))
+        merged = OmegaConf.merge(OmegaConf.structured(schema), with_new_names(values))
         return cast(Schema, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise InputError(

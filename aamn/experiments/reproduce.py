@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch import nn
 
-from aamn.config.loading import from_dict, load_config, to_dict
+from aamn.config.loading import load_config, to_dict, with_new_names
 from aamn.config.recipes import recipe_folder
 from aamn.config.schema import Config
 from aamn.evaluation.absence import system_name, write_videos
@@ -61,7 +61,8 @@ def _run_row(config: Config, folder: Path) -> Path:
         InputError: the folder holds a run of another recipe.
     """
     metrics, stored = folder / "metrics.json", folder / "config.yaml"
-    if stored.is_file() and _stored_config(stored) != to_dict(config):
+    wanted = yaml.safe_load(yaml.safe_dump(to_dict(config)))
+    if stored.is_file() and _stored_config(stored) != wanted:
         raise InputError(f"{folder} holds a run of another recipe; use another --out")
     if metrics.is_file():
         log.info("%s is done", folder)
@@ -73,7 +74,7 @@ def _run_row(config: Config, folder: Path) -> Path:
 
 def _stored_config(path: Path) -> dict[str, Any]:
     """The configuration of a run, by today's names."""
-    return to_dict(from_dict(Config, yaml.safe_load(path.read_text(encoding="utf-8"))))
+    return with_new_names(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def _read_otherwise(folder: Path, seed: int, name: str, own: Sequence[str]) -> Path:

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from aamn.config.loading import from_dict, to_dict
+from aamn.config.loading import to_dict, with_new_names
 from aamn.config.schema import Config, Precision, TrainConfig
 from aamn.data.samples import SampleDataset
 from aamn.data.words import Vocabulary
@@ -123,8 +123,7 @@ def _resume(
         InputError: the checkpoint belongs to another configuration.
     """
     content = read_checkpoint(path)
-    trained = to_dict(from_dict(Config, content["config"]))  # by today's names
-    stored, own = _lasting(trained), _lasting(to_dict(config))
+    stored, own = _lasting(with_new_names(content["config"])), _lasting(to_dict(config))
     if stored != own:
         raise InputError(
             f"{path} was trained with other values: {_first_difference(stored, own)}; use another "
