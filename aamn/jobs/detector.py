@@ -11,6 +11,7 @@ from proposals.build import best_device, build_detector, load_network
 from proposals.config import DetectorConfig, config_to_dict
 from proposals.detector import TorchDetector, TrainableDetector
 from proposals.errors import InputError
+from proposals.files import write_text
 from proposals.finetune import evaluate, finetune, write_measures
 from proposals.manifest import Manifest, read_manifest
 
@@ -53,5 +54,5 @@ def _trained(
     network = build_detector(config).to(device)
     out.mkdir(parents=True, exist_ok=True)
     values = yaml.safe_dump(config_to_dict(config), sort_keys=False)
-    (out / "config.yaml").write_text(values, encoding="utf-8")
+    write_text(out / "config.yaml", values)
     return finetune(network, manifest, out)

@@ -15,6 +15,7 @@ from aamn.config.schema import Config
 from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import save_checkpoint
 from aamn.models.segmenter import Segmenter
+from proposals.files import write_text
 
 log = logging.getLogger("aamn")
 
@@ -33,7 +34,7 @@ class MetricLogger:
             if path.is_file() and start:
                 lines = path.read_text(encoding="utf-8").splitlines()
                 kept = [line for line in lines if json.loads(line)["iteration"] <= start]
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            write_text(path, "".join(f"{line}\n" for line in kept))
 
     def add(self, losses: dict[str, torch.Tensor]) -> None:
         for name, value in losses.items():

@@ -34,6 +34,7 @@ from aamn.training.optimiser import build_optimiser, learning_rate
 from aamn.training.phases import JOINT, Phase, part_of, phase_at, plan_phases
 from aamn.training.sampler import IterationSampler
 from proposals.errors import InputError
+from proposals.files import write_text
 
 log = logging.getLogger("aamn")
 
@@ -217,7 +218,7 @@ def train(
         start, best = _resume(out / "last.pt", config, segmenter, optimiser)
         log.info("going on from %s after %d iterations", out / "last.pt", start)
     if fabric.is_global_zero:
-        (out / "config.yaml").write_text(yaml.safe_dump(to_dict(config)), encoding="utf-8")
+        write_text(out / "config.yaml", yaml.safe_dump(to_dict(config)))
     end = settings.optimiser.iterations
     stop = min(end, start + stop_after) if stop_after else end
     keeper = CheckpointSaver(out, segmenter, vocabulary, config, fabric, best)
