@@ -9,7 +9,10 @@ VERSION: dict[str, str] = {}
 exec((HERE / "aamn/version.py").read_text(encoding="utf-8"), VERSION)
 EXTRAS = {
     "supervision": ["supervision>=0.20"],
-    "test": ["hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"],
+    "test": [
+        *("hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"),
+        "supervision>=0.20",
+    ],
     "mutants": ["mutmut>=3.8", "pytest-cov>=6"],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings-python>=2"],
 }
