@@ -1,4 +1,4 @@
-# make demo        the whole pipeline, small: from an empty machine to masks of held-out videos
+# make demo        the whole pipeline, small: from an empty machine to masks of test videos
 # make test        what the tests need, and the tests
 # make lint        ruff and mypy
 # make docs        the documentation as a site, in site/

@@ -224,9 +224,9 @@ class MaskTrack:
         _check(self.boxes, "MaskTrack.boxes", t, 4)
         _check(self.masks, "MaskTrack.masks", t, None, None)
 
-    def at(self, places: Sequence[int]) -> MaskTrack:
-        """The frames at these places of the track."""
-        rows = torch.as_tensor(places, device=self.frame_indices.device)
+    def at(self, indices: Sequence[int]) -> MaskTrack:
+        """The frames at these indices of the track."""
+        rows = torch.as_tensor(indices, device=self.frame_indices.device)
         return replace(
             self,
             frame_indices=self.frame_indices[rows],

@@ -79,7 +79,9 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> Traina
             f"{path} has version {content['version']} of the detector checkpoint, this library"
             f" reads {CHECKPOINT_VERSION}: train it again"
         )
-    network = build_detector(replace(config_from_dict(content["config"]), weights="", trunk=""))
+    network = build_detector(
+        replace(config_from_dict(content["config"]), weights="", backbone_from="")
+    )
     network.load_state_dict(content["state"])
     return network.to(device).eval()
 

@@ -25,7 +25,7 @@ class FineTuneConfig:
     average: float = 0.0  # decay of the weights' running average; 0: the last weights
     rois: int = 256  # sampled proposals a frame that the box head learns from
     trainable_stages: int = 3  # of a ResNet's five, from the top (`small` learns all); 0: the
-    # heads alone, so that the trunk stays what it is
+    # heads alone, so that the backbone stays what it is
     workers: int = 2  # decoding processes, when the frames are not cached
     cache_mb: int = 2048  # decoded frames are kept in memory when they fit into this
     checkpoint_every: int = 500  # iterations
@@ -44,9 +44,11 @@ class DetectorConfig:
     min_size: int = 320  # pixels of the frame's shorter side inside the network
     max_size: int = 576  # bound of its longer side
     # Above 0, frames are fitted into a square of so many pixels as stage two's are, instead: what
-    # a shared trunk wants (docs/indexes.md).
+    # a shared backbone wants (docs/indexes.md).
     square: int = 0
-    trunk: str = ""  # a segmenter's checkpoint, whose RGB stream's trunk replaces that of `weights`
+    backbone_from: str = (
+        ""  # a segmenter's checkpoint, whose RGB stream's backbone replaces that of `weights`
+    )
     proposals: int = 300  # boxes a frame that the RPN hands to the box head
     score_threshold: float = 0.01  # of the best class; lower boxes are not kept
     nms_iou: float = 0.5  # class-agnostic: of two boxes that overlap more the better one stays
@@ -83,6 +85,8 @@ def config_from_dict(values: dict[str, Any]) -> DetectorConfig:
         InputError: when another version of this library wrote the values.
     """
     values = dict(values)
+    if "trunk" in values:  # the name in version 0.1
+        values["backbone_from"] = values.pop("trunk")
     finetune = dict(values.pop("finetune"))
     known = {f.name for f in fields(DetectorConfig)} | {f.name for f in fields(FineTuneConfig)}
     unknown = (values.keys() | finetune.keys()) - known

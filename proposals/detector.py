@@ -57,12 +57,12 @@ class TrainableDetector(nn.Module):
         return next(self.parameters()).device
 
     @property
-    def trunk(self) -> nn.Module:
+    def backbone(self) -> nn.Module:
         """The layers below the heads."""
         raise NotImplementedError
 
     def freeze(self, trainable: int) -> None:
-        """Lets only the top `trainable` stages of the backbone learn; 0: no part of the trunk."""
+        """Lets only the top `trainable` stages of the backbone learn; 0: none of them."""
         raise NotImplementedError
 
     def losses(
@@ -78,7 +78,7 @@ class TrainableDetector(nn.Module):
     def predict_from(
         self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The same from the trunk's maps, finest first, of the squares `images` (B, 3, S, S) into
+        """The same from the backbone's maps, finest first, of squares `images` (B, 3, S, S) into
         which the frames of `size` (H0, W0) were fitted."""
         raise NotImplementedError
 
@@ -120,20 +120,20 @@ class TorchDetector:
     @property
     def square(self) -> int:
         """Pixels of the squares into which frames are fitted; 0 where they are not, or where half
-        precision would make maps of the trunk that nobody else can use."""
+        precision would make maps of the backbone that nobody else can use."""
         return self.network.config.square if self._dtype == torch.float32 else 0
 
     @property
-    def trunk_hash(self) -> str:
+    def backbone_hash(self) -> str:
         """A hash of the weights below the heads."""
-        return weights_hash(self.network.trunk)
+        return weights_hash(self.network.backbone)
 
     @torch.inference_mode()
     def detect_from(
         self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
     ) -> list[FrameDetections]:
-        """The boxes of frames of `size` (H0, W0) from maps (B, C, h, w) of the trunk, finest first;
-        images (B, 3, S, S) are what the trunk saw, in [0, 1]."""
+        """The boxes of frames of `size` (H0, W0) from maps (B, C, h, w) of the backbone, finest
+        first; images (B, 3, S, S) are what the backbone saw, in [0, 1]."""
         return [_as_arrays(*one) for one in self.network.predict_from(images, maps, size)]
 
 

@@ -45,11 +45,11 @@ class Detectron2RCNN(TrainableDetector):
     def __init__(self, config: DetectorConfig) -> None:
         """Raises:
         InputError: detectron2 is not installed, has no such model, no classes are given, the
-            weights cannot be had, or a shared trunk is wanted.
+            weights cannot be had, or a shared backbone is wanted.
         """
         super().__init__(config)
-        if config.square or config.trunk:
-            raise InputError(f"{config.name}: only torchvision's detectors can share a trunk")
+        if config.square or config.backbone_from:
+            raise InputError(f"{config.name}: only torchvision's detectors can share a backbone")
         name = config.name.removeprefix(DETECTRON2)
         recipe = _recipe(name)
         config.classes = config.classes or _coco_classes(config)
@@ -63,7 +63,7 @@ class Detectron2RCNN(TrainableDetector):
 
     def freeze(self, trainable: int) -> None:
         """Lets only the top `trainable` of the ResNet's five stages learn; 0: no part of the
-        trunk."""
+        backbone."""
         self.rcnn.backbone.requires_grad_(trainable > 0)
         learning = _STAGES[: max(0, trainable)]
         body = getattr(self.rcnn.backbone, "bottom_up", self.rcnn.backbone)
@@ -188,8 +188,8 @@ def _load_weights(rcnn: nn.Module, source: str) -> None:
         raise InputError(f"no weight file at {source}")
     from detectron2.checkpoint import DetectionCheckpointer
 
-    trunk = rcnn.get_submodule("backbone")
-    body: nn.Module = getattr(trunk, "bottom_up", trunk)
+    backbone = rcnn.get_submodule("backbone")
+    body: nn.Module = getattr(backbone, "bottom_up", backbone)
     before = {k: v.clone() for k, v in body.state_dict().items() if v.dim() == 4}
     try:
         DetectionCheckpointer(rcnn).load(source)

@@ -64,17 +64,17 @@ class TorchvisionRCNN(TrainableDetector):
         if config.square:
             _look_at_squares(self.rcnn, config.square)
         _load_weights(self.rcnn, config)
-        if config.trunk:
-            _load_trunk(self.rcnn, config.trunk)
+        if config.backbone_from:
+            _load_backbone(self.rcnn, config.backbone_from)
         self.rcnn.backbone.register_forward_hook(_in_full_precision)
 
     @property
-    def trunk(self) -> nn.Module:
+    def backbone(self) -> nn.Module:
         return self.rcnn.backbone
 
     def freeze(self, trainable: int) -> None:
-        """Lets only the top `trainable` of a ResNet's five stages learn; 0: no part of a trunk."""
-        self.trunk.requires_grad_(trainable > 0)
+        """Lets only the top `trainable` of a ResNet's five stages learn; 0: none of them."""
+        self.backbone.requires_grad_(trainable > 0)
         body = getattr(self.rcnn.backbone, "body", None)
         if body is not None:
             learning = ("layer4", "layer3", "layer2", "layer1", "conv1")[: max(0, trainable)]
@@ -99,7 +99,7 @@ class TorchvisionRCNN(TrainableDetector):
     def predict_from(
         self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """The same from the trunk's maps, finest first, of the squares `images` (B, 3, S, S) into
+        """The same from the backbone's maps, finest first, of squares `images` (B, 3, S, S) into
         which the frames of `size` (H0, W0) were fitted."""
         features = {str(level): value.float() for level, value in enumerate(maps)}
         if len(maps) > 1:  # the pyramid's coarsest map is every other number of the last one
@@ -234,8 +234,8 @@ def _resnet_from_nothing(config: DetectorConfig, classes: int) -> FasterRCNN:
         )
     sizes = tuple((size,) for size in config.anchors)
     anchors = AnchorGenerator(sizes, (config.ratios,) * len(sizes))
-    trunk = build_pyramid(config.name)
-    return FasterRCNN(trunk, classes, rpn_anchor_generator=anchors, **_shared(config))
+    backbone = build_pyramid(config.name)
+    return FasterRCNN(backbone, classes, rpn_anchor_generator=anchors, **_shared(config))
 
 
 def _resnet50_v2(config: DetectorConfig, classes: int) -> FasterRCNN:
@@ -337,18 +337,20 @@ def _load_body(rcnn: FasterRCNN, state: dict[str, Tensor], source: str) -> None:
     _load(body, {key: v for key, v in state.items() if not key.startswith("fc.")}, source)
 
 
-def _load_trunk(rcnn: FasterRCNN, path: str) -> None:
-    """The trunk of a segmenter's RGB stream, which may have learned on since a detector's weights
-    were its start.
+def _load_backbone(rcnn: FasterRCNN, path: str) -> None:
+    """The backbone of a segmenter's RGB stream, which may have learned on since a detector's
+    weights were its start.
 
     Raises:
-        InputError: no readable checkpoint, or its trunk is of another form.
+        InputError: no readable checkpoint, or its backbone is of another form.
     """
     state = read_mapping(Path(path)).get("model", {})
     first = next(iter(rcnn.backbone.state_dict()))
     prefixes = [k.removesuffix(first) for k in state if k.endswith(first) and ".rgb." in k]
     if not prefixes:
-        raise InputError(f"trunk: {path} holds no segmenter with a trunk of this detector's form")
+        raise InputError(
+            f"backbone_from: {path} holds no segmenter with a backbone of this detector's form"
+        )
     found = {k.removeprefix(prefixes[0]): v for k, v in state.items() if k.startswith(prefixes[0])}
     own = rcnn.backbone.state_dict()
     _load(rcnn.backbone, {key: value for key, value in found.items() if key in own}, path)

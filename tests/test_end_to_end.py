@@ -388,10 +388,10 @@ def test_whole_videos_are_evaluated_by_both_linkings(demo, tmp_path, capsys):
     out = tmp_path / "full_video.json"
     words = ("--checkpoint", demo / "aamn" / "last.pt", "--full-video", "--out", out)
     assert call("eval_net", *words, "--calibrate", "test") == 2
-    assert call("eval_net", *words, "--calibrate", "held_out") == 2
-    assert "no video is held out" in capsys.readouterr().err
-    held_out = ("--set", "data.held_out=0.999", "--calibrate", "held_out")
-    assert call("eval_net", *words, *held_out) == 0
+    assert call("eval_net", *words, "--calibrate", "validation") == 2
+    assert "there is no validation split" in capsys.readouterr().err
+    share = ("--set", "data.validation_share=0.999", "--calibrate", "validation")
+    assert call("eval_net", *words, *share) == 0
     printed = capsys.readouterr().out
     found = json.loads(out.read_text())
     for system in ("aamn, by video", "aamn, by clip"):
@@ -406,7 +406,7 @@ def test_whole_videos_are_evaluated_by_both_linkings(demo, tmp_path, capsys):
     assert call("make_bundle", *parts, "--out", bundle) == 0
     record = json.loads((bundle / "bundle.json").read_text())
     assert record["absent_threshold"] == found["absence"]["threshold"]
-    assert found["absence"]["calibrated_on"]["split"] == "held_out"
+    assert found["absence"]["calibrated_on"]["split"] == "validation"
     shares = found["absence"]["test"]
     assert 0 <= shares["kept"] <= 1 and 0 <= shares["refused"] <= 1
     clip = next((demo / "corpus" / "Release" / "clips320H").glob("*.mp4"))

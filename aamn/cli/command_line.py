@@ -46,7 +46,10 @@ FLOW = Existing("flow file", "; `aamn flow` writes one")
 VIDEO = Existing("video", folders=True)
 
 
-RENAMED = {"--link-weight": "--transition-cost"}  # options of version 0.1 -> today's
+RENAMED = {  # options of version 0.1 -> today's
+    "--link-weight": "--transition-cost",
+    "--held-out": "--validation-share",
+}
 
 
 class Subcommand(click.Command):

@@ -10,7 +10,7 @@ import click
 
 from aamn.cli.command_line import PATH, log, subcommand
 
-HELD_OUT = "0.1"  # of the training videos, for the threshold of absence
+SHARE = "0.1"  # of the training videos, for the threshold of absence
 SMALL = {  # subcommand -> what makes it quick: to see that everything works, not how well
     "synthetic": ("train_videos=6", "test_videos=3", "missed_videos=0", "max_frames=26"),
     "train-detector": (
@@ -45,17 +45,17 @@ def steps(out: Path, small: bool) -> list[list[str]]:
     """The subcommands of the demo, in order."""
     data, detector = str(out / "corpus"), str(out / "detector/detector.pt")
     boxes, flow = str(out / "proposals.h5"), str(out / "flow.h5")
-    checkpoint, held_out = str(out / "aamn/last.pt"), ["--held-out", HELD_OUT]
+    checkpoint, validation = str(out / "aamn/last.pt"), ["--validation-share", SHARE]
     train, test = str(out / "train.json"), str(out / "test.json")
     starts = (
-        f"data.held_out={HELD_OUT}",
+        f"data.validation_share={SHARE}",
         f"aamn.backbone.weights={detector}",
         f"aamn.backbone.flow_weights={detector}",
     )
     chosen = [
         ["synthetic", "--config", "synthetic_demo", "--out", data],
-        ["manifest", "--data", data, "--split", "train", *held_out, "--out", train],
-        ["manifest", "--data", data, "--split", "test", *held_out, "--out", test],
+        ["manifest", "--data", data, "--split", "train", *validation, "--out", train],
+        ["manifest", "--data", data, "--split", "test", *validation, "--out", test],
         [
             *("train-detector", "--config", "detector_demo", "--manifest", train),
             *("--validation", test, "--out", str(out / "detector")),
@@ -75,7 +75,7 @@ def steps(out: Path, small: bool) -> list[list[str]]:
             *("--proposals", boxes, "--flow", flow, "--out", str(out / "videos")),
         ],
         [
-            *("evaluate", "--checkpoint", checkpoint, "--full-video", "--calibrate", "held_out"),
+            *("evaluate", "--checkpoint", checkpoint, "--full-video", "--calibrate", "validation"),
             *("--out", str(out / "full_video.json")),
         ],
         [
@@ -97,7 +97,7 @@ def _set(values: tuple[str, ...]) -> list[str]:
 def command(small: bool, out: Path) -> int:
     """Runs the whole pipeline on a synthetic corpus, without a download: draws the corpus,
     fine-tunes a detector on it, extracts proposals and optical flow, trains AAMN, evaluates it, and
-    segments three held-out videos by their sentences.
+    segments three test videos by their sentences.
 
     Every step is one of the other subcommands, and is printed. The same command again goes on
     after the last step that was finished.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @subcommand("extract", "aamn extract clips/ --detector runs/detector/detector.pt --out boxes.h5")
-@click.argument("places", nargs=-1, metavar="[VIDEOS]...")
-@click.option("--videos", "places_too", multiple=True, help="the same as VIDEOS")
+@click.argument("paths", nargs=-1, metavar="[VIDEOS]...")
+@click.option("--videos", "videos_too", multiple=True, help="the same as VIDEOS")
 @click.option("--data", metavar="ROOT", help="all videos of a data set")
 @click.option(
     "--kind",
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 @recipe_options
 @out_option("the HDF5 file to write", required=True)
 def command(
-    places: tuple[str, ...],
-    places_too: tuple[str, ...],
+    paths: tuple[str, ...],
+    videos_too: tuple[str, ...],
     data: str | None,
     kind: str,
     detector: Path | None,
@@ -56,8 +56,8 @@ def command(
     on where the last one stopped. With --shard, torchrun or SLURM many workers write shards, which
     are read as one file.
     """
-    places = (*places_too, *places)
-    if bool(places) == bool(data):
+    paths = (*videos_too, *paths)
+    if bool(paths) == bool(data):
         raise InputError("wanted either VIDEOS (files, folders, patterns) or --data ROOT")
     if detector and (config or overrides):
         raise InputError("--detector brings its own configuration: drop --config and --set")
@@ -67,7 +67,7 @@ def command(
     from proposals.extract import JobOptions, extract, find_videos, shard_of
     from proposals.extract import shard as shard_videos
 
-    videos = find_videos(places) or _data_set(data or "", kind)
+    videos = find_videos(paths) or _data_set(data or "", kind)
     index, count = shard_of(shard)
     videos, out = shard_videos(videos, out, index, count)
     device = _device()
@@ -80,17 +80,13 @@ def command(
 
 def _data_set(root: str, kind: str) -> list[Video]:
     """The videos that have sentences, of all splits."""
-    from dataclasses import replace
-
     from aamn.config.loading import load_config
     from aamn.config.schema import Config
-    from aamn.data.datasets.registry import open_all
+    from aamn.data.datasets.registry import all_videos
     from proposals.decoding import Video
 
-    recipe = load_config(Config, None, [f"data.kind={kind}"]).data
-    sources = open_all(replace(recipe, root=root))
-    videos = {v: source.video_path(v) for source in sources for v in source.video_ids}
-    return [Video(video_id, videos[video_id]) for video_id in sorted(videos)]
+    recipe = load_config(Config, None, [f"data.kind={kind}", f"data.root={root}"])
+    return [Video(video_id, path) for video_id, path in sorted(all_videos(recipe.data).items())]
 
 
 def _device() -> str:

@@ -11,15 +11,15 @@ from proposals.errors import InputError
 
 
 @subcommand("flow", "aamn flow --data data/a2d --out data/a2d/flow.h5 --set flow.longest_side=256")
-@click.argument("places", nargs=-1, metavar="[VIDEOS]...")
-@click.option("--videos", "places_too", multiple=True, help="the same as VIDEOS")
+@click.argument("paths", nargs=-1, metavar="[VIDEOS]...")
+@click.option("--videos", "videos_too", multiple=True, help="the same as VIDEOS")
 @click.option("--data", metavar="ROOT", help="a data set; data.kind names its layout")
 @click.option("--workers", type=int, help="processes; default: data.workers")
 @recipe_options
 @out_option("the HDF5 file to write; default: data.flow, or flow.h5")
 def command(
-    places: tuple[str, ...],
-    places_too: tuple[str, ...],
+    paths: tuple[str, ...],
+    videos_too: tuple[str, ...],
     data: str | None,
     workers: int | None,
     config: str | None,
@@ -36,19 +36,18 @@ def command(
 
     from aamn.config.loading import load_config
     from aamn.config.schema import Config
-    from aamn.data.datasets.registry import open_all
+    from aamn.data.datasets.registry import all_videos
     from aamn.data.flow.store import extract_flow
     from proposals.extract import find_videos
 
     recipe = load_config(Config, config, overrides)
-    places = (*places_too, *places)
-    if not (places or data or recipe.data.root):
+    paths = (*videos_too, *paths)
+    if not (paths or data or recipe.data.root):
         raise InputError("wanted --data ROOT (a data set) or VIDEOS (a folder, pattern or list)")
-    if places:
-        videos = {video.video_id: video.path for video in find_videos(places)}
+    if paths:
+        videos = {video.video_id: video.path for video in find_videos(paths)}
     else:
-        sources = open_all(replace(recipe.data, root=data or recipe.data.root))
-        videos = {v: source.video_path(v) for source in sources for v in source.video_ids}
+        videos = all_videos(replace(recipe.data, root=data or recipe.data.root))
     out = out or Path(recipe.data.flow or "flow.h5")
     workers = recipe.data.workers if workers is None else workers
     failures = extract_flow(videos, out, recipe.flow, workers)

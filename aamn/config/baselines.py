@@ -34,7 +34,7 @@ class GavrilyukConfig:
     text_kernel: int = 2  # words under the sentence's convolution (ACGA suppl., Table 1)
     channels: tuple[int, int] = (256, 128)  # of the medium and the large map
     foreground_weight: float = 1.0  # plain binary cross-entropy
-    trunk_cache: str = ""  # folder that keeps the frozen layers' features of each clip; "": none
+    backbone_cache: str = ""  # folder that keeps the frozen layers' features of each clip; "": none
     i3d: I3DConfig = field(default_factory=I3DConfig)
 
 
@@ -55,7 +55,7 @@ class ACGAConfig:
     channels: tuple[int, int, int] = (256, 128, 64)  # of the decoder at the three sizes
     fusion: Literal["all", "res3", "res3+res1", "res3+res2"] = "all"  # responses fused (12)
     foreground_weight: float = 1.5  # P of (15)
-    trunk_cache: str = ""  # folder that keeps the frozen layers' features of each clip; "": none
+    backbone_cache: str = ""  # folder that keeps the frozen layers' features of each clip; "": none
     i3d: I3DConfig = field(default_factory=I3DConfig)
 
 

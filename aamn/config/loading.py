@@ -22,7 +22,12 @@ from proposals.errors import InputError
 log = logging.getLogger("aamn")
 
 Schema = TypeVar("Schema")
-RENAMED = {"aamn": {"balance": "mask_loss_weight"}}  # part -> key of version 0.1 -> today's
+RENAMED = {
+    "aamn": {"balance": "mask_loss_weight"},
+    "data": {"held_out": "validation_share"},
+    "acga": {"trunk_cache": "backbone_cache"},
+    "gavrilyuk": {"trunk_cache": "backbone_cache"},
+}  # part -> key of version 0.1 -> today's
 
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:

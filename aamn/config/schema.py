@@ -34,8 +34,10 @@ class DataConfig:
     flow: str = ""  # the HDF5 file that `aamn flow` wrote; "" computes flow on the fly
     train_split: str = "train"
     test_split: str = "test"
-    held_out: float = 0.0  # share of the training videos kept apart, as the split held_out
-    validation_split: str = ""  # of train.evaluate_every; "": held_out if there is one, else test
+    validation_share: float = (
+        0.0  # share of the training videos kept apart, as the split validation
+    )
+    validation_split: str = ""  # of train.evaluate_every; "": validation if there is one, else test
     workers: int = 2  # decoding processes beside the training process
 
 

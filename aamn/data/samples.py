@@ -93,7 +93,7 @@ def load_proposals(
 class SampleDataset(Dataset):
     """The key frames of a source as samples, each with all its sentences.
 
-    What a sample holds depends on `needs` alone; with `augment` its change is fixed by (seed,
+    What a sample holds depends on `input_spec` alone; with `augment` its change is fixed by (seed,
     epoch, index). Loading processes keep decoded videos and targets in memory within fixed limits.
 
     Raises:
@@ -184,9 +184,9 @@ def _geometry(size: tuple[int, int], network: tuple[int, int], shrink: float) ->
 
 def _pictures(frames: FrameSource, indices: np.ndarray, geometry: Geometry) -> torch.Tensor:
     """The frames (T, 3, h, w) uint8 at the content's size, each decoded once."""
-    needed, places = np.unique(indices, return_inverse=True)
+    needed, inverse = np.unique(indices, return_inverse=True)
     pictures = np.stack([resize_frame(f, geometry.content_size) for f in frames.read(needed)])
-    return torch.from_numpy(pictures[places.reshape(-1)]).permute(0, 3, 1, 2)
+    return torch.from_numpy(pictures[inverse.reshape(-1)]).permute(0, 3, 1, 2)
 
 
 def pad_to_network(content: torch.Tensor, geometry: Geometry) -> torch.Tensor:

@@ -193,8 +193,8 @@ class VideoEvaluation:
 def evaluate_videos(loaded: Loaded, checkpoint: Path, options: VideoEvaluation) -> None:
     """Prints and writes the metrics of whole videos; with `calibrate` also the threshold of
     absence, found on another split, and what it does on this one."""
-    places = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
-    moved: dict[str, Any] = {key: place for key, place in places.items() if place}
+    paths = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
+    moved: dict[str, Any] = {key: path for key, path in paths.items() if path}
     data = replace(loaded.config.data, **moved)
     split = options.split or data.test_split
     if options.calibrate == split:

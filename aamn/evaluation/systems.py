@@ -88,13 +88,13 @@ def open_system(
     overrides: Sequence[str] = (),
     config_file: Path | str | None = None,
     split: str = "",
-    places: Mapping[str, str | None] | None = None,
+    paths: Mapping[str, str | None] | None = None,
 ) -> System:
-    """A checkpoint on a split of its data set; `places` are other values of data.root,
+    """A checkpoint on a split of its data set; `paths` are other values of data.root,
     data.proposals and data.flow, where not empty. Words of the split that training has not seen
     get the vectors of the segmenter's file."""
     loaded = load_segmenter(checkpoint, best_device(), config_file, overrides)
-    moved: dict[str, Any] = {key: place for key, place in (places or {}).items() if place}
+    moved: dict[str, Any] = {key: path for key, path in (paths or {}).items() if path}
     data = replace(loaded.config.data, **moved)
     split = split or data.test_split
     source = open_source(data, split)
@@ -147,10 +147,10 @@ class Evaluation:
     report: Report
     masks: Sequence[ScoredMask]
 
-    def metrics(self, places: Sequence[int]) -> dict[str, float]:
-        """Every metric of the rows at `places`, COCO's among them."""
-        rows = [self.report.rows[i] for i in places]
-        return summarise(rows) | average_precision(self.masks[i] for i in places)
+    def metrics(self, indices: Sequence[int]) -> dict[str, float]:
+        """Every metric of the rows at `indices`, COCO's among them."""
+        rows = [self.report.rows[i] for i in indices]
+        return summarise(rows) | average_precision(self.masks[i] for i in indices)
 
 
 @dataclass(frozen=True)
@@ -171,20 +171,18 @@ class EvaluateOptions:
 
 def evaluate_all(options: EvaluateOptions) -> list[Run]:
     """The checkpoint's run, and those of the systems it is compared with on the same samples."""
-    places = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
-    first = open_system(
-        options.checkpoint, options.overrides, options.config, options.split, places
-    )
+    paths = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
+    first = open_system(options.checkpoint, options.overrides, options.config, options.split, paths)
     if options.index:
         first = through_indexes(first, options.index / "key_frames")
     runs = [evaluate_system(first)]
-    places = {key: getattr(first.data, key) for key in ("kind", *places)}
+    paths = {key: getattr(first.data, key) for key in ("kind", *paths)}
     for other in options.compare:
         if other == MOST_CONFIDENT:
             words = [*options.overrides, f"system={other}"]
-            system = open_system(options.checkpoint, words, options.config, first.split, places)
+            system = open_system(options.checkpoint, words, options.config, first.split, paths)
         else:
-            system = open_system(other, split=first.split, places=places)
+            system = open_system(other, split=first.split, paths=paths)
         name = system.loaded.config.system
         taken = {run.evaluation.report.system for run in runs}
         runs.append(evaluate_system(system, f"{name} ({other})" if name in taken else name))
@@ -197,5 +195,5 @@ def shuffled_system(options: EvaluateOptions, first: System) -> System | None:
     if config.system != "aamn" or config.aamn.language.attention != "learned":
         return None
     overrides = [*options.overrides, "aamn.language.attention=random"]
-    places = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
-    return open_system(options.checkpoint, overrides, options.config, first.split, places)
+    paths = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
+    return open_system(options.checkpoint, overrides, options.config, first.split, paths)

@@ -179,8 +179,8 @@ class ForwardPasses:
         image = torch.arange(self.frames, device=segmenter.device).float()
         box = torch.tensor([0.2 * w, 0.2 * h, 0.6 * w, 0.6 * h], device=segmenter.device)
         image = image.repeat_interleave(k + 1)
-        self.regions = torch.cat([image[:, None], box.expand(len(image), 4)], 1)
-        self.boxes = self.regions.view(self.frames, k + 1, 5)[:, 1:].reshape(-1, 5)
+        self.rois = torch.cat([image[:, None], box.expand(len(image), 4)], 1)
+        self.boxes = self.rois.view(self.frames, k + 1, 5)[:, 1:].reshape(-1, 5)
 
     @torch.inference_mode()
     def once(self) -> None:
@@ -189,7 +189,7 @@ class ForwardPasses:
         with torch.autocast(segmenter.device.type, torch.bfloat16, enabled=self.half):
             maps = {name: stream(self.images[name]) for name, stream in streams.items()}
             for name in segmenter.described:
-                streams[name].features(maps[name], self.regions)
+                streams[name].features(maps[name], self.rois)
             side, first = segmenter.config.mask_head.resolution, segmenter.mask_sources[0]
             grids = [streams[n].grids(maps[n], self.boxes, side) for n in segmenter.mask_sources]
             details = streams[first].details(maps[first], self.boxes, 2 * side)
@@ -236,24 +236,25 @@ def _job(options: BenchmarkOptions) -> tuple[Loaded, IndexJob]:
 
 
 def _detected(recipe: str, segmenter: AAMN) -> DetectedBoxes:
-    """Boxes of a detector with random weights, whose trunk is the segmenter's where their forms
+    """Boxes of a detector with random weights, whose backbone is the segmenter's where their forms
     and squares are the same."""
     config = _detector_config(recipe)
     config.score_threshold = 0.0  # random weights are sure of nothing
     network = build_detector(config).to(segmenter.device).eval()
     if config.square and "rgb" in segmenter.streams:
-        trunk = segmenter.streams["rgb"].backbone.trunk.state_dict()
+        backbone = segmenter.streams["rgb"].backbone.network.state_dict()
         shapes = [
-            {key: v.shape for key, v in s.items()} for s in (trunk, network.trunk.state_dict())
+            {key: v.shape for key, v in s.items()}
+            for s in (backbone, network.backbone.state_dict())
         ]
         if shapes[0] == shapes[1]:
-            network.trunk.load_state_dict(trunk)
+            network.backbone.load_state_dict(backbone)
     return detected_boxes(TorchDetector(network), segmenter)
 
 
 def _detector_config(recipe: str | Path) -> DetectorConfig:
     config = load_config(DetectorConfig, recipe)
-    return replace(config, weights="", trunk="", classes=config.classes or ("anything",))
+    return replace(config, weights="", backbone_from="", classes=config.classes or ("anything",))
 
 
 def _clip_by_clip(loaded: Loaded, job: IndexJob, query: Query) -> None:

@@ -28,7 +28,7 @@ def frame_flops(
     index is built, as torch.utils.flop_counter counts them on tensors without memory (matrix
     products and convolutions); a clip's own work is divided among its frames.
 
-    A trunk that both stages have is counted once.
+    A backbone that both stages have is counted once.
     """
     with torch.device("meta"), torch.no_grad():
         segmenter = build_segmenter(config, WORDS).eval()
@@ -36,7 +36,7 @@ def frame_flops(
         if detector is None:
             return counted
         if detector.square == config.aamn.size and detector.name == config.aamn.backbone.name:
-            del counted["rgb trunk"]
+            del counted["rgb backbone"]
         return {**_detector_parts(detector, size), **counted}
 
 
@@ -53,7 +53,7 @@ def _segmenter_parts(segmenter: AAMN) -> dict[str, float]:
     counted: dict[str, float] = {}
     for name, stream in segmenter.streams.items():
         frame = torch.empty(1, 3 if name == "rgb" else 2, *segmenter.input_spec.network_size)
-        counted[f"{name} trunk"], _ = _count(stream, frame)
+        counted[f"{name} backbone"], _ = _count(stream, frame)
         if stream.head is not None:
             regions = torch.empty(1 + k, stream.backbone.channels, *2 * (backbone.roi_size,))
             counted[f"{name} regions"], _ = _count(stream.head, regions)
@@ -81,16 +81,16 @@ def _matching(segmenter: AAMN, k: int) -> float:
         boxes=torch.empty(1, k, 4),
         valid=torch.ones(1, k, dtype=torch.bool),
     )
-    return total + sum(_count(part, features)[0] for part in segmenter.parts.values())
+    return total + sum(_count(part, features)[0] for part in segmenter.heads.values())
 
 
 def _detector_parts(config: DetectorConfig, size: tuple[int, int]) -> dict[str, float]:
     classes = config.classes or ("anything",)
-    network = build_detector(replace(config, weights="", trunk="", classes=classes)).eval()
+    network = build_detector(replace(config, weights="", backbone_from="", classes=classes)).eval()
     if not isinstance(network, TorchvisionRCNN):
         raise NotImplementedError(config.name)
     rcnn = network.rcnn
-    trunk, maps = _count(rcnn.backbone, torch.empty(1, 3, *_input_size(config, size)))
+    backbone, maps = _count(rcnn.backbone, torch.empty(1, 3, *_input_size(config, size)))
     levels = list(maps.values()) if isinstance(maps, dict) else [maps]
     proposals, _ = _count(rcnn.rpn.head, levels)
     pool = rcnn.roi_heads.box_roi_pool.output_size
@@ -98,14 +98,14 @@ def _detector_parts(config: DetectorConfig, size: tuple[int, int]) -> dict[str, 
     described, pooled = _count(rcnn.roi_heads.box_head, regions)
     judged, _ = _count(rcnn.roi_heads.box_predictor, pooled)
     return {
-        "detector's trunk": trunk,
+        "detector's backbone": backbone,
         "detector's proposals": proposals,
         "detector's boxes": described + judged,
     }
 
 
 def _input_size(config: DetectorConfig, size: tuple[int, int]) -> tuple[int, int]:
-    """(h, w) that the detector's trunk sees of a video of `size`, padding included."""
+    """(h, w) that the detector's backbone sees of a video of `size`, padding included."""
     if config.square:
         return config.square, config.square
     scale = min(config.min_size / min(size), config.max_size / max(size))

@@ -218,8 +218,8 @@ def reproduce(options: TableOptions) -> int:
     table = choose_table(read_tables(recipe_folder() / "published.yaml"), options.name)
     base = load_config(Config, options.config, own_overrides(options.overrides, "aamn"))
     table = with_overrides(table, options.overrides)
-    places = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
-    moved: dict[str, Any] = {key: place for key, place in places.items() if place}
+    paths = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
+    moved: dict[str, Any] = {key: path for key, path in paths.items() if path}
     base.data = replace(base.data, **moved)
     if not base.data.root:
         raise InputError("wanted --data ROOT, the data set to train on")

@@ -41,23 +41,23 @@ class Detector(Protocol):
 
 
 @runtime_checkable
-class TrunkDetector(Detector, Protocol):
-    """A detector that can go on from the maps of its trunk, where another network has made them.
+class BackboneDetector(Detector, Protocol):
+    """A detector that can go on from the maps of its backbone, where another network has made them.
 
     `square` is the side of the squares into which it fits frames, 0 where it does otherwise;
-    `trunk_hash` is that of the weights below its heads.
+    `backbone_hash` is that of the weights below its heads.
     """
 
     @property
     def square(self) -> int: ...
 
     @property
-    def trunk_hash(self) -> str: ...
+    def backbone_hash(self) -> str: ...
 
     def detect_from(
         self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
     ) -> Sequence[Detections]:
-        """The boxes of frames of `size` (H0, W0) from the trunk's maps of the squares `images`."""
+        """The boxes of frames of `size` (H0, W0) from the backbone's maps of squares `images`."""
 
 
 class BoxSource(Protocol):
@@ -106,12 +106,12 @@ class DetectedBoxes:
 
 
 class SharedBoxes(DetectedBoxes):
-    """Boxes that a detector finds on the maps of the segmenter's RGB stream, whose trunk is its
+    """Boxes that a detector finds on the maps of the segmenter's RGB stream, whose backbone is its
     own: one pass a frame serves both."""
 
-    def __init__(self, detector: TrunkDetector, batch: int) -> None:
+    def __init__(self, detector: BackboneDetector, batch: int) -> None:
         super().__init__(detector, batch)
-        self.trunk = detector
+        self.backbone = detector
 
     def window_from(
         self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int], top: int
@@ -120,19 +120,19 @@ class SharedBoxes(DetectedBoxes):
         found: list[Detections] = []
         for start in range(0, len(images), self.batch):
             part = slice(start, start + self.batch)
-            found += self.trunk.detect_from(images[part], [one[part] for one in maps], size)
+            found += self.backbone.detect_from(images[part], [one[part] for one in maps], size)
         return _best_boxes(found, top)
 
 
 def detected_boxes(detector: Detector, segmenter: AAMN) -> DetectedBoxes:
-    """The detector as a source of boxes for indexes by this segmenter, in one pass of the trunk
+    """The detector as a source of boxes for indexes by this segmenter, in one pass of the backbone
     that both have where they have the same."""
     batch = DETECTED_AT_ONCE[segmenter.device.type]
-    if isinstance(detector, TrunkDetector) and detector.square:
+    if isinstance(detector, BackboneDetector) and detector.square:
         same_square = (detector.square, detector.square) == segmenter.input_spec.network_size
-        if same_square and segmenter.trunk_hash == detector.trunk_hash:
+        if same_square and segmenter.backbone_hash == detector.backbone_hash:
             return SharedBoxes(detector, batch)
-        log.info("the detector's trunk is not the segmenter's: each takes its own pass a frame")
+        log.info("the detector's backbone is not the segmenter's: each takes its own pass a frame")
     return DetectedBoxes(detector, batch)
 
 

@@ -48,13 +48,13 @@ def build_index(
             )
         if not difference and found.selection.covers(job.selection):
             return False
-    parts = {name: part.matching.visual.out_features for name, part in job.segmenter.parts.items()}
+    heads = {name: head.matching.visual.out_features for name, head in job.segmenter.heads.items()}
     header = Header(
         video_id=job.video_id,
         path=str(job.frames.path),
         size=job.frames.size,
         fps=job.frames.fps,
-        parts=parts,
+        heads=heads,
         origin=origin,
         selection=job.selection,
     )

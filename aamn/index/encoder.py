@@ -36,8 +36,8 @@ class EncodedFrames:
 
     def at(self, frames: Tensor) -> tuple[Tensor, Tensor, FrameFeatures]:
         """Boxes, validity and features of the frames with these numbers (n,)."""
-        places = frames - self.start
-        return self.boxes[places], self.valid[places], self.features.at(places)
+        indices = frames - self.start
+        return self.boxes[indices], self.valid[indices], self.features.at(indices)
 
     def last(self, count: int) -> EncodedFrames:
         """The last frames, as memory of their own."""
@@ -90,9 +90,9 @@ class Encoder:
             boxes, valid = torch.from_numpy(found.boxes), torch.from_numpy(found.valid)
             batch = self._batch({}, boxes[None], valid[None])
             with self._numbers():
-                described = self.segmenter.describe_regions(maps, batch)
-            regions = {name: value.float() for name, value in described.regions.items()}
-            features = FrameFeatures(maps, regions)
+                described = self.segmenter.describe_rois(maps, batch)
+            roi_features = {name: value.float() for name, value in described.roi_features.items()}
+            features = FrameFeatures(maps, roi_features)
         return EncodedFrames(start, batch.boxes[0], batch.valid[0], features)
 
     def _numbers(self) -> torch.autocast:
@@ -165,7 +165,7 @@ class Encoder:
     ) -> Tensor:
         """(C, K, K) scores (1) between the last frame that the clip before answers for and the
         first one of the clip; zeros before the video's first clip."""
-        link = self.segmenter.link_features(features.regions)
+        link = self.segmenter.link_features(features.roi_features)
         own = gather_members(link.unflatten(0, tubes.boxes.shape[:1] + (-1,)), tubes.members)
         before = min(self.input_spec.offsets)
         first = _edge(
@@ -197,14 +197,14 @@ def _context(encoded: EncodedClips) -> Tensor | None:
     return found.attention.new_zeros(c, k, 1 + k).scatter(2, found.members + 1, found.attention)
 
 
-def _edge(tubes: LinkedTubes, own: Tensor, places: Sequence[int], key: int) -> _Edge:
-    """The tubes at frame places[c] of each clip; where a tube rests on no proposal there, its
+def _edge(tubes: LinkedTubes, own: Tensor, indices: Sequence[int], key: int) -> _Edge:
+    """The tubes at frame indices[c] of each clip; where a tube rests on no proposal there, its
     feature is the one it carried on towards that frame, as its box is.
 
     own (C, K, T, C_v) are the tubes' features.
     """
     time_steps = torch.arange(own.shape[2], device=own.device)
-    at = torch.tensor(places, device=own.device)[:, None]
+    at = torch.tensor(indices, device=own.device)[:, None]
     between = (time_steps >= at.clamp(max=key)) & (time_steps <= at.clamp(min=key))  # (C, T)
     usable = tubes.linked & between[:, None]
     distance = (time_steps - at).abs()[:, None].expand_as(usable)

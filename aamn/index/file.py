@@ -19,7 +19,7 @@ import numpy as np
 from proposals.errors import InputError
 from proposals.files import cannot_write, escaped, hdf5_aside, locked, open_hdf5, sweep
 
-FORMAT, VERSION = "aamn-index", 2
+FORMAT, VERSION = "aamn-index", 3
 SUFFIX = ".h5"
 NO_END = 1 << 40  # a number of frames that no video has
 CLIPS_A_CHUNK = 64  # of the small arrays, in the file
@@ -117,16 +117,16 @@ WHOLE = Selection()
 class Header:
     """What holds for the whole video.
 
-    size (H0, W0); `parts` names the modules whose vectors lie side by side, with their widths;
-    `frames` is the end of the last clip's frames: the video's number of frames, unless `selection`
-    ends before.
+    size (H0, W0); `heads` names the matching heads whose vectors lie side by side, with their
+    widths; `frames` is the end of the last clip's frames: the video's number of frames, unless
+    `selection` ends before.
     """
 
     video_id: str
     path: str
     size: tuple[int, int]
     fps: float
-    parts: dict[str, int]
+    heads: dict[str, int]
     origin: Origin
     selection: Selection = WHOLE
     frames: int = 0
@@ -217,7 +217,7 @@ def _describe(file: h5py.File, header: Header) -> None:
     file.attrs["size"] = header.size
     file.attrs["fps"] = header.fps
     file.attrs["frames"] = int(windows[-1, 2])
-    file.attrs["parts"] = json.dumps(header.parts)
+    file.attrs["heads"] = json.dumps(header.heads)
     file.attrs["origin"] = json.dumps(asdict(header.origin), sort_keys=True)
     file.attrs["selection"] = header.selection.to_json()
     file.attrs["version"] = VERSION
@@ -304,7 +304,7 @@ def _header(path: Path, file: h5py.File) -> Header:
         path=str(file.attrs["path"]),
         size=(height, width),
         fps=float(file.attrs["fps"]),
-        parts={name: int(n) for name, n in json.loads(file.attrs["parts"]).items()},
+        heads={name: int(n) for name, n in json.loads(file.attrs["heads"]).items()},
         origin=Origin(**json.loads(file.attrs["origin"])),
         selection=Selection.from_json(file.attrs["selection"]),
         frames=int(file.attrs["frames"]),

@@ -94,13 +94,13 @@ class IndexedVideo:
         length = self.boxes.shape[1]
         return clips, wanted - self.windows[clips, 0] + length // 2
 
-    def grids(self, clips: np.ndarray, places: np.ndarray, tubes: np.ndarray) -> np.ndarray:
-        """Mask probabilities (n, g, g) uint8 of tubes (n,) at places (n,) of clips (n,)."""
+    def grids(self, clips: np.ndarray, indices: np.ndarray, tubes: np.ndarray) -> np.ndarray:
+        """Mask probabilities (n, g, g) uint8 of tubes (n,) at indices (n,) of clips (n,)."""
         data = self.file.array("masks")
         grids = np.empty((len(clips), *data.shape[3:]), np.uint8)
         for clip, tube in dict.fromkeys(zip(clips.tolist(), tubes.tolist(), strict=True)):
             rows = (clips == clip) & (tubes == tube)
-            grids[rows] = data[clip, tube][places[rows]]
+            grids[rows] = data[clip, tube][indices[rows]]
         return grids
 
     def shown_boxes(self, frames: np.ndarray, tubes: np.ndarray) -> np.ndarray:
@@ -110,20 +110,20 @@ class IndexedVideo:
         Raises:
             InputError: as `locate`.
         """
-        clips, places = self.locate(frames)
+        clips, indices = self.locate(frames)
         chosen = tubes[clips]
-        boxes = self.boxes[clips, places, chosen.clip(min=0)]
+        boxes = self.boxes[clips, indices, chosen.clip(min=0)]
         return np.where(chosen[:, None] >= 0, boxes, 0).astype(np.float32)
 
     def shown_masks(self, frames: np.ndarray, tubes: np.ndarray) -> np.ndarray:
         """Masks (n, H0, W0) bool, as `shown_boxes`."""
-        clips, places = self.locate(frames)
+        clips, indices = self.locate(frames)
         chosen = tubes[clips]
         shown = np.flatnonzero(chosen >= 0)
         masks = np.zeros((len(clips), *self.size), bool)
         if len(shown):
-            grids = self.grids(clips[shown], places[shown], chosen[shown])
-            boxes = self.boxes[clips[shown], places[shown], chosen[shown]]
+            grids = self.grids(clips[shown], indices[shown], chosen[shown])
+            boxes = self.boxes[clips[shown], indices[shown], chosen[shown]]
             probabilities = torch.from_numpy(grids).float().div_(255)
             pasted = paste_binary_masks(probabilities, torch.from_numpy(boxes), self.size)
             if len(shown) == len(clips):

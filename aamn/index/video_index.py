@@ -147,8 +147,8 @@ class VideoIndex(IndexedVideo):
     def _vectors(self) -> dict[str, Tensor]:
         """Module name -> (C, K, D_m)."""
         vectors = torch.from_numpy(self.file.array("vectors")[:])
-        parts = self.header.parts
-        return dict(zip(parts, vectors.split(list(parts.values()), -1), strict=True))
+        heads = self.header.heads
+        return dict(zip(heads, vectors.split(list(heads.values()), -1), strict=True))
 
     @cached_property
     def _links(self) -> Tensor:

@@ -26,7 +26,7 @@ from proposals.weights import read_tensors, save_tensors
 
 log = logging.getLogger("aamn")
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

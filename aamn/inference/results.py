@@ -104,8 +104,8 @@ def write_folders(
         InputError: as `write_results`.
     """
     count = len(wanted.frames)
-    places = np.linspace(0, count - 1, min(SHEET_PICTURES, count), dtype=int)
-    shown = {wanted.frames[place] for place in places}
+    indices = np.linspace(0, count - 1, min(SHEET_PICTURES, count), dtype=int)
+    shown = {wanted.frames[place] for place in indices}
     size, fps = frames.size, frames.fps / wanted.frames.step
     colours = query_colours([query.text for query in queries])
     with ExitStack() as stack:

@@ -56,20 +56,20 @@ def write_video(
 
 def _write_davis(listing: Listing, video_id: str, tracks: Sequence[Track], out: Path) -> None:
     """One folder for each annotator: their n-th sentences of all objects make one labelling."""
-    for number, places in enumerate(_annotators(listing, video_id)):
-        masks = np.stack([tracks[place].masks() for place in places])
-        labels = merge_objects(masks, [tracks[place].score for place in places])
+    for number, indices in enumerate(_annotators(listing, video_id)):
+        masks = np.stack([tracks[place].masks() for place in indices])
+        labels = merge_objects(masks, [tracks[place].score for place in indices])
         for name, label in zip(listing.frames, labels, strict=True):
             write_labels(label, out / f"anno_{number}" / video_id / f"{name}.png")
 
 
 def _annotators(listing: Listing, video_id: str) -> list[list[int]]:
-    """For each annotator, the places of their sentences, ordered by object. Where the file names
+    """For each annotator, the indices of their sentences, ordered by object. Where the file names
     no objects, four sentences in a row are the four annotators' of one object."""
     by_object: dict[tuple[str, ...], list[int]] = {}
     for place, eid in enumerate(listing.sentences):
         by_object.setdefault(listing.objects.get(eid, (str(place // 4),)), []).append(place)
     ordered = [by_object[names] for names in sorted(by_object, key=lambda n: [int(x) for x in n])]
-    if len({len(places) for places in ordered}) != 1:
+    if len({len(indices) for indices in ordered}) != 1:
         raise InputError(f"{video_id}: wanted as many sentences for each object, as in Ref-DAVIS17")
-    return [list(places) for places in zip(*ordered, strict=True)]
+    return [list(indices) for indices in zip(*ordered, strict=True)]

@@ -227,9 +227,9 @@ class JoinedTrack(Track):
 
     def parts(self, frames: range) -> Iterator[MaskTrack]:
         for clip in self.clips:
-            places = [place for place, n in enumerate(clip.frame_indices.tolist()) if n in frames]
-            if places:
-                yield clip.at(places)
+            indices = [i for i, n in enumerate(clip.frame_indices.tolist()) if n in frames]
+            if indices:
+                yield clip.at(indices)
 
     def _boxes(self, numbers: np.ndarray) -> np.ndarray:
         return np.concatenate([clip.boxes.numpy() for clip in self.clips])[self._places(numbers)]
@@ -352,8 +352,8 @@ def plot_tracks(
     _video_of(tracks)
     if frames is None:
         own = tracks[0].frames
-        places = np.linspace(0, len(own) - 1, min(PLOTTED, len(own)), dtype=int)
-        frames = [own[place] for place in places]
+        indices = np.linspace(0, len(own) - 1, min(PLOTTED, len(own)), dtype=int)
+        frames = [own[index] for index in indices]
     numbers = tracks[0]._numbers(frames)
     colours = query_colours([track.text for track in tracks])
     masks = np.stack([track.masks(numbers) for track in tracks], 1)  # (n, tracks, H0, W0)

@@ -8,6 +8,7 @@ side never sees a video; they meet in one inner product. So `encode` is done onc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -16,22 +17,20 @@ from torch import Tensor, nn
 from aamn.config.schema import AAMNConfig
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule, JointModule
-from aamn.models.assignment import Assignment, assign, mask_targets
+from aamn.models.answers import mask_tracks, tube_scores
 from aamn.models.encoded import (
     ClipBatch,
     EncodedClips,
     EncodedSentences,
     FrameFeatures,
-    ModuleScores,
 )
 from aamn.models.language import Language
-from aamn.models.losses import matching_loss, sample_mismatches, segmentation_loss
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
 from aamn.models.modules import Modules
+from aamn.models.objective import JointObjective
 from aamn.models.segmenter import Segmenter
 from aamn.models.visual import FlowStream, Stream, TubeFeatures
 from aamn.ops.boxes import location_features
-from aamn.ops.masks import paste_binary_masks
 from aamn.structures import (
     Clip,
     InputSpec,
@@ -89,8 +88,8 @@ class AAMN(Segmenter):
             }
         )
         self.aggregate = AGGREGATIONS[config.aggregation]
-        self.parts: Modules[ActorModule | ActionModule] = Modules(_modules(config, words))
-        self.language = Language(config.language, embedding, tuple(self.parts))
+        self.heads: Modules[ActorModule | ActionModule] = Modules(_modules(config, words))
+        self.language = Language(config.language, embedding, tuple(self.heads))
         grid_channels = sum(self.streams[name].backbone.channels for name in self.mask_sources)
         if config.mask_head.detail_stride:
             channels = self.streams[self.mask_sources[0]].detail_channels
@@ -98,11 +97,12 @@ class AAMN(Segmenter):
         else:
             head = MaskHead(config.mask_head, grid_channels)
         self.mask_head = head
+        self.objective = JointObjective(config, self.input_spec.key)
 
     @property
-    def trunk_hash(self) -> str:
+    def backbone_hash(self) -> str:
         """A hash of the RGB stream's backbone; "" without this stream."""
-        return self.streams["rgb"].trunk_hash if "rgb" in self.streams else ""
+        return self.streams["rgb"].backbone_hash if "rgb" in self.streams else ""
 
     # The video's side
 
@@ -112,29 +112,29 @@ class AAMN(Segmenter):
         return self.encode_tubes(batch, self.encode_frames(batch))
 
     def encode_frames(self, batch: ClipBatch) -> FrameFeatures:
-        """Both streams' maps and region features of all frames of the batch in a row."""
-        return self.describe_regions(self.encode_maps(batch.images), batch)
+        """Both streams' maps and ROI features of all frames of the batch in a row."""
+        return self.describe_rois(self.encode_maps(batch.images), batch)
 
     def encode_maps(self, images: dict[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
         """Stream name -> its maps of frames (N, C, H, W)."""
         return {name: stream(images[name]) for name, stream in self.streams.items()}
 
-    def describe_regions(
-        self, maps: dict[str, tuple[Tensor, ...]], batch: ClipBatch
-    ) -> FrameFeatures:
+    def describe_rois(self, maps: dict[str, tuple[Tensor, ...]], batch: ClipBatch) -> FrameFeatures:
         """The features of the batch's boxes, whose frames the maps are of."""
-        regions = {name: self._region_features(name, maps[name], batch) for name in self.described}
-        return FrameFeatures(maps, regions)
+        roi_features = {
+            name: self._roi_features(name, maps[name], batch) for name in self.described
+        }
+        return FrameFeatures(maps, roi_features)
 
-    def link_features(self, regions: dict[str, Tensor]) -> Tensor:
-        """What (1) compares (..., K, C) of region features (..., 1 + K, C_v)."""
+    def link_features(self, roi_features: dict[str, Tensor]) -> Tensor:
+        """What (1) compares (..., K, C) of ROI features (..., 1 + K, C_v)."""
         names = self.config.link_features.split("+")
-        return torch.cat([regions[name][..., 1:, :] for name in names], -1)
+        return torch.cat([roi_features[name][..., 1:, :] for name in names], -1)
 
     def encode_tubes(self, batch: ClipBatch, frames: FrameFeatures) -> EncodedClips:
         """Tubes and their embeddings of B clips, from the features of their B * T frames."""
         shape = batch.boxes.shape[:2]
-        features = {name: value.unflatten(0, shape) for name, value in frames.regions.items()}
+        features = {name: value.unflatten(0, shape) for name, value in frames.roi_features.items()}
         link = self.link_features(features)
         tubes = link_tubes(
             batch.boxes,
@@ -145,7 +145,7 @@ class AAMN(Segmenter):
             self.config.linking,
         )
         described = self._describe(tubes, features, batch)
-        sides = {name: part(described) for name, part in self.parts.items()}
+        sides = {name: head(described) for name, head in self.heads.items()}
         return EncodedClips(tubes, sides, frames.maps, batch.factors)
 
     def _batch(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> ClipBatch:
@@ -160,13 +160,13 @@ class AAMN(Segmenter):
             self.device,
         )
 
-    def _region_features(self, name: str, maps: Sequence[Tensor], batch: ClipBatch) -> Tensor:
+    def _roi_features(self, name: str, maps: Sequence[Tensor], batch: ClipBatch) -> Tensor:
         """(B * T, 1 + K, C_v): the whole frame first, then its proposals."""
         b, t, k, _ = batch.boxes.shape
         whole = batch.content[:, None, None].expand(-1, t, 1, -1)
         boxes = torch.cat([whole, batch.boxes * batch.factors[:, None, None]], 2)
-        regions = _regions(boxes.reshape(b * t, 1 + k, 4))
-        return self.streams[name].features(maps, regions).view(b * t, 1 + k, -1)
+        rois = _rois(boxes.reshape(b * t, 1 + k, 4))
+        return self.streams[name].features(maps, rois).view(b * t, 1 + k, -1)
 
     def _describe(
         self, tubes: LinkedTubes, features: dict[str, Tensor], batch: ClipBatch
@@ -202,9 +202,9 @@ class AAMN(Segmenter):
         """Word attention and the sentences' side of the score, for Q sentences at once."""
         encoded = self.language([query.words for query in queries])
         sides = {
-            name: part.matching.queries(encoded.vectors[name]) for name, part in self.parts.items()
+            name: head.matching.queries(encoded.vectors[name]) for name, head in self.heads.items()
         }
-        biases = {name: part.matching.bias for name, part in self.parts.items()}
+        biases = {name: head.matching.bias for name, head in self.heads.items()}
         return EncodedSentences(sides, biases, encoded.attention)
 
     def embed_queries(self, queries: Sequence[Query]) -> list[QueryEmbedding]:
@@ -213,7 +213,7 @@ class AAMN(Segmenter):
         sentences = self.encode_sentences(queries)
         vectors = torch.cat(list(sentences.sides.values()), -1)
         bias = torch.stack(list(sentences.biases.values())).sum()
-        first, last = (sentences.attention[name] for name in _ends(self.parts))
+        first, last = sentences.ends()
         return [
             QueryEmbedding(
                 vectors[i], bias, first[i, : len(query.tokens)], last[i, : len(query.tokens)]
@@ -240,14 +240,14 @@ class AAMN(Segmenter):
         clips' frames in a row; one batch, whatever N is."""
         t = clips.tubes.boxes.shape[2]
         factors = clips.factors[frames // t]
-        regions = torch.cat([frames[:, None].to(boxes.dtype), boxes * factors], 1)
+        rois = torch.cat([frames[:, None].to(boxes.dtype), boxes * factors], 1)
         resolution = self.config.mask_head.resolution
         grids = [
-            self.streams[name].grids(clips.maps[name], regions, resolution)
+            self.streams[name].grids(clips.maps[name], rois, resolution)
             for name in self.mask_sources
         ]
         first = self.mask_sources[0]
-        details = self.streams[first].details(clips.maps[first], regions, 2 * resolution)
+        details = self.streams[first].details(clips.maps[first], rois, 2 * resolution)
         return self.mask_head(torch.cat(grids, 1), *details)
 
     # The door
@@ -259,46 +259,7 @@ class AAMN(Segmenter):
         queries = [query for sample in samples for query in sample.queries]
         modules = self.scores(clips, self.encode_sentences(queries))
         scores = torch.stack(list(modules.values())).sum(0)
-        boxes = clips.tubes.boxes[:, :, self.input_spec.key]
-        found = assign(samples, boxes, clips.tubes.valid, self.config.match_iou)
-        losses = {
-            "matching": self._matching_loss(scores, clips, found),
-            "mask": self._mask_loss(samples, clips, found),
-        }
-        losses["total"] = losses["matching"] + self.config.mask_loss_weight * losses["mask"]
-        losses["count/sentences"] = scores.new_tensor(float(len(queries)))
-        losses["count/unmatched"] = (~found.held).sum().float()
-        return losses
-
-    def _matching_loss(self, scores: Tensor, clips: EncodedClips, found: Assignment) -> Tensor:
-        """(12) over the sentences whose actor a proposal holds."""
-        if not found.held.any():
-            return scores.sum() * 0
-        held = found.of_held()
-        mismatches = sample_mismatches(held.video, held.actor, self.config.proposals - 1)
-        return matching_loss(
-            scores[found.held],
-            clips.tubes.valid,
-            held.clip,
-            held.tube,
-            mismatches,
-            self.config.margin,
-        )
-
-    def _mask_loss(
-        self, samples: Sequence[Sample], clips: EncodedClips, found: Assignment
-    ) -> Tensor:
-        """(11) on the key frame, once for each actor of each clip."""
-        chosen = found.one_of_each_actor()
-        if not len(chosen):
-            parameters = [parameter.sum() for parameter in self.mask_head.parameters()]
-            return torch.stack(parameters).sum() * 0
-        clip, tube = found.clip[chosen], found.tube[chosen]
-        boxes = clips.tubes.boxes[clip, tube, self.input_spec.key]
-        frames = clip * clips.tubes.boxes.shape[2] + self.input_spec.key
-        logits = self.mask_logits(clips, frames, boxes)
-        targets = mask_targets(samples, chosen, boxes, logits.shape[-1])
-        return segmentation_loss(logits, targets)
+        return self.objective(samples, clips, scores, partial(self.mask_logits, clips))
 
     @torch.no_grad()
     def segment(
@@ -309,55 +270,17 @@ class AAMN(Segmenter):
         if proposals is None:
             raise ValueError("AAMN chooses among proposals; this clip has none")
         clips = self.encode([clip], [proposals])
-        found = self._tube_scores(clips, queries)
-        size = clip.geometry.original_size
+        sentences = self.encode_sentences(queries)
+        found = tube_scores(clips, sentences, self.scores(clips, sentences), queries)
         if not bool(clips.tubes.valid.any()):
+            size = clip.geometry.original_size
             return [empty_track(clip.video_id, q.text, clip.frame_indices, size) for q in queries]
-        winners = [self.choose(scores) for scores in found]
-        tubes = sorted(set(winners))
-        boxes = clips.tubes.boxes[0, tubes]  # (n, T, 4)
-        n, t, _ = boxes.shape
-        frames = torch.arange(t, device=self.device).repeat(n)
-        logits = self.mask_logits(clips, frames, boxes.reshape(n * t, 4))
-        masks = paste_binary_masks(logits.float().sigmoid(), boxes.reshape(n * t, 4), size)
-        masks = masks.view(n, t, *size).cpu()
-        return [
-            MaskTrack(
-                video_id=clip.video_id,
-                text=query.text,
-                frame_indices=clip.frame_indices,
-                boxes=boxes[tubes.index(winner)].cpu(),
-                masks=masks[tubes.index(winner)],
-                score=float(scores.total[winner]),
-                scores=scores,
-                tube=winner,
-            )
-            for query, scores, winner in zip(queries, found, winners, strict=True)
-        ]
+        chosen = [self.choose(scores) for scores in found]
+        return mask_tracks(clip, clips, partial(self.mask_logits, clips), queries, found, chosen)
 
     def choose(self, scores: TubeScores) -> int:
         """The target tube: the one with the highest score."""
         return int(scores.total.argmax())
-
-    def _tube_scores(self, clips: EncodedClips, queries: Sequence[Query]) -> list[TubeScores]:
-        """What one clip's tubes get from each sentence, on the CPU."""
-        sentences = self.encode_sentences(queries)
-        scores = {name: value[:, 0].cpu() for name, value in self.scores(clips, sentences).items()}
-        found = ModuleScores.of(scores, clips.tubes.valid[0].cpu())
-        first, last = (sentences.attention[name].cpu() for name in _ends(self.parts))
-        context = next((side.context for side in clips.sides.values() if side.context), None)
-        return [
-            TubeScores(
-                found.total[i],
-                found.actor[i],
-                found.action[i],
-                first[i, : len(query.tokens)],
-                last[i, : len(query.tokens)],
-                context_attention=None if context is None else context.attention[0].cpu(),
-                context_members=None if context is None else context.members[0].cpu(),
-            )
-            for i, query in enumerate(queries)
-        ]
 
 
 class MostConfident(AAMN):
@@ -381,21 +304,15 @@ def _given(values: Sequence[T | None], what: str) -> list[T]:
     return found
 
 
-def _regions(boxes: Tensor) -> Tensor:
+def _rois(boxes: Tensor) -> Tensor:
     """Boxes (N, R, 4) of N images as rows (N * R, 5) with the image's number first."""
     n, r, _ = boxes.shape
     image = torch.arange(n, device=boxes.device, dtype=boxes.dtype).repeat_interleave(r)
     return torch.cat([image[:, None], boxes.reshape(n * r, 4)], 1)
 
 
-def _ends(parts: nn.ModuleDict) -> tuple[str, str]:
-    """The names whose word attention stands for the actor's and for the action's."""
-    names = list(parts)
-    return names[0], names[-1]
-
-
 def _matched_streams(config: AAMNConfig) -> set[str]:
-    """The streams whose region features something is computed from."""
+    """The streams whose ROI features something is computed from."""
     wanted: str = config.link_features
     if config.matching == "joint":
         return {"rgb", "flow"}
@@ -407,16 +324,16 @@ def _matched_streams(config: AAMNConfig) -> set[str]:
 
 
 def _modules(config: AAMNConfig, words: int) -> dict[str, ActorModule | ActionModule]:
-    """The parts whose scores are summed, by name."""
+    """The matching heads whose scores are summed, by name."""
     channels, width = config.tube_channels, config.match_channels
     if config.matching == "joint":
         return {"joint": JointModule(channels, words, width)}
-    parts: dict[str, ActorModule | ActionModule] = {}
+    heads: dict[str, ActorModule | ActionModule] = {}
     if config.actor.enabled:
-        parts["actor"] = ActorModule(config.actor, channels, words, width)
+        heads["actor"] = ActorModule(config.actor, channels, words, width)
     if config.action.enabled:
-        parts["action"] = ActionModule(config.action, channels, words, width)
-    return parts
+        heads["action"] = ActionModule(config.action, channels, words, width)
+    return heads
 
 
 def _refuse_contradictions(config: AAMNConfig) -> None:

@@ -32,8 +32,8 @@ class Assignment:
 
     def one_of_each_actor(self) -> Tensor:
         """Places of one held sentence for each (clip, actor): its sentences share a mask."""
-        places = torch.nonzero(self.held).flatten().tolist()
-        first = {(int(self.clip[i]), int(self.actor[i])): i for i in reversed(places)}
+        indices = torch.nonzero(self.held).flatten().tolist()
+        first = {(int(self.clip[i]), int(self.actor[i])): i for i in reversed(indices)}
         return torch.tensor(sorted(first.values()), dtype=torch.long, device=self.clip.device)
 
 
@@ -56,12 +56,12 @@ def assign(samples: Sequence[Sample], boxes: Tensor, valid: Tensor, least_iou: f
 
 
 def mask_targets(
-    samples: Sequence[Sample], places: Tensor, boxes: Tensor, resolution: int
+    samples: Sequence[Sample], indices: Tensor, boxes: Tensor, resolution: int
 ) -> Tensor:
-    """The masks of the sentences at `places` (n,), cut to boxes (n, 4) of the same sentences:
+    """The masks of the sentences at `indices` (n,), cut to boxes (n, 4) of the same sentences:
     (n, resolution, resolution), frames of one size together."""
     masks = [target.mask for sample in samples for target in sample.targets]
-    chosen = [masks[place] for place in places.tolist()]
+    chosen = [masks[place] for place in indices.tolist()]
     targets = boxes.new_zeros(len(chosen), resolution, resolution)
     for size in {mask.shape for mask in chosen}:
         same = [i for i, mask in enumerate(chosen) if mask.shape == size]

@@ -40,7 +40,7 @@ class ClipBatch:
     ) -> ClipBatch:
         """The batch on a device; one geometry a clip."""
         contents = [geometry.content_size for geometry in geometries]
-        places = (
+        indices = (
             [geometry.original_size for geometry in geometries],
             [geometry.scale_xyxy for geometry in geometries],
             [(0, 0, width, height) for height, width in contents],
@@ -49,7 +49,7 @@ class ClipBatch:
             {name: value.to(device, non_blocking=True) for name, value in images.items()},
             boxes.to(device),
             valid.to(device),
-            *(torch.tensor(rows, dtype=torch.float32, device=device) for rows in places),
+            *(torch.tensor(rows, dtype=torch.float32, device=device) for rows in indices),
         )
 
 
@@ -57,18 +57,18 @@ class ClipBatch:
 class FrameFeatures:
     """What the streams say of N frames, one by one; a frame's part is the same in every clip.
 
-    maps: stream name -> its maps, each (N, C, h, w), the finest first; regions: stream name ->
+    maps: stream name -> its maps, each (N, C, h, w), the finest first; roi_features: stream name ->
     (N, 1 + K, C_v), the whole frame first, then its proposals.
     """
 
     maps: dict[str, tuple[Tensor, ...]]
-    regions: dict[str, Tensor]
+    roi_features: dict[str, Tensor]
 
-    def at(self, places: Tensor) -> FrameFeatures:
-        """Those of the frames at these places (n,)."""
+    def at(self, indices: Tensor) -> FrameFeatures:
+        """Those of the frames at these indices (n,)."""
         return FrameFeatures(
-            {name: tuple(one[places] for one in value) for name, value in self.maps.items()},
-            {name: value[places] for name, value in self.regions.items()},
+            {name: tuple(one[indices] for one in value) for name, value in self.maps.items()},
+            {name: value[indices] for name, value in self.roi_features.items()},
         )
 
     def after(self, before: FrameFeatures) -> FrameFeatures:
@@ -78,7 +78,10 @@ class FrameFeatures:
                 name: tuple(torch.cat(pair) for pair in zip(before.maps[name], value, strict=True))
                 for name, value in self.maps.items()
             },
-            {n: torch.cat([before.regions[n], value]) for n, value in self.regions.items()},
+            {
+                n: torch.cat([before.roi_features[n], value])
+                for n, value in self.roi_features.items()
+            },
         )
 
 
@@ -111,6 +114,11 @@ class EncodedSentences:
     sides: dict[str, Tensor]
     biases: dict[str, Tensor]
     attention: dict[str, Tensor]
+
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The word attention (Q, L) that stands for the actor's, and the action's."""
+        attention = list(self.attention.values())
+        return attention[0], attention[-1]
 
 
 @dataclass(frozen=True)

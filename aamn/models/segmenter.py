@@ -14,7 +14,7 @@ class Segmenter(nn.Module):
     """Finds what sentences name in a clip and masks it.
 
     Training, evaluation and full-video runs drive this interface and never learn which system they
-    drive; `needs` tells the loader what to load.
+    drive; `input_spec` tells the loader what to load.
     """
 
     input_spec: InputSpec
@@ -28,7 +28,7 @@ class Segmenter(nn.Module):
         self, clip: Clip, proposals: Proposals | None, queries: Sequence[Query]
     ) -> list[MaskTrack]:
         """One track a query, in the queries' order, over the clip's frames (or over the key frame
-        alone where `needs.predicts` is "key")."""
+        alone where `input_spec.predicts` is "key")."""
         raise NotImplementedError
 
     @property

@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     @property
-    def trunk(self) -> nn.Module:
+    def network(self) -> nn.Module:
         return self
 
     def maps(self, images: Tensor, stages: Sequence[int]) -> list[Tensor]:
@@ -87,12 +87,12 @@ class _Small(SmallBackbone):
         self.pooled = (len(config.widths) - 1,)
 
     @property
-    def trunk(self) -> nn.Module:
+    def network(self) -> nn.Module:
         return self
 
 
 class _Pyramid(nn.Module):
-    """A ResNet with a feature pyramid, the same network as below a detector's heads; regions are
+    """A ResNet with a feature pyramid, the same network as below a detector's heads; ROIs are
     pooled from the level that fits their size."""
 
     mean: Tensor
@@ -100,8 +100,8 @@ class _Pyramid(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        self.trunk = build_pyramid(config.name)
-        self.channels, self.stride = self.trunk.out_channels, 32
+        self.network = build_pyramid(config.name)
+        self.channels, self.stride = self.network.out_channels, 32
         self.level_channels, self.level_strides = (self.channels,) * 4, (4, 8, 16, 32)
         self.pooled = (0, 1, 2, 3)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, -1, 1, 1))
@@ -110,13 +110,13 @@ class _Pyramid(nn.Module):
     @property
     def stages(self) -> list[nn.Module]:
         """What can be frozen one after another: stem, four layers, the pyramid."""
-        body = self.trunk.body
+        body = self.network.body
         stem = nn.Sequential(body.conv1, body.bn1)
-        return [stem, body.layer1, body.layer2, body.layer3, body.layer4, self.trunk.fpn]
+        return [stem, body.layer1, body.layer2, body.layer3, body.layer4, self.network.fpn]
 
     def maps(self, images: Tensor, levels: Sequence[int]) -> list[Tensor]:
         """The pyramid's levels with these numbers, 0 the finest."""
-        found = list(self.trunk((images - self.mean) / self.std).values())
+        found = list(self.network((images - self.mean) / self.std).values())
         return [found[level] for level in levels]
 
 
@@ -162,10 +162,10 @@ def _fully_connected(config: BackboneConfig, channels: int) -> nn.Sequential:
 
 
 class Stream(nn.Module):
-    """One of the two CNNs: maps of frames, and features of regions unless only maps are wanted.
+    """One of the two CNNs: maps of frames, and features of ROIs unless only maps are wanted.
 
     `features` gives v_k^n (or f_k^n) (R, C_v) from RoIAlign, FC6 and FC7; `grids` gives the
-    mask head's input, `details` that of a detailed one. Regions are rows (image, x1, y1, x2, y2)
+    mask head's input, `details` that of a detailed one. ROIs are rows (image, x1, y1, x2, y2)
     in network pixels.
     """
 
@@ -201,9 +201,9 @@ class Stream(nn.Module):
         return sum(self.backbone.level_channels[stage] for stage in self.detail)
 
     @property
-    def trunk_hash(self) -> str:
-        """A hash of the backbone's weights; a detector with the same trunk has the same one."""
-        return weights_hash(self.backbone.trunk)
+    def backbone_hash(self) -> str:
+        """A hash of the backbone's weights; a detector with the same backbone has the same one."""
+        return weights_hash(self.backbone.network)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Maps (N, C, H/stride, W/stride), the finest first, of images (N, 3, H, W)."""
@@ -214,42 +214,40 @@ class Stream(nn.Module):
         return images
 
     def shared(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Those of the maps that a detector on the same trunk looks at."""
+        """Those of the maps that a detector on the same backbone looks at."""
         return [maps[self.kept.index(stage)] for stage in self.backbone.pooled]
 
-    def grids(self, maps: Sequence[Tensor], regions: Tensor, resolution: int) -> Tensor:
-        """(R, C, resolution, resolution) of regions (R, 5), each from the level of its size."""
+    def grids(self, maps: Sequence[Tensor], rois: Tensor, resolution: int) -> Tensor:
+        """(R, C, resolution, resolution) of rois (R, 5), each from the level of its size."""
         pooled = self.backbone.pooled
         if len(pooled) == 1:
-            return self._align(maps, pooled[0], regions, resolution)
-        levels = pyramid_levels(regions, len(pooled))
-        places = [torch.nonzero(levels == level)[:, 0] for level in range(len(pooled))]
+            return self._align(maps, pooled[0], rois, resolution)
+        levels = pyramid_levels(rois, len(pooled))
+        indices = [torch.nonzero(levels == level)[:, 0] for level in range(len(pooled))]
         parts = [  # those of no region, too: all levels take part in every gradient
-            self._align(maps, stage, regions[place], resolution)
-            for stage, place in zip(pooled, places, strict=True)
+            self._align(maps, stage, rois[place], resolution)
+            for stage, place in zip(pooled, indices, strict=True)
         ]
-        return torch.cat(parts)[torch.cat(places).argsort()]
+        return torch.cat(parts)[torch.cat(indices).argsort()]
 
-    def details(self, maps: Sequence[Tensor], regions: Tensor, resolution: int) -> list[Tensor]:
+    def details(self, maps: Sequence[Tensor], rois: Tensor, resolution: int) -> list[Tensor]:
         """The same on the map of the detail stride, where there is one."""
-        return [self._align(maps, stage, regions, resolution) for stage in self.detail]
+        return [self._align(maps, stage, rois, resolution) for stage in self.detail]
 
-    def _align(
-        self, maps: Sequence[Tensor], stage: int, regions: Tensor, resolution: int
-    ) -> Tensor:
-        """RoIAlign of regions (R, 5) on the map behind one stage, in full precision: in half
-        precision, places in the frame would be off by a pixel."""
+    def _align(self, maps: Sequence[Tensor], stage: int, rois: Tensor, resolution: int) -> Tensor:
+        """RoIAlign of rois (R, 5) on the map behind one stage, in full precision: in half
+        precision, indices in the frame would be off by a pixel."""
         values, scale = maps[self.kept.index(stage)], 1.0 / self.backbone.level_strides[stage]
         with torch.autocast(values.device.type, enabled=False):
             pooled = roi_align(
-                values.float(), regions.float(), resolution, scale, self.roi_samples, aligned=True
+                values.float(), rois.float(), resolution, scale, self.roi_samples, aligned=True
             )
         return pooled.to(values.dtype)
 
-    def features(self, maps: Sequence[Tensor], regions: Tensor) -> Tensor:
-        """(R, C_v) of regions (R, 5)."""
+    def features(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """(R, C_v) of rois (R, 5)."""
         assert self.head is not None, "this stream makes only maps"
-        return self.head(self.grids(maps, regions, self.roi_size))
+        return self.head(self.grids(maps, rois, self.roi_size))
 
 
 def _detail_stages(strides: Sequence[int], stride: int) -> tuple[int, ...]:
@@ -266,10 +264,10 @@ def _detail_stages(strides: Sequence[int], stride: int) -> tuple[int, ...]:
     return tuple(found[-1:])
 
 
-def pyramid_levels(regions: Tensor, levels: int) -> Tensor:
+def pyramid_levels(rois: Tensor, levels: int) -> Tensor:
     """The level (R,), 0 the one of stride 4, for each region (R, 5): as (1) of Lin et al. (CVPR
     2017), a region of 224 x 224 pixels is pooled at stride 16."""
-    sides = (regions[:, 3:] - regions[:, 1:3]).clamp(min=0).prod(1).sqrt()
+    sides = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0).prod(1).sqrt()
     level = (2 + torch.log2(sides / 224) + 1e-6).floor()
     return level.clamp(0, levels - 1).long()
 
@@ -323,7 +321,7 @@ def _torchvision_names(backbone: Backbone | _Small | _Pyramid, name: str) -> dic
         layers = torchvision.models.vgg16(weights=None).features[:30].state_dict()
         return dict(zip(convolutions, (f"features.{key}" for key in layers), strict=True))
     if name in PYRAMIDS:
-        return {f"trunk.{key}": key for key in backbone.trunk.state_dict()}
+        return {f"network.{key}": key for key in backbone.network.state_dict()}
     if name == "small":
         return {key: key for key in backbone.state_dict() if key.startswith("stages")}
     parts = {"0.0": "conv1", "0.1": "bn1", "1": "layer1", "2": "layer2", "3": "layer3"}

@@ -15,9 +15,9 @@ def _tent(start: Tensor, stop: Tensor, cells: int, first: Tensor, pixels: int) -
     stop], zero beyond them."""
     centres = first[:, None] + (torch.arange(pixels, device=start.device, dtype=start.dtype) + 0.5)
     size = (stop - start).clamp(min=1e-6)[:, None]
-    places = (centres - start[:, None]) / size * cells - 0.5
+    indices = (centres - start[:, None]) / size * cells - 0.5
     grid = torch.arange(cells, device=start.device, dtype=start.dtype)
-    return (places[..., None] - grid).abs_().neg_().add_(1).clamp_(min=0)
+    return (indices[..., None] - grid).abs_().neg_().add_(1).clamp_(min=0)
 
 
 def paste_masks(grids: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -96,9 +96,9 @@ def boxes_of_masks(masks: Tensor) -> Tensor:
     rows, columns = masks.any(2), masks.any(1)
 
     def span(hits: Tensor) -> tuple[Tensor, Tensor]:
-        places = torch.arange(hits.shape[1], device=hits.device)
-        first = torch.where(hits, places, hits.shape[1]).amin(1)
-        last = torch.where(hits, places, -1).amax(1)
+        indices = torch.arange(hits.shape[1], device=hits.device)
+        first = torch.where(hits, indices, hits.shape[1]).amin(1)
+        last = torch.where(hits, indices, -1).amax(1)
         return first, last + 1
 
     (y1, y2), (x1, x2) = span(rows), span(columns)

@@ -32,7 +32,7 @@ def write_page(folder: Path, runs: Sequence[Run], shuffled: System | None, count
     pictures = Pictures(
         [_case(runs[0], place) for place in best],
         _contrasts(runs[0], shuffled, pick_contrasts(rows, count)) if shuffled else (),
-        [_scene(runs, places) for places in pick_scenes(rows, min(count, SCENES))],
+        [_scene(runs, indices) for indices in pick_scenes(rows, min(count, SCENES))],
         [_case(runs[0], place) for place in worst],
     )
     source, page = system.dataset.source, folder / "index.html"
@@ -62,25 +62,25 @@ def _case(run: Run, place: int) -> Case:
     return Case(row, tokens, frames, run.system.key, sample.targets[own], track, boxes)
 
 
-def _contrasts(run: Run, shuffled: System, places: Sequence[int]) -> list[Contrast]:
+def _contrasts(run: Run, shuffled: System, indices: Sequence[int]) -> list[Contrast]:
     """The answers beside those with random word weights, which are the same every time."""
     torch.manual_seed(0)
     return [
         Contrast(_case(run, place), shuffled.answer(*shuffled.sample_of(place)), shuffled.key)
-        for place in places
+        for place in indices
     ]
 
 
-def _scene(runs: Sequence[Run], places: Sequence[int]) -> Scene:
+def _scene(runs: Sequence[Run], indices: Sequence[int]) -> Scene:
     """What all systems answer to the sentences of these rows, which are of one video."""
     rows, source = runs[0].evaluation.report.rows, runs[0].system.dataset.source
-    numbers = sorted({rows[i].frame for i in places})
-    sentences = list(dict.fromkeys((rows[i].instance, rows[i].text) for i in places))
+    numbers = sorted({rows[i].frame for i in indices})
+    sentences = list(dict.fromkeys((rows[i].instance, rows[i].text) for i in indices))
     cells = {
         i: (numbers.index(rows[i].frame), sentences.index((rows[i].instance, rows[i].text)))
-        for i in places
+        for i in indices
     }
-    frames = source.frames(rows[places[0]].video_id).read(numbers)
+    frames = source.frames(rows[indices[0]].video_id).read(numbers)
     truth: dict[tuple[int, int], np.ndarray] = {}
     answers: dict[str, dict[tuple[int, int], np.ndarray]] = {
         run.evaluation.report.system: {} for run in runs
@@ -96,7 +96,7 @@ def _scene(runs: Sequence[Run], places: Sequence[int]) -> Scene:
     asked = np.zeros(shape, bool)
     asked[tuple(zip(*cells.values(), strict=True))] = True
     return Scene(
-        rows[places[0]].video_id,
+        rows[indices[0]].video_id,
         numbers,
         [text for _, text in sentences],
         frames,

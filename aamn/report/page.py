@@ -53,13 +53,13 @@ class Line:
 def subsets(rows: Sequence[Row], non_trivial: Sequence[bool] = ()) -> dict[str, list[int]]:
     """The rows that the tables summarise: all, each kind of sentence, and those whose referent is
     or is not the only object of its actor class in the video (where `non_trivial` says so)."""
-    places = range(len(rows))
-    found = {"all": list(places)}
+    indices = range(len(rows))
+    found = {"all": list(indices)}
     for kind in sorted({row.kind for row in rows if row.kind}):
-        found[kind] = [i for i in places if rows[i].kind == kind]
+        found[kind] = [i for i in indices if rows[i].kind == kind]
     if non_trivial:
-        found["non-trivial"] = [i for i in places if non_trivial[i]]
-        found["trivial"] = [i for i in places if not non_trivial[i]]
+        found["non-trivial"] = [i for i in indices if non_trivial[i]]
+        found["trivial"] = [i for i in indices if not non_trivial[i]]
     return {name: chosen for name, chosen in found.items() if chosen}
 
 
@@ -90,7 +90,7 @@ def write_report(
         notes=NOTES,
         systems={
             own.report.system: [
-                Line(name, len(places), own.metrics(places)) for name, places in parts.items()
+                Line(name, len(indices), own.metrics(indices)) for name, indices in parts.items()
             ]
             for own in evaluations
         },

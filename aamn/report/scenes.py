@@ -18,8 +18,8 @@ FRAMES, WIDTH = 3, 400
 class Scene:
     """F annotated frames of a video and S sentences about it.
 
-    frames (F, H0, W0, 3) uint8 RGB, `numbers` their places in the video; asked (F, S) bool, whether
-    the sentence's object is annotated in the frame; truth and each system's `answers`
+    frames (F, H0, W0, 3) uint8 RGB, `numbers` their indices in the video; asked (F, S) bool,
+    whether the sentence's object is annotated in the frame; truth and each system's `answers`
     (F, S, H0, W0) bool, all zeros where not asked.
     """
 
@@ -66,18 +66,18 @@ def pick_scenes(rows: Sequence[Row], count: int) -> list[list[int]]:
     videos: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         videos.setdefault(row.video_id, []).append(place)
-    order = sorted(videos.values(), key=lambda places: -len({rows[i].instance for i in places}))
-    return [_sampled(places, rows) for places in order[:count]]
+    order = sorted(videos.values(), key=lambda indices: -len({rows[i].instance for i in indices}))
+    return [_sampled(indices, rows) for indices in order[:count]]
 
 
-def _sampled(places: Sequence[int], rows: Sequence[Row]) -> list[int]:
-    numbers = sorted({rows[i].frame for i in places})
+def _sampled(indices: Sequence[int], rows: Sequence[Row]) -> list[int]:
+    numbers = sorted({rows[i].frame for i in indices})
     steps = np.linspace(0, len(numbers) - 1, min(FRAMES, len(numbers))).round().astype(int)
     shown = {numbers[step] for step in steps}
     texts: dict[int, str] = {}
-    for i in places:
+    for i in indices:
         if len(texts) < len(COLOURS):
             texts.setdefault(rows[i].instance, rows[i].text)
     return [
-        i for i in places if rows[i].frame in shown and texts.get(rows[i].instance) == rows[i].text
+        i for i in indices if rows[i].frame in shown and texts.get(rows[i].instance) == rows[i].text
     ]

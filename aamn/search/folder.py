@@ -60,7 +60,7 @@ class IndexFolder:
             index.close()
         if not self.files:
             raise InputError(f"{folder}: not one of its {len(paths)} videos has a tube")
-        self.parts = list(self.files[0].header.parts)
+        self.heads = list(self.files[0].header.heads)
         self.vectors, self.clips = np.concatenate(vectors), np.concatenate(clips)
         self.bounds = np.cumsum([0, *counts])
 
@@ -77,8 +77,8 @@ class IndexFolder:
         """
         queries = self.query_encoder.queries(texts)
         sentences = self.query_encoder.encode(queries)
-        sides = np.concatenate([sentences.sides[name].numpy() for name in self.parts], 1)  # (Q, D)
-        bias = sum(float(sentences.biases[name]) for name in self.parts)
+        sides = np.concatenate([sentences.sides[name].numpy() for name in self.heads], 1)  # (Q, D)
+        bias = sum(float(sentences.biases[name]) for name in self.heads)
         scores = self.vectors @ sides.T + bias  # (N, Q)
         best = np.maximum.reduceat(scores, self.bounds[:-1], axis=0)  # (V, Q)
         order = np.argsort(-best, axis=0, kind="stable")[:top]

@@ -35,9 +35,9 @@ class IterationSampler(Sampler[list[tuple[int, int]]]):
         epoch, order = -1, []
         whole = self.batch * self.world
         for iteration in range(self.start, self.stop):
-            places = range(iteration * whole, (iteration + 1) * whole)[self.rank :: self.world]
+            indices = range(iteration * whole, (iteration + 1) * whole)[self.rank :: self.world]
             chosen = []
-            for place in places:
+            for place in indices:
                 if place // self.samples != epoch:
                     epoch = place // self.samples
                     generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)

@@ -53,7 +53,7 @@ def reading_order(boxes: Tensor, valid: Tensor) -> Tensor:
 
 
 def context_order(boxes: Tensor, valid: Tensor) -> Tensor:
-    """For each tube the other tubes in reading order: (B, K, K - 1) places."""
+    """For each tube the other tubes in reading order: (B, K, K - 1) indices."""
     order = reading_order(boxes, valid)  # (B, K)
     k = order.shape[-1]
     rank = order.argsort(dim=-1)  # rank[b, i] = place of tube i in the order

@@ -45,9 +45,9 @@ def link_scores(
     return pairwise_iou(boxes_a, boxes_b) + balance / (1 + distance)
 
 
-def _gather(values: Tensor, places: Tensor) -> Tensor:
-    """values (B, K, C) at places (B, K) -> (B, K, C)."""
-    return values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
+def _gather(values: Tensor, indices: Tensor) -> Tensor:
+    """values (B, K, C) at indices (B, K) -> (B, K, C)."""
+    return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))
 
 
 @torch.no_grad()

@@ -119,7 +119,7 @@ def test_an_index_in_half_precision_is_near_and_its_costs_are_the_gpu_s(tmp_path
 
 
 def test_a_bundle_segments_a_video(gpu, tmp_path, video, network, small_blocks, monkeypatch):
-    """One pass of the shared trunk, then any sentence; words of another file can be added."""
+    """One pass of the shared backbone, then any sentence; words of another file can be added."""
     save_detector(network, tmp_path / "d.pt")
     weights = f"aamn.backbone.weights={tmp_path / 'd.pt'}"
     segmenter = tiny_segmenter(weights)

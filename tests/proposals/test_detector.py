@@ -197,7 +197,7 @@ def test_height_and_width_have_scales_of_their_own(monkeypatch):
 
 
 @pytest.mark.parametrize("config", [TINY, replace(TINY, square=64)], ids=["sides", "square"])
-def test_the_trunk_sees_red_green_blue_from_0_to_1_when_it_learns_and_when_it_detects(config):
+def test_the_backbone_sees_red_green_blue_from_0_to_1_when_it_learns_and_when_it_detects(config):
     network = build_detector(config)
     seen = []
     network.rcnn.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -391,6 +391,9 @@ def test_a_configuration_comes_back_from_a_checkpoint_in_every_value():
     assert config_from_dict(config_to_dict(config)) == config
     with pytest.raises(InputError, match=r"unknown keys: \['min'\]"):
         config_from_dict({**config_to_dict(config), "min": 1})
+    older = config_to_dict(replace(config, backbone_from="s.pt"))
+    older["trunk"] = older.pop("backbone_from")
+    assert config_from_dict(older).backbone_from == "s.pt"
 
 
 @pytest.mark.parametrize(("there", "name"), [(True, "cuda"), (False, "cpu")])
@@ -661,7 +664,7 @@ def test_squares_are_those_of_stage_two(size, square):
 
 
 @pytest.mark.parametrize(("config", "stride"), [(TINY, 8), (PYRAMID, 32)])
-def test_a_square_that_the_trunk_cannot_divide_is_refused(config, stride):
+def test_a_square_that_the_backbone_cannot_divide_is_refused(config, stride):
     with pytest.raises(InputError, match=f"multiple of {stride} pixels, got 50"):
         build_detector(replace(config, square=50))
 
@@ -677,26 +680,26 @@ def test_with_no_trainable_stage_only_the_heads_learn():
 
 
 @pytest.mark.parametrize("config", [TINY, PYRAMID], ids=lambda c: c.name)
-def test_the_trunk_may_come_from_a_segmenter(tmp_path, config):
+def test_the_backbone_may_come_from_a_segmenter(tmp_path, config):
     torch.manual_seed(3)
-    donor = build_detector(config).trunk.state_dict()
+    donor = build_detector(config).backbone.state_dict()
     state = {f"streams.rgb.backbone.x.{key}": value for key, value in donor.items()}
     state |= {f"streams.flow.backbone.x.{key}": value + 1 for key, value in donor.items()}
     torch.save({"model": state}, tmp_path / "s.pt")
     torch.manual_seed(4)
     first = build_detector(config)
     save_detector(first, tmp_path / "d.pt")
-    sources = {"weights": str(tmp_path / "d.pt"), "trunk": str(tmp_path / "s.pt")}
+    sources = {"weights": str(tmp_path / "d.pt"), "backbone_from": str(tmp_path / "s.pt")}
     network = build_detector(replace(config, **sources))
     for key, value in donor.items():
-        assert torch.equal(network.trunk.state_dict()[key], value)
+        assert torch.equal(network.backbone.state_dict()[key], value)
     heads = first.rcnn.roi_heads.state_dict()
     assert all(torch.equal(network.rcnn.roi_heads.state_dict()[k], v) for k, v in heads.items())
     save_detector(network, tmp_path / "e.pt")
     (tmp_path / "s.pt").unlink()
-    assert TorchDetector(network).trunk_hash == load_detector(tmp_path / "e.pt").trunk_hash
+    assert TorchDetector(network).backbone_hash == load_detector(tmp_path / "e.pt").backbone_hash
     torch.save({"model": {}}, tmp_path / "s.pt")
-    with pytest.raises(InputError, match=r"s\.pt holds no segmenter with a trunk"):
+    with pytest.raises(InputError, match=r"s\.pt holds no segmenter with a backbone"):
         build_detector(replace(config, **sources))
 
 
@@ -707,5 +710,5 @@ RECIPES = [p for p in sorted(CONFIGS.glob("detector_*.yaml")) if "detectron2" no
 def test_every_recipe_builds_its_detector(path):
     config = load_config(DetectorConfig, path)
     with torch.device("meta"):
-        network = build_detector(replace(config, weights="", trunk="", classes=("adult",)))
+        network = build_detector(replace(config, weights="", backbone_from="", classes=("adult",)))
     assert getattr(network.rcnn.transform, "square", 0) == config.square

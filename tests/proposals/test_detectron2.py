@@ -146,11 +146,11 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"square": 64}, "only torchvision's detectors can share a trunk"),
-        ({"trunk": "s.pt"}, "only torchvision's detectors can share a trunk"),
+        ({"square": 64}, "only torchvision's detectors can share a backbone"),
+        ({"backbone_from": "s.pt"}, "only torchvision's detectors can share a backbone"),
     ],
 )
-def test_it_shares_no_trunk(changes, message):
+def test_it_shares_no_backbone(changes, message):
     with pytest.raises(InputError, match=rf"^{CONFIG.name}: {message}"):
         build_detector(replace(CONFIG, **changes))
 

@@ -18,7 +18,7 @@ import torch
 from aamn.cli import extract as extract_command
 from aamn.cli.main import run
 from aamn.config.loading import load_config
-from aamn.data.datasets.held_out import is_held_out
+from aamn.data.datasets.validation import in_validation
 from aamn.jobs import detector as detector_job
 from proposals import build, decoding
 from proposals import detector as detector_module
@@ -140,7 +140,7 @@ def test_a_manifest_of_several_frames_links_boxes_to_frames(corpus, tmp_path, ca
     assert [path.name for path in out.parent.iterdir()] == ["train.json"]
 
 
-def test_a_manifest_leaves_out_the_videos_held_out(corpus, tmp_path, capsys):
+def test_a_manifest_leaves_out_the_validation_videos(corpus, tmp_path, capsys):
     def videos(*options):
         code, _, error = call(
             *("make_manifest", "--data", corpus, "--out", tmp_path / "m.json", *options),
@@ -152,13 +152,13 @@ def test_a_manifest_leaves_out_the_videos_held_out(corpus, tmp_path, capsys):
         return {Path(image["file_name"]).stem for image in images}
 
     (only,) = videos()
-    share = next(s / 1000 for s in range(1000) if is_held_out(only, s / 1000))
-    held, kept = ("--held-out", share), ("--held-out", share - 0.001)
-    assert videos(*held, "--split", "held_out") == videos(*kept) == {only}
+    share = next(s / 1000 for s in range(1000) if in_validation(only, s / 1000))
+    held, kept = ("--validation-share", share), ("--validation-share", share - 0.001)
+    assert videos(*held, "--split", "validation") == videos(*kept) == {only}
     assert "the train split has no annotated frame" in videos(*held)
-    assert "the held_out split has no annotated frame" in videos(*kept, "--split", "held_out")
+    assert "the validation split has no annotated frame" in videos(*kept, "--split", "validation")
     assert videos(*held, "--split", "test") == {"c"}
-    assert "wanted a share from 0 to below 1, got 1.0" in videos("--held-out", 1)
+    assert "wanted a share from 0 to below 1, got 1.0" in videos("--validation-share", 1)
 
 
 def test_training_measures_and_is_not_repeated(corpus, tmp_path, capsys):

@@ -357,10 +357,10 @@ def _target(annotation: AnnotatedFrame, expression: Expression) -> Target:
 
 def _full_target(path: Path, instance: int) -> FullTarget | None:
     with _open(path) as file:
-        places = np.flatnonzero(_member(path, file, "instance").reshape(-1) == instance)
-        if not len(places):
+        indices = np.flatnonzero(_member(path, file, "instance").reshape(-1) == instance)
+        if not len(indices):
             return None
-        boxes, masks = file["boxes"][places[0]], file["masks"][places[0]]
+        boxes, masks = file["boxes"][indices[0]], file["masks"][indices[0]]
     return FullTarget(
         instance, torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(masks > 0)
     )

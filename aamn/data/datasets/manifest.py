@@ -11,25 +11,27 @@ from tqdm import tqdm
 
 from aamn.data.datasets.a2d import SPLITS, A2DSentences, read_annotation, read_videoset
 from aamn.data.datasets.a2d_labels import ACTORS
-from aamn.data.datasets.held_out import HELD_OUT, check_share, is_held_out
+from aamn.data.datasets.validation import VALIDATION, check_share, in_validation
 from proposals.errors import InputError
 from proposals.files import write_text
 
 
-def make_manifest(root: Path, split: str, folder: Path, held_out: float = 0.0) -> dict[str, Any]:
-    """The split's annotated frames, their videos named relative to `folder`; `held_out` is the
-    share of the training videos that only the split HELD_OUT has.
+def make_manifest(
+    root: Path, split: str, folder: Path, validation_share: float = 0.0
+) -> dict[str, Any]:
+    """The split's annotated frames, their videos named relative to `folder`; `validation_share` is
+    the share of the training videos that only the split VALIDATION has.
 
     Raises:
         InputError: a file of the data set is missing or cannot be read.
     """
-    whole = "train" if split == HELD_OUT else split
+    whole = "train" if split == VALIDATION else split
     source = A2DSentences(root, whole)
     listed = read_videoset(root / "Release" / "videoset.csv").values()
     rows = [row for row in listed if row.split == SPLITS[whole]]
     if whole == "train":
-        wanted = split == HELD_OUT
-        rows = [row for row in rows if is_held_out(row.video_id, held_out) == wanted]
+        wanted = split == VALIDATION
+        rows = [row for row in rows if in_validation(row.video_id, validation_share) == wanted]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for video in tqdm(rows, unit="video"):
@@ -65,14 +67,16 @@ def _coco(box: list[float], label: int) -> dict[str, Any]:
     }
 
 
-def write_manifest(root: Path, split: str, out: Path, held_out: float = 0.0) -> dict[str, Any]:
+def write_manifest(
+    root: Path, split: str, out: Path, validation_share: float = 0.0
+) -> dict[str, Any]:
     """Writes what `make_manifest` makes, videos named relative to the file, and returns it.
 
     Raises:
         InputError: as `make_manifest`, or the split has no annotated frame.
     """
-    check_share(held_out, "--held-out")
-    manifest = make_manifest(root, split, out.resolve().parent, held_out)
+    check_share(validation_share, "--validation-share")
+    manifest = make_manifest(root, split, out.resolve().parent, validation_share)
     if not manifest["annotations"]:
         raise InputError(f"{root}: the {split} split has no annotated frame")
     write_text(out, json.dumps(manifest))

@@ -149,7 +149,7 @@ class ReferringVideos(SentencesByVideo):
         return tuple(e for e in self._sentences[video_id] if e.instance >= 0)
 
     def _annotated(self, video_id: str) -> list[int]:
-        """The places of the frames whose masks are there."""
+        """The indices of the frames whose masks are there."""
         frames = self.listings[video_id].frames
         if self._mask_dict is not None:
             return list(range(len(frames)))

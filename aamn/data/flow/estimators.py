@@ -73,14 +73,14 @@ def window_flow(
     last = len(frames) - 1
     if last == 0:
         return np.zeros((len(indices), 2, *size), np.float32)
-    starts, places = np.unique(np.minimum(indices, last - 1), return_inverse=True)
+    starts, inverse = np.unique(np.minimum(indices, last - 1), return_inverse=True)
     needed = np.union1d(starts, starts + 1)
     pictures = {
         int(index): resize_frame(frame, size)
         for index, frame in zip(needed, frames.read(needed), strict=True)
     }
     flows = np.stack([estimate(pictures[int(i)], pictures[int(i) + 1]) for i in starts])
-    return flows[places.reshape(-1)]
+    return flows[inverse.reshape(-1)]
 
 
 def _grey(frame: np.ndarray) -> np.ndarray:

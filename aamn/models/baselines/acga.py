@@ -62,7 +62,7 @@ class ACGANetwork(ResponseNetwork):
 
     def __init__(self, config: ACGAConfig, stream: str, dimension: int) -> None:
         super().__init__()
-        self.video = VideoEncoder(config.i3d, stream, config.trunk_cache)
+        self.video = VideoEncoder(config.i3d, stream, config.backbone_cache)
         video, both = self.video.channels, self.video.channels + coordinates.CHANNELS
         self.text = TEXT_ENCODERS[config.text_encoder](dimension, config.text_kernel)
         self.word_guidance = TEXT_GUIDANCE[config.text_guidance](both, dimension)

@@ -39,7 +39,7 @@ class GavrilyukNetwork(ResponseNetwork):
 
     def __init__(self, config: GavrilyukConfig, stream: str, dimension: int) -> None:
         super().__init__()
-        self.video = VideoEncoder(config.i3d, stream, config.trunk_cache)
+        self.video = VideoEncoder(config.i3d, stream, config.backbone_cache)
         self.text = ConvText(dimension, config.text_kernel)
         small, (medium, large) = self.video.channels + coordinates.CHANNELS, config.channels
         self.to_medium = Deconv(small, medium)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aamn.config.baselines import I3DConfig
+from aamn.models.baselines.frozen_backbone import build_frozen_backbone
 from aamn.models.baselines.i3d import build_i3d, layer_index, load_i3d, out_channels
-from aamn.models.baselines.trunk import build_trunk
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
@@ -84,18 +84,18 @@ class VideoEncoder(nn.Module):
         layers = build_i3d(CHANNELS[stream], LAST_LAYER, config.width)
         cut = layer_index(config.frozen_until) + 1 if config.frozen_until else 0
         if cache and not cut:
-            raise InputError("trunk_cache: nothing is frozen (i3d.frozen_until is empty)")
+            raise InputError("backbone_cache: nothing is frozen (i3d.frozen_until is empty)")
         if cut >= len(layers):
             raise InputError(f"i3d.frozen_until: wanted a layer before {LAST_LAYER}, which learns")
         self.config, self.stream = config, stream
         self.input = INPUTS[stream](config)
-        self.trunk = build_trunk(layers[:cut], cache)
+        self.backbone = build_frozen_backbone(layers[:cut], cache)
         self.tail = layers[cut:]
         self.channels = out_channels(layers)
 
     def frozen(self, video: Tensor) -> Tensor:
         """(N, C, T, H, W) -> (N, 528, T', h, w), the input of mixed_4f in the paper's models."""
-        return self.trunk(self.input(video))
+        return self.backbone(self.input(video))
 
     def forward(self, frozen: Tensor) -> Tensor:
         return F.normalize(self.tail(frozen).mean(2), dim=1)
@@ -106,6 +106,6 @@ class VideoEncoder(nn.Module):
         Raises:
             InputError: a weight file that is not I3D's.
         """
-        named = [*self.trunk.layers.named_children(), *self.tail.named_children()]
+        named = [*self.backbone.layers.named_children(), *self.tail.named_children()]
         load_stream(nn.Sequential(OrderedDict(named)), self.config, self.stream)
-        self.trunk.forget()
+        self.backbone.forget()

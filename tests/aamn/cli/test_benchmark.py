@@ -63,16 +63,25 @@ def test_the_table_has_every_part_and_names_the_fastest_way(monkeypatch, capsys)
     assert rows["float32"].split()[1] == "1.000"
     fastest = re.search(r"^fastest here: (.+)$", said, re.M)[1]
     assert numbers[fastest] == min(numbers[name] for name in names) > 0
-    parts = ("rgb trunk", "flow trunk", "rgb regions", "flow regions", "matching", "mask head")
+    parts = (
+        "rgb backbone",
+        "flow backbone",
+        "rgb regions",
+        "flow regions",
+        "matching",
+        "mask head",
+    )
     assert numbers["all"] == pytest.approx(sum(numbers[part] for part in parts), abs=0.05)
     assert numbers["paper: two VGG-16, ResNet-101"] > 400
     assert "peak memory" not in said
 
 
-def test_a_detector_on_the_shared_trunk_is_measured_and_counted_once(monkeypatch, capsys, recipe):
+def test_a_detector_on_the_shared_backbone_is_measured_and_counted_once(
+    monkeypatch, capsys, recipe
+):
     _, numbers = printed(monkeypatch, capsys, "--detector", recipe)
     assert numbers["boxes"] > 0
-    assert "detector's trunk" in numbers and "rgb trunk" not in numbers
+    assert "detector's backbone" in numbers and "rgb backbone" not in numbers
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +105,9 @@ def test_the_shared_pyramid_costs_at_most_80_gflop_a_frame(frame_flops):
     )
     assert 30e9 < sum(shared.values()) <= 80e9
     assert sum(papers.values()) > 400e9
-    assert "rgb trunk" in papers and "rgb trunk" not in shared
+    assert "rgb backbone" in papers and "rgb backbone" not in shared
     # VGG-16's convolutions: 15.35e9 multiply-adds at 224 x 224 (Simonyan and Zisserman, 2015)
-    assert papers["rgb trunk"] == pytest.approx(2 * 15.35e9 * (512 / 224) ** 2, rel=0.01)
+    assert papers["rgb backbone"] == pytest.approx(2 * 15.35e9 * (512 / 224) ** 2, rel=0.01)
 
 
 def test_parts_are_counted_by_hand(frame_flops):
@@ -110,7 +119,7 @@ def test_parts_are_counted_by_hand(frame_flops):
     assert counted["mask head"] == head
     first = 12 * 12 * 8 * (3 + 2 * 8) * 9
     second = 6 * 6 * 16 * (8 + 2 * 16) * 9
-    assert counted["rgb trunk"] == counted["flow trunk"] == 2 * (first + second)
+    assert counted["rgb backbone"] == counted["flow backbone"] == 2 * (first + second)
 
 
 def test_the_words_of_the_command_are_what_is_measured(monkeypatch, recipe):

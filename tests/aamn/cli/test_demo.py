@@ -9,7 +9,7 @@ import click
 import pytest
 
 from aamn.cli import main as main_module
-from aamn.cli.demo import HELD_OUT, SMALL, steps
+from aamn.cli.demo import SHARE, SMALL, steps
 from aamn.cli.main import aamn, run
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
@@ -57,13 +57,13 @@ def test_a_step_reads_what_one_before_it_wrote_and_writes_its_own(small):
             assert MADE[file] < place, (words[0], file)
 
 
-def test_the_held_out_videos_are_the_same_wherever_they_are_left_out(small):
+def test_the_validation_videos_are_the_same_wherever_they_are_left_out(small):
     found = steps(OUT, small)
     for place, split in ((1, "train"), (2, "test")):
-        assert values(found[place], "--held-out") == [HELD_OUT]
+        assert values(found[place], "--validation-share") == [SHARE]
         assert values(found[place], "--split") == [split]
-    assert f"data.held_out={HELD_OUT}" in values(found[6], "--set")
-    assert values(found[9], "--calibrate") == ["held_out"] and "--full-video" in found[9]
+    assert f"data.validation_share={SHARE}" in values(found[6], "--set")
+    assert values(found[9], "--calibrate") == ["validation"] and "--full-video" in found[9]
 
 
 def test_the_streams_begin_with_the_detector_s_weights(small):
@@ -92,7 +92,7 @@ def test_the_recipes_and_overrides_are_known(small):
         name: load_config(SCHEMAS[name], *values(words, "--config"), values(words, "--set"))
         for name, words in chosen.items()
     }
-    assert found["train"].name == "aamn_demo" and found["train"].data.held_out == 0.1
+    assert found["train"].name == "aamn_demo" and found["train"].data.validation_share == 0.1
     if small:
         assert found["synthetic"].train_videos == 6
         assert found["train-detector"].finetune.iterations == 30

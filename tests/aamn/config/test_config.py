@@ -240,7 +240,7 @@ def test_plain_values_round_trip():
     [
         ("", {"system": "aamn", "seed": 0}),
         ("data", {"train_split": "train", "test_split": "test", "validation_split": ""}),
-        ("data", {"held_out": 0.0, "kind": "a2d"}),
+        ("data", {"validation_share": 0.0, "kind": "a2d"}),
         ("words", {"dimension": 300, "max_words": 20, "trainable": True, "vectors": ""}),
         ("augment", {"flip": 0.0, "colour": 0.0, "scale": 0.0}),
         ("aamn", {"radius": 4, "proposals": 6, "size": 512, "streams": "rgb+flow"}),
@@ -305,10 +305,10 @@ def test_the_papers_recipe_has_the_papers_sizes():
     assert aamn.tube_layers["rgb"][1].weight.shape == (1024, 4096)
     assert aamn.language.embedding.embedding_dim == 300
     assert aamn.language.attention.weights["actor"].in_features == 2048
-    assert aamn.parts["actor"].matching.visual.in_features == 1024 + 5
-    assert aamn.parts["action"].context.lstm.hidden_size == 512
-    assert aamn.parts["action"].fusion.appearance.weight.shape == (300, 1024 + 512)
-    assert aamn.parts["action"].fusion.motion.weight.shape == (300, 1024)
+    assert aamn.heads["actor"].matching.visual.in_features == 1024 + 5
+    assert aamn.heads["action"].context.lstm.hidden_size == 512
+    assert aamn.heads["action"].fusion.appearance.weight.shape == (300, 1024 + 512)
+    assert aamn.heads["action"].fusion.motion.weight.shape == (300, 1024)
     body = [m for m in aamn.mask_head.body if isinstance(m, torch.nn.Conv2d)]
     assert [tuple(m.kernel_size) for m in body] == [(1, 1), (3, 3), (3, 3), (3, 3)]
     assert body[0].in_channels == 1024 and {m.out_channels for m in body} == {256}

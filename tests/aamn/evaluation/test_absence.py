@@ -199,18 +199,18 @@ def test_the_threshold_is_found_on_one_split_and_tried_on_the_other(monkeypatch,
         ("b", "a0"): 0.6,  # three of twelve strangers are kept
     }
     program = Program(
-        monkeypatch, {"test": test, "held_out": other}, lambda *who: table.get(who, 0.0)
+        monkeypatch, {"test": test, "validation": other}, lambda *who: table.get(who, 0.0)
     )
-    write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "held_out")
+    write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "validation")
     absence = json.loads((tmp_path / "out.json").read_text())["absence"]
     assert absence == {
         "threshold": pytest.approx(0.5),
         "balanced_accuracy": 1.0,
-        "calibrated_on": {"split": "held_out", "videos": 2, "present": 2, "absent": 2},
+        "calibrated_on": {"split": "validation", "videos": 2, "present": 2, "absent": 2},
         "test": {"kept": 0.75, "refused": 0.75, "present": 4, "absent": 12},
     }
     printed = capsys.readouterr().out
-    assert "below 0.500, found on 2 videos of held_out (balanced accuracy 100.0)" in printed
+    assert "below 0.500, found on 2 videos of validation (balanced accuracy 100.0)" in printed
     assert "on test 75.0 % of 12 sentences" in printed and "25.0 % of 4 true ones" in printed
     assert not program.open
 
@@ -222,9 +222,9 @@ def test_calibration_draws_videos_evenly(monkeypatch, tmp_path, most, videos):
     """Strangers are the next ones of those drawn."""
     test = Source({"a": (1,), "b": (2,)}, truth=("a",))
     other = Source({name: (n,) for n, name in enumerate("pqrst", start=1)})
-    program = Program(monkeypatch, {"test": test, "held_out": other})
+    program = Program(monkeypatch, {"test": test, "validation": other})
     monkeypatch.setattr(absence_module, "CALIBRATION_VIDEOS", most)
-    write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "held_out")
+    write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "validation")
     asked = [video for video, _ in program.asked if video in other.actors]
     assert asked == list(videos)
     nexts = sorted(f"{name}0" for name in videos[1:4])
@@ -237,23 +237,23 @@ def test_sixty_videos_are_enough_to_calibrate_on(monkeypatch, tmp_path):
     test = Source({"a": (1,), "b": (2,)}, truth=("a",))
     for count, drawn in ((60, 60), (61, 31)):
         other = Source({f"v{n}": (1 + n,) for n in range(count)})
-        Program(monkeypatch, {"test": test, "held_out": other})
-        write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "held_out")
+        Program(monkeypatch, {"test": test, "validation": other})
+        write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "validation")
         found = json.loads((tmp_path / "out.json").read_text())["absence"]["calibrated_on"]
         assert found["videos"] == found["present"] == drawn
 
 
-@pytest.mark.parametrize("alone", ["test", "held_out"])
+@pytest.mark.parametrize("alone", ["test", "validation"])
 def test_without_strangers_there_is_no_threshold(monkeypatch, tmp_path, caplog, alone):
     sources = {
         "test": Source({"a": (1,), "b": (2,)}, ("a",)),
-        "held_out": Source({"p": (1,), "q": (2,)}),
+        "validation": Source({"p": (1,), "q": (2,)}),
     }
     first = next(iter(sources[alone].actors))
     sources[alone] = replace(sources[alone], actors={first: (1,)})
     Program(monkeypatch, sources)
     with caplog.at_level(logging.WARNING, "aamn"):
-        write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "held_out")
+        write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "validation")
     assert json.loads((tmp_path / "out.json").read_text())["absence"] == {}
     assert "no threshold of absence" in caplog.text
 

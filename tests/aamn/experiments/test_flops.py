@@ -65,16 +65,16 @@ def test_a_detector_s_parts_by_hand():
     first, second = 16 * 3 * 3 * 16, 16 * 16
     # Background and one class; four numbers of each.
     assert counted["detector's boxes"] == 2 * 20 * (first + second + 16 * (2 + 2 * 4))
-    trunk = frame_flops(tiny_config(), None, (40, 50))["rgb trunk"]
-    assert counted["detector's trunk"] == trunk, "the same layers at the same size"
+    backbone = frame_flops(tiny_config(), None, (40, 50))["rgb backbone"]
+    assert counted["detector's backbone"] == backbone, "the same layers at the same size"
 
 
 @pytest.mark.parametrize(
     ("values", "once"),
     [({}, True), ({"square": 64}, False), ({"square": 0}, False)],
 )
-def test_a_trunk_is_counted_once_where_form_and_square_are_the_same(values, once):
+def test_a_backbone_is_counted_once_where_form_and_square_are_the_same(values, once):
     detector = DetectorConfig(**{**SMALL, **values})
     counted = frame_flops(tiny_config(), detector, (40, 50))
-    assert ("rgb trunk" not in counted) == once
-    assert "detector's trunk" in counted and "flow trunk" in counted
+    assert ("rgb backbone" not in counted) == once
+    assert "detector's backbone" in counted and "flow backbone" in counted

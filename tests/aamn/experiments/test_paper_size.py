@@ -41,10 +41,10 @@ def counts():
         ("tube_layers", 2 * linear(4096, 1024)),
         ("language.embedding", 2000 * 300),
         ("language.attention", 2 * (lstm(300, 512) + lstm(1024, 512)) + 2 * 2048),
-        ("parts.actor", linear(1029, 512) + linear(300, 512) + 513),
-        ("parts.action.context", lstm(1024, 512) + linear(512, 512) + 512),
-        ("parts.action.fusion", linear(1536, 300) + linear(1024, 300) + linear(600, 300)),
-        ("parts.action.matching", 2 * linear(300, 512) + 513),
+        ("heads.actor", linear(1029, 512) + linear(300, 512) + 513),
+        ("heads.action.context", lstm(1024, 512) + linear(512, 512) + 512),
+        ("heads.action.fusion", linear(1536, 300) + linear(1024, 300) + linear(600, 300)),
+        ("heads.action.matching", 2 * linear(300, 512) + 513),
         ("mask_head", linear(1024, 256) + 3 * linear(256 * 9, 256) + 256 * 4 + 1),
         ("all", 294_535_911),
     ],
@@ -54,7 +54,7 @@ def test_the_papers_parts_have_the_sizes_of_its_layers(counts, part, parameters)
 
 
 def test_parts_add_up(counts):
-    children = ("streams", "tube_layers", "language", "parts", "mask_head")
+    children = ("streams", "tube_layers", "language", "heads", "mask_head")
     assert sum(counts[child] for child in children) == counts["all"]
 
 

@@ -72,7 +72,7 @@ def test_the_best_boxes_of_each_frame_are_kept_in_batches_of_frames(top, batch, 
     assert detector.batches == batches and detector.sizes == [(40, 50)] * len(batches)
 
 
-def test_a_detector_without_a_trunk_of_its_own_takes_its_pass_in_batches(monkeypatch):
+def test_a_detector_without_a_backbone_of_its_own_takes_its_pass_in_batches(monkeypatch):
     detector = Detector()
     monkeypatch.setitem(index_boxes.DETECTED_AT_ONCE, "cpu", 3)
     source = detected_boxes(detector, loaded().segmenter)

@@ -91,14 +91,14 @@ class NaiveLinks:
 
 def remember_link_features(model, monkeypatch):
     """Frame number -> its proposals' features in (1), filled while one index of it is built."""
-    features, describe = [], model.segmenter.describe_regions
+    features, describe = [], model.segmenter.describe_rois
 
     def remember(maps, batch):
         found = describe(maps, batch)
-        features.extend(model.segmenter.link_features(found.regions))
+        features.extend(model.segmenter.link_features(found.roi_features))
         return found
 
-    monkeypatch.setattr(model.segmenter, "describe_regions", remember)
+    monkeypatch.setattr(model.segmenter, "describe_rois", remember)
     return features
 
 

@@ -64,7 +64,7 @@ def test_blocks_are_read_again_as_one_with_their_header(context, tmp_path):
         found, wanted = file.array(name)[:], np.concatenate(parts)
         assert found.dtype == wanted.dtype and (found == wanted).all(), name
     assert file.header == replace(HEADER, frames=C * T), "its end is that of the last clip"
-    assert list(file.header.parts) == ["b", "a"], "in the order of their vectors"
+    assert list(file.header.heads) == ["b", "a"], "in the order of their vectors"
 
 
 def test_a_sentence_reads_one_tube_s_masks_from_the_disk(tmp_path):
@@ -76,8 +76,8 @@ def test_attributes_are_those_of_the_contract(tmp_path):
     with h5py.File(written(tmp_path / "v.h5", [block(0, C)])) as file:
         found = dict(file.attrs)
     assert found["selection"] == '{"frames": [3, 9, 2], "key_frames": null}'
-    assert found["parts"] == '{"b": 4, "a": 3}' and found["size"].tolist() == [40, 50]
-    assert (found["format"], found["version"], found["frames"]) == ("aamn-index", 2, 15)
+    assert found["heads"] == '{"b": 4, "a": 3}' and found["size"].tolist() == [40, 50]
+    assert (found["format"], found["version"], found["frames"]) == ("aamn-index", 3, 15)
     assert (found["video_id"], found["path"], found["fps"]) == ("a/b", "films/b.mp4", 12.5)
 
 
@@ -93,7 +93,7 @@ def test_attributes_are_those_of_the_contract(tmp_path):
         (lambda f: f["context"].resize(4, 0), r"of \[4, 5\] clips"),
         (lambda f: [f[name].resize(0, 0) for name in f], r"of \[0\] clips"),
         (lambda f: f.attrs.__setitem__("format", "aamn-flow"), "no index of a video"),
-        (lambda f: f.attrs.__setitem__("version", 1), "version 1 .* reads 2"),
+        (lambda f: f.attrs.__setitem__("version", 1), "version 1 .* reads 3"),
     ],
 )
 def test_damage_is_named_with_its_file(damage, said, tmp_path):

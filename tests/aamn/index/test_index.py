@@ -117,14 +117,14 @@ def test_links_are_the_scores_between_the_frames_where_clips_meet(tmp_path):
     links = index.file.array("links")[:]
     assert not links[0].any()
     whole = {}
-    original = model.segmenter.describe_regions
+    original = model.segmenter.describe_rois
 
     def remember(maps, batch):
         found = original(maps, batch)
-        whole["link"] = model.segmenter.link_features(found.regions)
+        whole["link"] = model.segmenter.link_features(found.roi_features)
         return found
 
-    model.segmenter.describe_regions = remember
+    model.segmenter.describe_rois = remember
     build_index(job(model, Frames(count)), tmp_path / "again.h5")
     boxes = Store().window("v", range(count), 4)
     last, first = index.boxes[0, -1], index.boxes[1, 0]  # tubes in frames 2 and 3, which have boxes
@@ -208,14 +208,14 @@ def test_a_segmenter_whose_language_side_learned_on_can_ask_an_old_index(tmp_pat
     before, path = model_hash(model.segmenter), tmp_path / "v.h5"
     built(model, 5, path).close()
     with torch.no_grad():
-        for part in model.segmenter.parts.values():
+        for part in model.segmenter.heads.values():
             part.matching.textual.weight.add_(0.1)
             part.matching.score.weight.add_(0.1)
         model.segmenter.language.embedding.weight.add_(0.1)
     assert model_hash(model.segmenter) == before
     assert VideoIndex.read(path, model).query(["w3"])
     with torch.no_grad():
-        model.segmenter.parts["actor"].matching.visual.weight.add_(0.1)
+        model.segmenter.heads["actor"].matching.visual.weight.add_(0.1)
     assert model_hash(model.segmenter) != before
 
 
@@ -245,7 +245,7 @@ def test_an_index_survives_pickling_and_says_its_sizes(tmp_path):
     index = built(loaded(), 7, tmp_path / "v.h5")
     header = pickle.loads(pickle.dumps(index.file)).header
     assert (header.frames, header.size, header.fps, header.video_id) == (7, SIZE, 10.0, "v")
-    assert header.parts == {"actor": 10, "action": 10}
+    assert header.heads == {"actor": 10, "action": 10}
     assert index_path("x", "a/b%").name == "a%2Fb%25.h5"
 
 
@@ -672,7 +672,7 @@ def test_a_module_that_is_alone_gives_the_whole_score(overrides, parts, actor, a
     index = built(loaded(*overrides), 6, tmp_path / "v.h5")
     (track,) = index.query(["w3 w4 w9"])
     shown = np.isfinite(track.total)
-    assert list(index.header.parts) == parts and shown.any()
+    assert list(index.header.heads) == parts and shown.any()
     for part, whole in ((track.actor, actor), (track.action, action)):
         assert (part[shown] == (track.total[shown] if whole else 0)).all()
     for attention in (track.actor_attention, track.action_attention):

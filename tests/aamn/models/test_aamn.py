@@ -56,17 +56,17 @@ def test_each_module_meets_its_own_words():
     segmenter = tiny_segmenter()
     sample = random_sample(segmenter, seed=1)
     seen = []
-    segmenter.parts["actor"].register_forward_hook(lambda m, args, out: seen.append(args[0]))
+    segmenter.heads["actor"].register_forward_hook(lambda m, args, out: seen.append(args[0]))
     with torch.no_grad():
         tracks = segmenter.segment(sample.clip, sample.proposals, sample.queries)
         kept = segmenter.embed_queries(sample.queries)
         said = segmenter.language([query.words for query in sample.queries])
-        actor, action = segmenter.parts["actor"], segmenter.parts["action"]
+        actor, action = segmenter.heads["actor"], segmenter.heads["action"]
         features = {"actor": actor.represent(seen[0]), "action": action.represent(seen[0]).features}
         for i, (query, track) in enumerate(zip(sample.queries, tracks, strict=True)):
             for name, found in (("actor", track.scores.actor), ("action", track.scores.action)):
                 words = said.vectors[name][i].expand(4, -1)
-                wanted = segmenter.parts[name].matching(features[name][0], words)
+                wanted = segmenter.heads[name].matching(features[name][0], words)
                 torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
             weights = [said.attention[name][i, : len(query.tokens)] for name in features]
             shown = [track.scores.actor_attention, track.scores.action_attention]
@@ -124,7 +124,7 @@ def test_the_context_is_computed_once_and_is_what_the_answer_shows():
     segmenter = tiny_segmenter()
     sample = random_sample(segmenter, seed=1)
     found = []
-    segmenter.parts["action"].context.register_forward_hook(lambda m, args, out: found.append(out))
+    segmenter.heads["action"].context.register_forward_hook(lambda m, args, out: found.append(out))
     for track in segmenter.segment(sample.clip, sample.proposals, sample.queries):
         assert torch.equal(track.scores.context_attention, found[0].attention[0])
         assert torch.equal(track.scores.context_members, found[0].members[0])
@@ -247,7 +247,7 @@ def test_tubes_are_linked_as_configured(overrides, last_but_one, last, flow, wan
     regions = {name: torch.zeros(5, 3, 12) for name in ("rgb", "flow")}
     regions["rgb"][4, 1, 0], regions["flow"][4, 2, 0] = 3 * (last_but_one is None), flow
     monkeypatch.setattr(
-        segmenter, "describe_regions", lambda maps, batch: FrameFeatures(maps, regions)
+        segmenter, "describe_rois", lambda maps, batch: FrameFeatures(maps, regions)
     )
     proposals = replace(sample.proposals, boxes=torch.tensor(frames))
     found = segmenter.encode([sample.clip], [proposals])
@@ -265,7 +265,7 @@ def test_features_of_frames_are_picked_and_joined_in_their_order():
     for found, wanted in ((joined, [0, 1, 2, 3, 4]), (picked, [4, 0, 2])):
         assert [one.tolist() for one in found.maps["rgb"]] == [wanted, [10 * n for n in wanted]]
         assert [one.tolist() for one in found.maps["flow"]] == [[100 * n for n in wanted]]
-        assert found.regions["rgb"].tolist() == [-n for n in wanted]
+        assert found.roi_features["rgb"].tolist() == [-n for n in wanted]
 
 
 def test_what_the_loader_is_asked_for():
@@ -336,8 +336,8 @@ def test_padding_changes_nothing_and_never_wins():
 
     wide = Proposals(p.frame_indices, *(padded(x) for x in (p.boxes, p.scores, p.labels, p.valid)))
     with torch.no_grad():
-        four.parts["actor"].matching.score.bias.fill_(-9.0)
-        two.parts["actor"].matching.score.bias.fill_(-9.0)
+        four.heads["actor"].matching.score.bias.fill_(-9.0)
+        two.heads["actor"].matching.score.bias.fill_(-9.0)
     for a, b in zip(
         two.segment(sample.clip, p, sample.queries),
         four.segment(sample.clip, wide, sample.queries),

@@ -112,7 +112,7 @@ def test_sentence_representation_3_4_5(lengths, dimension, hidden):
 @pytest.mark.parametrize(("located", "gain"), [(True, 1.0), (True, 3.0), (False, 1.0)])
 def test_actor_score_6(located, gain):
     segmenter = tiny_segmenter(f"aamn.actor.location={located}", f"aamn.actor.location_gain={gain}")
-    module: ActorModule = segmenter.parts["actor"]
+    module: ActorModule = segmenter.heads["actor"]
     tubes, q = make_tubes(3), torch.randn(6)
     got = module(tubes).vectors @ module.matching.queries(q) + module.matching.bias
     for b in range(2):
@@ -142,7 +142,7 @@ def naive_action(module, tubes, b, k):
 
 @pytest.mark.parametrize("missing", [(), (3,), (1, 2, 3)])
 def test_action_score_7_8_9(missing):
-    module: ActionModule = tiny_segmenter().parts["action"]
+    module: ActionModule = tiny_segmenter().heads["action"]
     valid = torch.ones(2, 4, dtype=torch.bool)
     valid[0, list(missing)] = False
     tubes, q = make_tubes(4, valid=valid), torch.randn(6)
@@ -226,10 +226,10 @@ def test_a_tube_and_the_whole_clip_are_of_all_frames_2(
     g = torch.Generator().manual_seed(3)
     regions = {name: torch.randn(3, 5, 12, generator=g) for name in segmenter.streams}
     monkeypatch.setattr(
-        segmenter, "describe_regions", lambda maps, batch: FrameFeatures(maps, regions)
+        segmenter, "describe_rois", lambda maps, batch: FrameFeatures(maps, regions)
     )
     seen = []
-    segmenter.parts["action"].register_forward_hook(lambda m, args, out: seen.append(args[0]))
+    segmenter.heads["action"].register_forward_hook(lambda m, args, out: seen.append(args[0]))
     found = segmenter.encode([sample.clip], [sample.proposals])
     members = found.tubes.members[0].tolist()
 
@@ -377,7 +377,7 @@ def test_location_feature_is_that_of_the_frame_not_of_the_square():
     segmenter = tiny_segmenter()
     sample = random_sample(segmenter, size=(36, 60))
     seen = {}
-    segmenter.parts["actor"].register_forward_hook(lambda m, args, out: seen.update(t=args[0]))
+    segmenter.heads["actor"].register_forward_hook(lambda m, args, out: seen.update(t=args[0]))
     segmenter.encode([sample.clip], [sample.proposals])
     x1, y1, x2, y2 = sample.proposals.boxes[segmenter.input_spec.key, 2].tolist()
     expected = [x1 / 60, y1 / 36, x2 / 60, y2 / 36, (x2 - x1) * (y2 - y1) / (60 * 36)]
@@ -433,7 +433,7 @@ NO_FUSION = ("aamn.action.fusion=none",)
 )
 def test_a_modules_features_are_those_that_its_row_of_table_4_names(part, overrides, looks_at):
     """A change in anything else leaves the tube's side of the score as it is."""
-    module = tiny_segmenter(*overrides).parts[part]
+    module = tiny_segmenter(*overrides).heads[part]
     tubes = make_tubes(8)
     before = module(tubes).vectors[0, 1]
 

@@ -228,7 +228,7 @@ def test_flow_frames_are_x_y_and_magnitude():
     torch.testing.assert_close(seen[0, :, 0, 0], torch.tensor(expected))
 
 
-def test_region_features_pool_the_region():
+def test_roi_features_pool_the_region():
     """A map that is constant inside the region gives its constant in every cell."""
     built = Stream(SMALL)
     maps = torch.zeros(2, 16, 12, 12)
@@ -297,16 +297,16 @@ def test_no_other_stride_can_be_the_detail():
         Stream(config, detail_stride=8)
 
 
-def test_the_trunks_hash_is_of_the_rgb_backbone_alone():
+def test_the_backbones_hash_is_of_the_rgb_backbone_alone():
     segmenter, rgb = tiny_segmenter(), ("aamn.streams=flow", "aamn.link_features=flow")
-    before = segmenter.trunk_hash
+    before = segmenter.backbone_hash
     with torch.no_grad():
         segmenter.streams["flow"].backbone.stages[0][0].weight.add_(1)
         segmenter.streams["rgb"].head[1].weight.add_(1)
-        assert segmenter.trunk_hash == before == segmenter.streams["rgb"].trunk_hash
+        assert segmenter.backbone_hash == before == segmenter.streams["rgb"].backbone_hash
         segmenter.streams["rgb"].backbone.stages[0][0].weight[0, 0, 0, 0] += 1e-3
-    assert segmenter.trunk_hash != before
-    assert tiny_segmenter(*rgb, "aamn.mask_head.features=flow").trunk_hash == ""
+    assert segmenter.backbone_hash != before
+    assert tiny_segmenter(*rgb, "aamn.mask_head.features=flow").backbone_hash == ""
 
 
 PYRAMID = BackboneConfig(name="resnet50_fpn_gn", flow_name="small", fc=6, roi_samples=2)
@@ -318,14 +318,14 @@ def pyramid():
     return Stream(PYRAMID).eval()
 
 
-def test_a_pyramid_is_the_detectors_trunk_on_normalised_images(pyramid):
+def test_a_pyramid_is_the_detectors_backbone_on_normalised_images(pyramid):
     images = torch.rand(1, 3, 64, 96)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    trunk = build_pyramid("resnet50_fpn_gn").eval()
-    trunk.load_state_dict(pyramid.backbone.trunk.state_dict())
+    backbone = build_pyramid("resnet50_fpn_gn").eval()
+    backbone.load_state_dict(pyramid.backbone.network.state_dict())
     with torch.no_grad():
         found = pyramid(images)
-        wanted = trunk((images - mean.view(3, 1, 1)) / std.view(3, 1, 1))
+        wanted = backbone((images - mean.view(3, 1, 1)) / std.view(3, 1, 1))
     assert [tuple(one.shape[2:]) for one in found] == [(16, 24), (8, 12), (4, 6), (2, 3)]
     for name, one in zip("0123", found, strict=True):
         torch.testing.assert_close(one, wanted[name])
@@ -388,6 +388,6 @@ def test_a_pyramid_starts_from_a_detectors_file_with_its_box_head(tmp_path, pyra
     weights |= {f"rcnn.roi_heads.box_head.{k}": v for k, v in head.items()}
     torch.save({"state": weights}, tmp_path / "d.pt")
     load_backbone(pyramid, "resnet50_fpn_gn", str(tmp_path / "d.pt"))
-    own = pyramid.backbone.trunk.state_dict()
+    own = pyramid.backbone.network.state_dict()
     assert all(torch.equal(own[key], value) for key, value in source.state_dict().items())
     assert torch.equal(pyramid.head[1].weight, head["fc6.weight"])

@@ -54,9 +54,9 @@ def test_shares_that_are_no_shares_are_refused(shares):
 @pytest.mark.parametrize(
     ("phases", "stop", "moved", "still"),
     [
-        (f"{MATCHING}, {MASKS}", 3, ("parts", "language", "streams"), ("mask_head",)),
-        (f"{MASKS}, {MATCHING}", 3, ("mask_head", "streams"), ("parts", "language")),
-        (f"{MATCHING}, {MASKS}", 0, ("parts", "language", "streams", "mask_head"), ()),
+        (f"{MATCHING}, {MASKS}", 3, ("heads", "language", "streams"), ("mask_head",)),
+        (f"{MASKS}, {MATCHING}", 3, ("mask_head", "streams"), ("heads", "language")),
+        (f"{MATCHING}, {MASKS}", 0, ("heads", "language", "streams", "mask_head"), ()),
     ],
 )
 def test_a_phase_moves_what_its_losses_reach(phases, stop, moved, still, tmp_path):

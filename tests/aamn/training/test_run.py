@@ -194,8 +194,8 @@ def test_given_weights_are_for_a_run_that_begins(
     ("overrides", "split"),
     [
         (("data.test_split=try",), "try"),
-        (("data.held_out=0.1",), "held_out"),
-        (("data.validation_split=val", "data.held_out=0.1"), "val"),
+        (("data.validation_share=0.1",), "validation"),
+        (("data.validation_split=val", "data.validation_share=0.1"), "val"),
     ],
 )
 def test_validation_is_the_mean_iou_on_its_split_as_it_is(trained, monkeypatch, overrides, split):

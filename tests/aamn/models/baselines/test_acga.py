@@ -100,10 +100,10 @@ def test_video_encoder_is_the_naive_mean_and_norm(exact, tiny):
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
-def test_the_trunk_sees_what_kinetics_weights_want(exact, tiny, stream):
+def test_the_backbone_sees_what_kinetics_weights_want(exact, tiny, stream):
     """Brightness in [-1, 1]; flow of 20 pixels and more as 1."""
     encoder = exact(VideoEncoder(tiny.i3d(), stream))
-    plain = nn.Sequential(*encoder.trunk.layers, *encoder.tail)
+    plain = nn.Sequential(*encoder.backbone.layers, *encoder.tail)
     if stream == "rgb":
         video = torch.rand(1, 3, 4, 32, 32, dtype=torch.float64)
         seen = 2 * video - 1
@@ -129,12 +129,12 @@ def test_each_streams_layers_are_its_files(tiny, embedding, tmp_path):
         system = ACGA(tiny.acga(streams="rgb+flow", i3d=tiny.i3d(**weights)), embedding)
         system.load_pretrained()
         for stream, network in system.networks.items():
-            own = network.video.trunk.layers.state_dict() | network.video.tail.state_dict()
+            own = network.video.backbone.layers.state_dict() | network.video.tail.state_dict()
             assert own.keys() == files[stream].keys()
             learned = [key for key in own if key.endswith("conv3d.weight")]
             started = {torch.equal(own[key], files[stream][key]) for key in learned}
             assert started == {stream in named}
-            assert not any(p.requires_grad for p in network.video.trunk.parameters())
+            assert not any(p.requires_grad for p in network.video.backbone.parameters())
             assert all(p.requires_grad for p in network.video.tail.parameters())
 
 
@@ -294,13 +294,13 @@ def test_frozen_features_go_on_to_the_same_response(tiny, embedding, make_sample
 
 
 def test_only_the_last_block_learns(tiny, embedding, make_sample):
-    """Training leaves the trunk alone, batch statistics included."""
+    """Training leaves the backbone alone, batch statistics included."""
     system = ACGA(tiny.acga(), embedding).train()
     before = {k: v.clone() for k, v in system.state_dict().items()}
     system([make_sample(system.input_spec)])["total"].backward()
     torch.optim.SGD([p for p in system.parameters() if p.requires_grad], 1.0).step()
     changed = {k for k, v in system.state_dict().items() if not torch.equal(v, before[k])}
-    assert not [key for key in changed if ".trunk." in key]
+    assert not [key for key in changed if ".backbone." in key]
     assert "networks.rgb.video.tail.mixed_4f.b0.conv3d.weight" in changed
     assert "networks.rgb.video.tail.mixed_4f.b0.bn.running_mean" in changed
 

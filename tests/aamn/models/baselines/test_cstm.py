@@ -315,6 +315,6 @@ def test_contradictions_are_refused(tiny, embedding, changes, message):
         CSTM(tiny.cstm(**changes), embedding)
 
 
-def test_a_frozen_trunk_is_refused(tiny, embedding):
+def test_a_frozen_backbone_is_refused(tiny, embedding):
     with pytest.raises(InputError, match="both encoders of CSTM learn as a whole"):
         CSTM(tiny.cstm(i3d=tiny.i3d()), embedding)

@@ -57,7 +57,7 @@ def test_visual_work_is_done_once_for_all_sentences(tiny, embedding, make_sample
 def test_two_streams_are_two_networks(tiny, embedding):
     system = Gavrilyuk(tiny.gavrilyuk(streams="rgb+flow"), embedding)
     assert list(system.networks) == ["rgb", "flow"] and system.input_spec.flow
-    first = [n.video.trunk.layers[0].conv3d.in_channels for n in system.networks.values()]
+    first = [n.video.backbone.layers[0].conv3d.in_channels for n in system.networks.values()]
     assert first == [3, 2]
     shared = set(system.networks["rgb"].parameters()) & set(system.networks["flow"].parameters())
     assert not shared
@@ -65,7 +65,7 @@ def test_two_streams_are_two_networks(tiny, embedding):
 
 def test_contradictions_are_refused(tiny, embedding):
     with pytest.raises(InputError, match="nothing is frozen"):
-        Gavrilyuk(tiny.gavrilyuk(trunk_cache="x", i3d=tiny.i3d(frozen_until="")), embedding)
+        Gavrilyuk(tiny.gavrilyuk(backbone_cache="x", i3d=tiny.i3d(frozen_until="")), embedding)
     with pytest.raises(InputError, match="wanted a layer before mixed_4f"):
         Gavrilyuk(tiny.gavrilyuk(i3d=tiny.i3d(frozen_until="mixed_4f")), embedding)
     with pytest.raises(InputError, match="flow_limit must be positive"):

@@ -128,7 +128,7 @@ def test_offsets_of_a_clip(frames, stride, offsets):
 def test_learned_parameters_leave_out_frozen_ones_and_word_vectors():
     system = nn.Module()
     system.embedding = nn.Embedding(10, 4)
-    system.trunk = nn.Linear(3, 3).requires_grad_(False)
+    system.backbone = nn.Linear(3, 3).requires_grad_(False)
     system.head = nn.Linear(3, 2)
     assert learned_parameters(system) == 8
 
@@ -295,7 +295,7 @@ def test_missing_flow_is_named(tiny, embedding, make_sample):
         system([without])
 
 
-def test_a_random_frozen_trunk_is_said(tiny, embedding, caplog):
+def test_a_random_frozen_backbone_is_said(tiny, embedding, caplog):
     ACGA(tiny.acga(), embedding).load_pretrained()
     assert "layers up to mixed_4e stay random" in caplog.text
     caplog.clear()

@@ -15,7 +15,7 @@ from proposals.files import written_aside
 log = logging.getLogger("aamn")
 
 
-class FrozenTrunk(nn.Module):
+class FrozenBackbone(nn.Module):
     """Layers that never learn: always in evaluation mode, without gradients.
 
     (N, C, T, H, W) -> (N, C', T', h, w).
@@ -25,7 +25,7 @@ class FrozenTrunk(nn.Module):
         super().__init__()
         self.layers = layers.requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> FrozenTrunk:
+    def train(self, mode: bool = True) -> FrozenBackbone:
         return super().train(False)
 
     @torch.no_grad()
@@ -36,8 +36,8 @@ class FrozenTrunk(nn.Module):
         """To be called when the weights have changed."""
 
 
-class CachedTrunk(FrozenTrunk):
-    """A frozen trunk that computes each clip once and keeps it in `folder`, half precision.
+class CachedBackbone(FrozenBackbone):
+    """A frozen backbone that computes each clip once and keeps it in `folder`, half precision.
 
     One HDF5 file a clip, `<hash of the weights>/<hash of the clip's pixels>.h5`: other weights,
     another size or an augmented clip is another file, so that a stale one is never read. A file
@@ -56,13 +56,13 @@ class CachedTrunk(FrozenTrunk):
         return torch.stack([self._features(clip) for clip in video])
 
     def weights_hash(self) -> str:
-        """Sixteen hexadecimal digits that change with any of the trunk's weights."""
+        """Sixteen hexadecimal digits that change with any of the backbone's weights."""
         if not self._weights_hash:
             digest = hashlib.blake2b(digest_size=8)
             for name, value in self.layers.state_dict().items():
                 digest.update(name.encode() + value.double().cpu().numpy().tobytes())
             self._weights_hash = digest.hexdigest()
-            log.info("trunk features are kept in %s", self.folder / self._weights_hash)
+            log.info("backbone features are kept in %s", self.folder / self._weights_hash)
         return self._weights_hash
 
     def path(self, clip: Tensor) -> Path:
@@ -84,8 +84,8 @@ class CachedTrunk(FrozenTrunk):
         self._weights_hash = ""
 
 
-def _forget(trunk: CachedTrunk, _incompatible: object) -> None:
-    trunk.forget()
+def _forget(backbone: CachedBackbone, _incompatible: object) -> None:
+    backbone.forget()
 
 
 def _read(path: Path) -> Tensor | None:
@@ -104,6 +104,6 @@ def _write(path: Path, features: Tensor) -> None:
         file.create_dataset("features", data=features.numpy(), compression="lzf")
 
 
-def build_trunk(layers: nn.Sequential, cache: str) -> FrozenTrunk:
-    """The trunk, with the folder `cache` when one is named."""
-    return CachedTrunk(layers, cache) if cache else FrozenTrunk(layers)
+def build_frozen_backbone(layers: nn.Sequential, cache: str) -> FrozenBackbone:
+    """The backbone, with the folder `cache` when one is named."""
+    return CachedBackbone(layers, cache) if cache else FrozenBackbone(layers)

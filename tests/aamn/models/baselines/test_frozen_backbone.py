@@ -1,4 +1,4 @@
-"""The frozen trunk's features on disk: computed once, never stale, never half written."""
+"""The frozen backbone's features on disk: computed once, never stale, never half written."""
 
 import os
 
@@ -6,11 +6,11 @@ import h5py
 import pytest
 import torch
 
-from aamn.models.baselines import trunk as trunk_module
+from aamn.models.baselines import frozen_backbone as backbone_module
 from aamn.models.baselines.acga import ACGA
+from aamn.models.baselines.frozen_backbone import CachedBackbone, FrozenBackbone
 from aamn.models.baselines.i3d import build_i3d
 from aamn.models.baselines.one_stage import stack_stream
-from aamn.models.baselines.trunk import CachedTrunk, FrozenTrunk
 
 
 def frozen_features(system, clips, stream="rgb"):
@@ -27,16 +27,16 @@ def layers():
 @pytest.fixture
 def computed(monkeypatch):
     """The clips that were really computed."""
-    clips, original = [], FrozenTrunk.forward
+    clips, original = [], FrozenBackbone.forward
     monkeypatch.setattr(
-        FrozenTrunk, "forward", lambda self, video: clips.extend(video) or original(self, video)
+        FrozenBackbone, "forward", lambda self, video: clips.extend(video) or original(self, video)
     )
     return clips
 
 
 def test_stored_features_are_the_computed_ones(layers, tmp_path, computed):
     video = torch.rand(3, 3, 4, 32, 32)
-    cached, plain = CachedTrunk(layers, tmp_path), FrozenTrunk(layers)
+    cached, plain = CachedBackbone(layers, tmp_path), FrozenBackbone(layers)
     fresh = cached(video)
     assert len(computed) == 3
     stored = cached(video.flip(0)).flip(0)
@@ -48,14 +48,14 @@ def test_stored_features_are_the_computed_ones(layers, tmp_path, computed):
 
 def test_another_process_finds_them(layers, tmp_path, computed):
     video = torch.rand(1, 3, 4, 32, 32)
-    first = CachedTrunk(layers, tmp_path)(video)
+    first = CachedBackbone(layers, tmp_path)(video)
     again = build_i3d(3, "mixed_3b", 0.1)
     again.load_state_dict(layers.state_dict())
-    assert torch.equal(CachedTrunk(again, tmp_path)(video), first) and len(computed) == 1
+    assert torch.equal(CachedBackbone(again, tmp_path)(video), first) and len(computed) == 1
 
 
 def test_changed_clips_and_sizes_are_other_files(layers, tmp_path, computed):
-    cached, clip = CachedTrunk(layers, tmp_path), torch.rand(3, 4, 32, 32)
+    cached, clip = CachedBackbone(layers, tmp_path), torch.rand(3, 4, 32, 32)
     nudged = clip.clone()
     nudged[0, 0, 0, 0] += 1e-6
     clips = [clip, nudged, clip.flip(3), clip.reshape(3, 4, 64, 16), clip[:, :2]]
@@ -68,7 +68,7 @@ def test_other_weights_are_other_files(tmp_path, how, tiny, embedding, make_samp
     other = build_i3d(3, "mixed_4f", tiny.i3d().width)
     torch.save(other.state_dict(), tmp_path / "i3d.pt")
     config = tiny.acga(
-        trunk_cache=str(tmp_path / "cache"),
+        backbone_cache=str(tmp_path / "cache"),
         i3d=tiny.i3d(rgb_weights=str(tmp_path / "i3d.pt")),
     )
     system = ACGA(config, embedding).eval()
@@ -84,7 +84,7 @@ def test_other_weights_are_other_files(tmp_path, how, tiny, embedding, make_samp
 
 
 def test_an_interrupted_write_leaves_no_file(layers, tmp_path, monkeypatch):
-    cached, video = CachedTrunk(layers, tmp_path), torch.rand(1, 3, 4, 32, 32)
+    cached, video = CachedBackbone(layers, tmp_path), torch.rand(1, 3, 4, 32, 32)
 
     def stop(*paths):
         raise KeyboardInterrupt
@@ -99,7 +99,7 @@ def test_an_interrupted_write_leaves_no_file(layers, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "foreign"])
 def test_a_damaged_file_is_computed_again(layers, tmp_path, caplog, damage):
-    cached, video = CachedTrunk(layers, tmp_path), torch.rand(1, 3, 4, 32, 32)
+    cached, video = CachedBackbone(layers, tmp_path), torch.rand(1, 3, 4, 32, 32)
     wanted, path = cached(video), cached.path(video[0])
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-100])
@@ -118,17 +118,17 @@ def test_a_cached_system_trains_as_an_uncached_one(tiny, embedding, make_sample,
     """Same parameters' names, and losses that differ by half precision at most."""
     torch.manual_seed(0)
     plain = ACGA(tiny.acga(), embedding).eval()
-    cached = ACGA(tiny.acga(trunk_cache=str(tmp_path)), embedding).eval()
+    cached = ACGA(tiny.acga(backbone_cache=str(tmp_path)), embedding).eval()
     cached.load_state_dict(plain.state_dict())
     sample = make_sample(plain.input_spec)
     wanted, got = plain([sample])["total"], cached([sample])["total"]
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_trunks_never_train(layers):
-    trunk = trunk_module.build_trunk(layers, "").train()
+def test_frozen_backbones_never_train(layers):
+    backbone = backbone_module.build_frozen_backbone(layers, "").train()
     video = torch.rand(1, 3, 4, 32, 32, requires_grad=True)
-    before = [b.clone() for b in trunk.buffers()]
-    assert not trunk(video).requires_grad
-    assert all(torch.equal(a, b) for a, b in zip(trunk.buffers(), before, strict=True))
-    assert not any(p.requires_grad for p in trunk.parameters())
+    before = [b.clone() for b in backbone.buffers()]
+    assert not backbone(video).requires_grad
+    assert all(torch.equal(a, b) for a, b in zip(backbone.buffers(), before, strict=True))
+    assert not any(p.requires_grad for p in backbone.parameters())

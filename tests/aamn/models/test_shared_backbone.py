@@ -1,4 +1,4 @@
-"""One pass of a trunk that the detector and the segmenter have in common."""
+"""One pass of a backbone that the detector and the segmenter have in common."""
 
 import logging
 from dataclasses import replace
@@ -65,7 +65,7 @@ def detector_of(config):
 
 
 def segmenter_on(detector, path, *overrides):
-    """A segmenter whose RGB stream starts from the detector's trunk."""
+    """A segmenter whose RGB stream starts from the detector's backbone."""
     save_detector(detector.network, path)
     overrides = (*overrides, f"aamn.backbone.weights={path}")
     segmenter = tiny_segmenter(*overrides)
@@ -77,9 +77,9 @@ def job(segmenter, boxes):
     return IndexJob(segmenter, "v", Frames(), boxes, None, FlowConfig())
 
 
-def counted(trunk):
-    """How many frames go through a trunk from now on, one number a pass."""
-    seen, first = [], next(m for m in trunk.modules() if isinstance(m, torch.nn.Conv2d))
+def counted(backbone):
+    """How many frames go through a backbone from now on, one number a pass."""
+    seen, first = [], next(m for m in backbone.modules() if isinstance(m, torch.nn.Conv2d))
     first.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     return seen
 
@@ -131,7 +131,7 @@ def test_it_also_gives_what_stored_proposals_give(tmp_path):
     ("square", "overrides"), [(48, ()), (48, ("aamn.size=64",)), (0, ())],
     ids=["other weights", "another square", "no square"],
 )  # fmt: skip
-def test_where_the_trunks_differ_each_takes_its_pass_and_says_so_once(
+def test_where_the_backbones_differ_each_takes_its_pass_and_says_so_once(
     tmp_path, caplog, square, overrides
 ):
     detector = detector_of(replace(SMALL, square=square, min_size=40, max_size=60))
@@ -159,14 +159,14 @@ def test_a_segmenter_without_an_rgb_stream_shares_nothing(tmp_path):
     assert type(detected_boxes(detector_of(SMALL), segmenter)) is DetectedBoxes
 
 
-def test_the_detector_of_a_fine_tuned_segmenter_shares_its_trunk(tmp_path):
-    """The heads learn anew on a trunk that stage two has changed; then one pass serves both."""
+def test_the_detector_of_a_fine_tuned_segmenter_shares_its_backbone(tmp_path):
+    """The heads learn anew on a backbone that stage two has changed; then one pass serves both."""
     segmenter = segmenter_on(detector_of(SMALL), tmp_path / "d.pt")
     with torch.no_grad():
         for parameter in segmenter.streams["rgb"].backbone.parameters():
             parameter.mul_(1.1)
     torch.save({"model": segmenter.state_dict()}, tmp_path / "s.pt")
-    again = replace(SMALL, weights=str(tmp_path / "d.pt"), trunk=str(tmp_path / "s.pt"))
+    again = replace(SMALL, weights=str(tmp_path / "d.pt"), backbone_from=str(tmp_path / "s.pt"))
     assert isinstance(detected_boxes(detector_of(again), segmenter), SharedBoxes)
 
 
@@ -180,8 +180,8 @@ def test_a_bundle_takes_one_pass(tmp_path):
     for number, frame in enumerate(Frames().video):
         cv2.imwrite(str(tmp_path / "v" / f"{number:02}.png"), frame)
     loaded = aamn.load(tmp_path / "b", "cpu")
-    trunk = loaded.loaded.segmenter.streams["rgb"].backbone
-    passes = counted(trunk), counted(loaded.boxes.network)
+    backbone = loaded.loaded.segmenter.streams["rgb"].backbone
+    passes = counted(backbone), counted(loaded.boxes.network)
     assert len(loaded.index(tmp_path / "v")) == COUNT
     assert (sum(passes[0]), sum(passes[1])) == (COUNT, 0)
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from aamn.config.schema import DataConfig
-from aamn.data.datasets.held_out import check_share, is_held_out
 from aamn.data.datasets.registry import open_all, open_source, validation_split
+from aamn.data.datasets.validation import check_share, in_validation
 from proposals.errors import InputError
 
 NAMES = [f"video{n:02d}" for n in range(20)]
@@ -32,17 +32,19 @@ def root(tmp_path_factory):
 
 def test_names_alone_decide_and_a_larger_share_holds_the_smaller():
     names = [f"{n}" for n in range(20000)]
-    tenth, third = ({n for n in names if is_held_out(n, s)} for s in (0.1, 0.3))
+    tenth, third = ({n for n in names if in_validation(n, s)} for s in (0.1, 0.3))
     assert tenth < third
     assert len(tenth) == pytest.approx(2000, abs=200) and len(third) == pytest.approx(6000, abs=300)
-    assert not any(is_held_out(n, 0.0) for n in names) and all(is_held_out(n, 1.0) for n in names)
+    assert not any(in_validation(n, 0.0) for n in names) and all(
+        in_validation(n, 1.0) for n in names
+    )
 
 
 def test_a_name_keeps_its_side_from_version_to_version():
     """Its place among all videos is the first 16 hexadecimal digits of its SHA-256."""
     for name in [*NAMES, "-abc_DEF", "café", ""]:
         place = int(hashlib.sha256(name.encode("utf-8")).hexdigest()[:16], 16) / 16**16
-        assert is_held_out(name, min(1.0, place + 1e-9)) and not is_held_out(name, place - 1e-9)
+        assert in_validation(name, min(1.0, place + 1e-9)) and not in_validation(name, place - 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +59,8 @@ def test_a_share_leaves_videos_to_learn_from(share, allowed):
 
 
 def test_the_split_named_for_training_is_the_one_that_is_parted(root):
-    named = DataConfig("folder", str(root), train_split="test", held_out=0.3)
-    both = [v for s in ("test", "held_out") for v in _videos(named, s)]
+    named = DataConfig("folder", str(root), train_split="test", validation_share=0.3)
+    both = [v for s in ("test", "validation") for v in _videos(named, s)]
     assert both == ["last"]
     assert _videos(named, "train") == NAMES
 
@@ -68,12 +70,12 @@ def _videos(data, split):
 
 
 def test_both_parts_are_the_training_split_and_the_others_stay(root):
-    data = DataConfig("folder", str(root), held_out=0.3)
+    data = DataConfig("folder", str(root), validation_share=0.3)
     all_of_it = open_source(DataConfig("folder", str(root)), "train")
-    parts = [pickle.loads(pickle.dumps(open_source(data, s))) for s in ("train", "held_out")]
+    parts = [pickle.loads(pickle.dumps(open_source(data, s))) for s in ("train", "validation")]
     kept, apart = parts
     assert sorted(kept.video_ids + apart.video_ids) == NAMES
-    assert apart.video_ids == [n for n in NAMES if is_held_out(n, 0.3)] != []
+    assert apart.video_ids == [n for n in NAMES if in_validation(n, 0.3)] != []
     for part in parts:
         assert [k.video_id for k in part.key_frames] == part.video_ids
         assert part.texts() == [f"{w} {v}" for v in part.video_ids for w in ("dog", "cat")]
@@ -84,20 +86,24 @@ def test_both_parts_are_the_training_split_and_the_others_stay(root):
     assert sorted(kept.texts() + apart.texts()) == sorted(all_of_it.texts())
     assert open_source(data, "test").video_ids == ["last"]
     assert [len(source.video_ids) for source in open_all(data)] == [20, 1]
-    with pytest.raises(InputError, match=f"training video {apart.video_ids[0]} is held out"):
+    with pytest.raises(
+        InputError, match=f"training video {apart.video_ids[0]} is of the validation split"
+    ):
         kept.sentences(apart.video_ids[0])
-    with pytest.raises(InputError, match=f"training video {kept.video_ids[0]} is not held out"):
+    with pytest.raises(
+        InputError, match=f"training video {kept.video_ids[0]} is not of the validation split"
+    ):
         apart.sentences(kept.video_ids[0])
     with pytest.raises(InputError, match="has no video nobody"):
         kept.sentences("nobody")
 
 
-def test_settings_are_chosen_on_what_is_held_out(root):
+def test_settings_are_chosen_on_the_validation_split(root):
     assert validation_split(DataConfig()) == "test"
-    assert validation_split(DataConfig(held_out=0.1)) == "held_out"
-    assert validation_split(DataConfig(held_out=0.1, validation_split="dev")) == "dev"
-    with pytest.raises(InputError, match=r"no video is held out: set data\.held_out"):
-        open_source(DataConfig("folder", str(root)), "held_out")
+    assert validation_split(DataConfig(validation_share=0.1)) == "validation"
+    assert validation_split(DataConfig(validation_share=0.1, validation_split="dev")) == "dev"
+    with pytest.raises(InputError, match=r"no validation split: set data\.validation_share"):
+        open_source(DataConfig("folder", str(root)), "validation")
     for share in (-0.1, 1.0):
-        with pytest.raises(InputError, match=r"data\.held_out: wanted a share"):
-            open_source(DataConfig("folder", str(root), held_out=share), "train")
+        with pytest.raises(InputError, match=r"data\.validation_share: wanted a share"):
+            open_source(DataConfig("folder", str(root), validation_share=share), "train")

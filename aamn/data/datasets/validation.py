@@ -16,10 +16,10 @@ from aamn.structures import Target
 from proposals.errors import InputError
 from proposals.frames import FrameSource
 
-HELD_OUT = "held_out"  # the split's name
+VALIDATION = "validation"  # the split's name
 
 
-def is_held_out(video_id: str, share: float) -> bool:
+def in_validation(video_id: str, share: float) -> bool:
     """Whether a video is among the given share (0..1) of all; its name alone decides, so videos
     that are added later change no other's side."""
     digest = hashlib.sha256(video_id.encode()).digest()
@@ -33,12 +33,12 @@ def check_share(share: float, name: str) -> None:
 
 
 class TrainingPart(SentencesByVideo):
-    """The held-out videos of a training split, or all others."""
+    """The validation videos of a training split, or all others."""
 
-    def __init__(self, source: VideoTextSource, share: float, held_out: bool) -> None:
+    def __init__(self, source: VideoTextSource, share: float, validation: bool) -> None:
         self._source = source
-        self._held_out = held_out
-        kept = [v for v in source.video_ids if is_held_out(v, share) == held_out]
+        self._validation = validation
+        kept = [v for v in source.video_ids if in_validation(v, share) == validation]
         self._sentences = {video_id: source.sentences(video_id) for video_id in kept}
         self.key_frames: list[KeyFrame] = [
             key for key in source.key_frames if key.video_id in self._sentences
@@ -52,8 +52,11 @@ class TrainingPart(SentencesByVideo):
         """
         found = self._source.sentences(video_id)
         if video_id not in self._sentences:
-            side = "is not" if self._held_out else "is"
-            raise InputError(f"the training video {video_id} {side} held out (data.held_out)")
+            side = "is not" if self._validation else "is"
+            raise InputError(
+                f"the training video {video_id} {side} of the validation split "
+                "(data.validation_share)"
+            )
         return found
 
     def frames(self, video_id: str) -> FrameSource:
