@@ -19,6 +19,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from proposals.frames import scaled_size
+
 
 def _check(value: Tensor, name: str, *shape: int | None) -> None:
     """Raises ValueError unless `value` has `shape` (None matches any length)."""
@@ -54,8 +56,7 @@ class Geometry:
     @property
     def content_size(self) -> tuple[int, int]:
         """(height, width) in network pixels that the frame covers; the rest is padding."""
-        (h0, w0), (h, w) = self.original_size, self.network_size
-        return min(h, max(1, round(h0 * self.scale))), min(w, max(1, round(w0 * self.scale)))
+        return scaled_size(self.original_size, self.scale, self.network_size)
 
     @property
     def scale_xyxy(self) -> tuple[float, float, float, float]:

@@ -27,6 +27,7 @@ from proposals.errors import InputError
 from proposals.files import write_json
 from proposals.manifest import Manifest, ManifestFrames
 from proposals.measures import measure
+from proposals.optimiser import build_optimiser
 from proposals.weights import read_mapping, save_tensors
 
 log = logging.getLogger("proposals")
@@ -123,9 +124,11 @@ class _Trainer:
 
     def __init__(self, network: TrainableDetector, checkpoint: Path) -> None:
         self.network, self.checkpoint = network.train(), checkpoint
-        self.config = network.config.finetune
+        self.config = config = network.config.finetune
         network.freeze(self.config.trainable_stages)
-        self.optimiser = _optimiser(network, self.config)
+        self.optimiser = build_optimiser(
+            config.optimiser, network, config.lr, config.momentum, config.weight_decay
+        )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
         self.average = _running_average(network, self.config.average)
         self.iteration = 0
@@ -222,18 +225,6 @@ def _running_average(network: nn.Module, decay: float) -> AveragedModel | None:
     average = AveragedModel(network, avg_fn=moved)
     average.n_averaged.fill_(1)  # else the first update would be a copy
     return average
-
-
-def _optimiser(network: nn.Module, config: FineTuneConfig) -> torch.optim.Optimizer:
-    """Norms and biases do not decay."""
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in learning if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    if config.optimiser == "adamw":
-        return torch.optim.AdamW(groups, config.lr)
-    return torch.optim.SGD(groups, config.lr, config.momentum)
 
 
 def evaluate(detector: TorchDetector, manifest: Manifest, cache_mb: int = 0) -> dict[str, float]:

@@ -486,10 +486,15 @@ def _live(source: str | int, name: str, end: int | None) -> SpooledFrames:
     return _stream(source, name, end)
 
 
-def fitted_size(size: tuple[int, int], square: int) -> tuple[int, int]:
-    """(h, w) of frames of `size` (H0, W0) scaled by one factor into a square of so many pixels."""
-    scale = min(square / size[0], square / size[1])
-    h, w = (min(square, max(1, round(side * scale))) for side in size)
+def fitted_size(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of frames of `size` (H0, W0) scaled by the largest one factor that fits them into
+    `room` (H, W)."""
+    return scaled_size(size, min(room[0] / size[0], room[1] / size[1]), room)
+
+
+def scaled_size(size: tuple[int, int], scale: float, room: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) in whole pixels of frames of `size` (H0, W0) times a factor, at most `room` (H, W)."""
+    h, w = (min(most, max(1, round(side * scale))) for side, most in zip(size, room, strict=True))
     return h, w
 
 

@@ -104,7 +104,7 @@ class TorchvisionRCNN(TrainableDetector):
         features = {str(level): value.float() for level, value in enumerate(maps)}
         if len(maps) > 1:  # the pyramid's coarsest map is every other number of the last one
             features["pool"] = features[str(len(maps) - 1)][:, :, ::2, ::2]
-        content = fitted_size(size, self.config.square)
+        content = fitted_size(size, (self.config.square,) * 2)
         return self._found(ImageList(images, [content] * len(images)), features, size)
 
     def _found(
@@ -141,7 +141,7 @@ class _SquareTransform(GeneralizedRCNNTransform):
         squares = images[0].new_zeros(len(images), 3, self.square, self.square)
         sizes = []
         for place, image in enumerate(images):
-            h, w = fitted_size((image.shape[-2], image.shape[-1]), self.square)
+            h, w = fitted_size((image.shape[-2], image.shape[-1]), (self.square,) * 2)
             squares[place, :, :h, :w] = self._fit(image, (h, w))
             sizes.append((h, w))
         if targets is not None:

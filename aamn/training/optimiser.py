@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from aamn.config.schema import OptimiserConfig
+from proposals.optimiser import build_optimiser as decayed
 
 
 def learning_rate(config: OptimiserConfig, iteration: int) -> float:
@@ -22,11 +23,4 @@ def learning_rate(config: OptimiserConfig, iteration: int) -> float:
 
 def build_optimiser(config: OptimiserConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimiser over all parameters that learn; vectors and scalars are not decayed."""
-    learning = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in learning if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    return decayed(config.name, model, config.lr, config.momentum, config.weight_decay)

@@ -624,7 +624,7 @@ PYRAMID = DetectorConfig(
 def test_boxes_from_maps_of_the_same_squares_are_those_of_the_frames(config, size):
     """The squares made as stage two makes them: bytes scaled, black around, then [0, 1]."""
     detector, pictures = squares(config), frames(2, size)
-    content = fitted_size(size, 64)
+    content = fitted_size(size, (64, 64))
     images = torch.zeros(2, 64, 64, 3)
     for image, picture in zip(images, pictures, strict=True):
         image[: content[0], : content[1]] = torch.from_numpy(resize_frame(picture, content))
@@ -660,7 +660,7 @@ def test_in_squares_boxes_learn_in_pixels_of_the_network():
 @pytest.mark.parametrize("size", [(240, 320), (360, 640), (33, 100), (1, 500), (77, 77)], ids=str)
 @pytest.mark.parametrize("square", [48, 160, 320])
 def test_squares_are_those_of_stage_two(size, square):
-    assert fitted_size(size, square) == Geometry.fit(size, (square, square)).content_size
+    assert fitted_size(size, (square, square)) == Geometry.fit(size, (square, square)).content_size
 
 
 @pytest.mark.parametrize(("config", "stride"), [(TINY, 8), (PYRAMID, 32)])

@@ -263,7 +263,7 @@ def test_suffixes_in_capitals_are_videos_too(tmp_path):
     ],
 )
 def test_sizes_fitted_into_a_square_by_hand(size, square, wanted):
-    assert fitted_size(size, square) == wanted
+    assert fitted_size(size, (square, square)) == wanted
 
 
 def test_resizing_by_hand():
