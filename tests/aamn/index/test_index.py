@@ -601,6 +601,7 @@ def test_tracks_of_one_sentence_show_different_actors_and_the_first_is_the_best(
         assert (one.tubes == other.tubes).all() and one.score == pytest.approx(other.score)
     for text, tracks in zip(TEXTS, alone, strict=True):
         (best,) = gapped.query(text, linking=linking)
+        assert len(gapped.query(text, linking=linking, top=2)) == 2
         assert best.tubes.tolist() in [track.tubes.tolist() for track in tracks]
         assert 2 <= len(tracks) <= 3
         for one, other in itertools.combinations(tracks, 2):
