@@ -97,6 +97,11 @@ class LanguageConfig:
     layers: int = 2
     # random: Table IX, at test time; mean: Table IV
     attention: Literal["learned", "random", "mean"] = "learned"
+    # What (5) adds up: the words' own vectors or, beyond the paper, their states (3), too, which
+    # know the words around them.
+    values: Literal["words", "states"] = "words"
+    heads: int = 4  # of `states`: attentions (4) of each module, whose sums (5) lie side by side
+    word_dropout: float = 0.1  # of `states`: the share of words that training leaves out
 
 
 @dataclass
@@ -119,6 +124,28 @@ class ActionConfig:
     context_hidden: int = 512  # C_c
     fusion: Literal["gated", "concat", "none"] = "gated"  # none: where only one feature is left
     features: Streams = "rgb+flow"  # what the module may look at
+
+
+@dataclass
+class RelationConfig:
+    """Beyond the paper: the matching head of `matching: relation`."""
+
+    channels: int = 256
+    layers: int = 2  # of the transformer over the frame's tubes
+    heads: int = 4
+    dropout: float = 0.1
+    scale: float = 10.0  # what the cosine is multiplied by at first
+
+
+@dataclass
+class ObjectiveConfig:
+    """What sentences are told apart from (12), and by which loss."""
+
+    # margin: (12); softmax, beyond the paper: the cross-entropy of the clip's tubes, and of the
+    # sentences about its actors
+    loss: Literal["margin", "softmax"] = "margin"
+    # Of softmax: the factor of the cross-entropy over the tubes of all clips of the batch.
+    across: float = 0.0
 
 
 @dataclass
@@ -149,11 +176,16 @@ class AAMNConfig:
     aggregation: Literal["key_plus_context", "average"] = "key_plus_context"  # (2); Table VI
     tube_channels: int = 1024  # C_v'
     match_channels: int = 512  # common width of (6) and (9); the paper leaves it open
-    matching: Literal["modules", "joint"] = "modules"  # joint: the Baseline row of Table IV
+    # joint: the Baseline row of Table IV; relation, beyond the paper: one head over all tubes
+    matching: Literal["modules", "joint", "relation"] = "modules"
+    # Beyond the paper: what a tube's own pixels say, for `matching: relation`.
+    statistics: Literal["", "colour", "motion", "colour+motion"] = ""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     action: ActionConfig = field(default_factory=ActionConfig)
+    relation: RelationConfig = field(default_factory=RelationConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     mask_head: MaskHeadConfig = field(default_factory=MaskHeadConfig)
     margin: float = 0.1  # epsilon of (12)
     mask_loss_weight: float = 5.0  # lambda of (10)

@@ -7,11 +7,13 @@ side never sees a video; they meet in one inner product. So `encode` is done onc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aamn.config.schema import AAMNConfig
@@ -24,11 +26,20 @@ from aamn.models.encoded import (
     EncodedSentences,
     FrameFeatures,
 )
-from aamn.models.language import Language
+from aamn.models.language import LANGUAGES
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
 from aamn.models.modules import Modules
 from aamn.models.objective import JointObjective
+from aamn.models.relation import RelationModule
 from aamn.models.segmenter import Segmenter
+from aamn.models.statistics import (
+    GRID,
+    Statistic,
+    TubePixels,
+    build_statistics,
+    camera_motion,
+    crop,
+)
 from aamn.models.visual import FlowStream, Stream, TubeFeatures
 from aamn.ops.boxes import location_features
 from aamn.structures import (
@@ -56,7 +67,7 @@ class AAMN(Segmenter):
         super().__init__()
         _refuse_contradictions(config)
         self.config = config
-        radius, words = config.radius, embedding.embedding_dim
+        radius = config.radius
         self.input_spec = InputSpec(
             offsets=tuple(range(-radius, radius + 1)),
             network_size=(config.size, config.size),
@@ -73,7 +84,9 @@ class AAMN(Segmenter):
         detail = {self.mask_sources[0]: config.mask_head.detail_stride}
         self.streams: Modules[Stream] = Modules(
             {
-                name: kinds[name](config.backbone, name in wanted, detail.get(name, 0))
+                name: kinds[name](
+                    config.backbone, name in wanted, detail.get(name, 0), bool(config.statistics)
+                )
                 for name in names
             }
         )
@@ -88,8 +101,13 @@ class AAMN(Segmenter):
             }
         )
         self.aggregate = AGGREGATIONS[config.aggregation]
-        self.heads: Modules[ActorModule | ActionModule] = Modules(_modules(config, words))
-        self.language = Language(config.language, embedding, tuple(self.heads))
+        self.statistics = build_statistics(config.statistics, 2 * radius + 1)
+        self.language = LANGUAGES[config.language.values](
+            config.language, embedding, _head_names(config)
+        )
+        self.heads: Modules[ActorModule | ActionModule | RelationModule] = Modules(
+            _heads(config, self.language.channels, self.statistics)
+        )
         grid_channels = sum(self.streams[name].backbone.channels for name in self.mask_sources)
         if config.mask_head.detail_stride:
             channels = self.streams[self.mask_sources[0]].detail_channels
@@ -145,8 +163,34 @@ class AAMN(Segmenter):
             self.config.linking,
         )
         described = self._describe(tubes, features, batch)
+        if len(self.statistics):
+            pixels = self._pixels(tubes, batch, frames.maps)
+            statistics = {name: part(pixels) for name, part in self.statistics.items()}
+            described = replace(described, statistics=statistics)
         sides = {name: head(described) for name, head in self.heads.items()}
         return EncodedClips(tubes, sides, frames.maps, batch.factors)
+
+    @torch.no_grad()
+    def _pixels(
+        self, tubes: LinkedTubes, batch: ClipBatch, maps: dict[str, tuple[Tensor, ...]]
+    ) -> TubePixels:
+        """What the tubes show: colours and mask of the key frame, flow of all frames."""
+        b, k, t, _ = tubes.boxes.shape
+        frames = torch.arange(b * t, device=tubes.boxes.device).view(b, 1, t).expand(b, k, t)
+        boxes = tubes.boxes * batch.factors[:, None, None]
+        key = self.input_spec.key
+        keys, own = frames[..., key].flatten(), boxes[:, :, key].flatten(0, 1)
+        logits = self._mask_logits(maps, torch.cat([keys[:, None].to(own.dtype), own], 1))
+        masks = F.adaptive_avg_pool2d(logits.float().sigmoid(), GRID)
+        flow = maps["flow"][-1].float()
+        flow = flow - camera_motion(flow, batch.content.repeat_interleave(t, 0))[..., None, None]
+        return TubePixels(
+            crop(maps["rgb"][-1], keys, own).unflatten(0, (b, k)),
+            masks.unflatten(0, (b, k)),
+            crop(flow, frames.flatten(), boxes.flatten(0, 2)).unflatten(0, (b, k, t)),
+            boxes,
+            tubes.linked,
+        )
 
     def _batch(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> ClipBatch:
         images = {"rgb": torch.cat([clip.rgb for clip in clips])} if "rgb" in self.streams else {}
@@ -241,13 +285,16 @@ class AAMN(Segmenter):
         t = clips.tubes.boxes.shape[2]
         factors = clips.factors[frames // t]
         rois = torch.cat([frames[:, None].to(boxes.dtype), boxes * factors], 1)
+        return self._mask_logits(clips.maps, rois)
+
+    def _mask_logits(self, maps: dict[str, tuple[Tensor, ...]], rois: Tensor) -> Tensor:
+        """Logits (N, g, g) of ROIs (N, 5) of the maps."""
         resolution = self.config.mask_head.resolution
         grids = [
-            self.streams[name].grids(clips.maps[name], rois, resolution)
-            for name in self.mask_sources
+            self.streams[name].grids(maps[name], rois, resolution) for name in self.mask_sources
         ]
         first = self.mask_sources[0]
-        details = self.streams[first].details(clips.maps[first], rois, 2 * resolution)
+        details = self.streams[first].details(maps[first], rois, 2 * resolution)
         return self.mask_head(torch.cat(grids, 1), *details)
 
     # The door
@@ -314,7 +361,7 @@ def _rois(boxes: Tensor) -> Tensor:
 def _matched_streams(config: AAMNConfig) -> set[str]:
     """The streams whose ROI features something is computed from."""
     wanted: str = config.link_features
-    if config.matching == "joint":
+    if config.matching != "modules":
         return {"rgb", "flow"}
     if config.actor.enabled:
         wanted += "+" + config.actor.features
@@ -323,17 +370,27 @@ def _matched_streams(config: AAMNConfig) -> set[str]:
     return set(wanted.split("+"))
 
 
-def _modules(config: AAMNConfig, words: int) -> dict[str, ActorModule | ActionModule]:
-    """The matching heads whose scores are summed, by name."""
+def _head_names(config: AAMNConfig) -> tuple[str, ...]:
+    """The names of the matching heads whose scores are summed."""
+    if config.matching != "modules":
+        return (config.matching,)
+    enabled = {"actor": config.actor.enabled, "action": config.action.enabled}
+    return tuple(name for name, there in enabled.items() if there)
+
+
+def _heads(
+    config: AAMNConfig, words: int, statistics: Modules[Statistic]
+) -> dict[str, ActorModule | ActionModule | RelationModule]:
+    """The matching heads, by name."""
     channels, width = config.tube_channels, config.match_channels
-    if config.matching == "joint":
-        return {"joint": JointModule(channels, words, width)}
-    heads: dict[str, ActorModule | ActionModule] = {}
-    if config.actor.enabled:
-        heads["actor"] = ActorModule(config.actor, channels, words, width)
-    if config.action.enabled:
-        heads["action"] = ActionModule(config.action, channels, words, width)
-    return heads
+    more = sum(part.channels for part in statistics.values())
+    kinds: dict[str, Callable[[], ActorModule | ActionModule | RelationModule]] = {
+        "actor": lambda: ActorModule(config.actor, channels, words, width),
+        "action": lambda: ActionModule(config.action, channels, words, width),
+        "joint": lambda: JointModule(channels, words, width),
+        "relation": lambda: RelationModule(config.relation, channels, more, words, width),
+    }
+    return {name: kinds[name]() for name in _head_names(config)}
 
 
 def _refuse_contradictions(config: AAMNConfig) -> None:
@@ -345,5 +402,10 @@ def _refuse_contradictions(config: AAMNConfig) -> None:
     ):
         if not set(value.split("+")) <= streams:
             raise InputError(f"aamn.{key} is {value!r}, but aamn.streams is {config.streams!r}")
+    if config.statistics and (config.matching != "relation" or streams != {"rgb", "flow"}):
+        raise InputError(
+            "aamn.statistics is for aamn.matching 'relation', with both streams; got "
+            f"{config.matching!r} and {config.streams!r}"
+        )
     if config.matching == "modules" and not (config.actor.enabled or config.action.enabled):
         raise InputError("aamn: at least one of actor.enabled and action.enabled is needed")

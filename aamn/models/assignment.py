@@ -17,17 +17,19 @@ from aamn.structures import Sample
 class Assignment:
     """For each of Q sentences of a batch, (Q,) each: `clip`, the clip it belongs to; `tube`, the
     tube whose key-frame box overlaps its actor most; `held`, whether by enough; `video` and
-    `actor`, numbers that are equal where two sentences share a video, or name one actor in it."""
+    `actor`, numbers that are equal where two sentences share a video, or name one actor in it;
+    `overlap` (Q, K) the IoU of the clip's tubes with the actor, -1 for one that does not exist."""
 
     clip: Tensor
     tube: Tensor
     held: Tensor
     video: Tensor
     actor: Tensor
+    overlap: Tensor
 
     def of_held(self) -> Assignment:
         """The sentences whose actor a proposal holds."""
-        parts = (self.clip, self.tube, self.held, self.video, self.actor)
+        parts = (self.clip, self.tube, self.held, self.video, self.actor, self.overlap)
         return Assignment(*(part[self.held] for part in parts))
 
     def one_of_each_actor(self) -> Tensor:
@@ -51,8 +53,9 @@ def assign(samples: Sequence[Sample], boxes: Tensor, valid: Tensor, least_iou: f
     clip, video, actor = torch.tensor(rows, device=boxes.device).T
     wanted = torch.stack([target.box for sample in samples for target in sample.targets])
     iou = pairwise_iou(wanted[:, None].to(boxes.device), boxes[clip])[:, 0]  # (Q, K)
-    best, tube = iou.masked_fill(~valid[clip], -1).max(1)
-    return Assignment(clip, tube, best >= least_iou, video, actor)
+    iou = iou.masked_fill(~valid[clip], -1)
+    best, tube = iou.max(1)
+    return Assignment(clip, tube, best >= least_iou, video, actor, iou)
 
 
 def mask_targets(

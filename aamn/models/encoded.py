@@ -123,8 +123,8 @@ class EncodedSentences:
 
 @dataclass(frozen=True)
 class ModuleScores:
-    """Scores of tubes, each (..., K), -inf where a tube is invalid; total = actor + action. A joint
-    module counts as the actor's."""
+    """Scores of tubes, each (..., K), -inf where a tube is invalid; total = actor + action. A head
+    for both counts as the actor's."""
 
     total: Tensor
     actor: Tensor
@@ -134,7 +134,8 @@ class ModuleScores:
     def of(cls, scores: dict[str, Tensor], valid: Tensor) -> ModuleScores:
         """From the scores (..., K) by module name, some absent, and the tubes' validity."""
         nothing = torch.zeros_like(next(iter(scores.values())))
-        actor = scores.get("actor", scores.get("joint", nothing))
+        whole = next((scores[name] for name in scores if name != "action"), nothing)
+        actor = scores.get("actor", whole)
         action = scores.get("action", nothing)
         masked = (part.masked_fill(~valid, -torch.inf) for part in (actor + action, actor, action))
         return cls(*masked)

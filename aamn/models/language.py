@@ -104,6 +104,7 @@ class Language(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = embedding
+        self.channels = embedding.embedding_dim  # C_e, of each vector
         self.attention = ATTENTIONS[config.attention](config, embedding.embedding_dim, modules)
 
     def forward(self, sentences: Sequence[Tensor]) -> EncodedQueries:
@@ -119,3 +120,44 @@ class Language(nn.Module):
             for name, weights in attention.items()
         }
         return EncodedQueries(vectors, attention)
+
+
+class StateLanguage(nn.Module):
+    """Beyond the paper: several attentions a module, over the words' states (3) beside the words
+    themselves. The same interface; the attention shown is their mean."""
+
+    def __init__(
+        self, config: LanguageConfig, embedding: nn.Embedding, modules: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.embedding, self.heads, self.dropout = embedding, config.heads, config.word_dropout
+        dimension = embedding.embedding_dim
+        self.states = WordStates(dimension, config.hidden, config.layers)
+        values = dimension + self.states.channels
+        self.channels = config.heads * values
+        self.weights = nn.ModuleDict(
+            {name: nn.Linear(values, config.heads, bias=False) for name in modules}
+        )
+
+    def forward(self, sentences: Sequence[Tensor]) -> EncodedQueries:
+        """Sentences as word ids, each (L,) on any device."""
+        device = self.embedding.weight.device
+        lengths = torch.tensor([len(words) for words in sentences])
+        ids = pad_sequence(list(sentences), batch_first=True).to(device)
+        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).to(device)
+        words = self.embedding(ids)
+        if self.training and self.dropout:
+            words = words * (torch.rand(ids.shape, device=device) >= self.dropout)[..., None]
+        values = torch.cat([words, self.states(words, lengths)], -1)
+        vectors, attention = {}, {}
+        for name, layer in self.weights.items():
+            weights = masked_softmax(layer(values).float().transpose(1, 2), mask[:, None])
+            picked = torch.einsum("qhl,qlc->qhc", weights.to(values.dtype), values)
+            vectors[name], attention[name] = picked.flatten(1), weights.mean(1)
+        return EncodedQueries(vectors, attention)
+
+
+LANGUAGES: dict[str, type[Language | StateLanguage]] = {
+    "words": Language,
+    "states": StateLanguage,
+}

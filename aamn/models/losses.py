@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aamn.models.assignment import Assignment
+
 
 @dataclass(frozen=True)
 class Mismatches:
@@ -62,6 +64,49 @@ def matching_loss(
     other_sentences = scores[mismatches.index, clips[:, None], matched[:, None]]  # (Q, M)
     sentence_terms = (margin - match[:, None] + other_sentences).clamp(min=0) * mismatches.valid
     return (tube_terms.sum(1) + sentence_terms.sum(1)).mean()
+
+
+def softmax_loss(
+    scores: Tensor, valid: Tensor, held: Assignment, least_iou: float, across: float
+) -> Tensor:
+    """Beyond the paper: the cross-entropy of sentences over tubes and of tubes over sentences.
+
+    Each sentence picks its actor among its clip's tubes; each matched tube picks its sentences
+    among those about its clip, by the mean over them; with the factor `across`, each sentence also
+    picks its actor among the tubes of all clips. A tube that overlaps the actor as much as a match
+    has to counts for neither side.
+
+    Args:
+        scores: (Q, B, K) of every sentence for every tube of every clip.
+        valid: (B, K) bool, tubes that exist.
+        held: the sentences' tubes.
+        least_iou: from which overlap on a tube is no mismatch.
+        across: factor of the loss over all clips.
+    """
+    rows = torch.arange(len(scores), device=scores.device)
+    matched = F.one_hot(held.tube, scores.shape[2]).bool()  # (Q, K)
+    rivals = valid[held.clip] & (matched | (held.overlap < least_iou))
+    own = scores[rows, held.clip].masked_fill(~rivals, -torch.inf)
+    loss = F.cross_entropy(own, held.tube)
+    loss = loss + _among_sentences(scores, held)
+    if across:
+        everywhere = valid.expand(len(scores), -1, -1).clone()
+        everywhere[rows, held.clip] = rivals
+        everything = scores.masked_fill(~everywhere, -torch.inf).flatten(1)
+        wanted = held.clip * scores.shape[2] + held.tube
+        loss = loss + across * F.cross_entropy(everything, wanted)
+    return loss
+
+
+def _among_sentences(scores: Tensor, held: Assignment) -> Tensor:
+    """The cross-entropy of each sentence among those of its clip, for its own tube; the others
+    about the same actor do not count."""
+    columns = scores[:, held.clip, held.tube].T  # (Q, Q): tube of sentence i, sentence j
+    clip = held.clip[:, None] == held.clip
+    same = clip & (held.actor[:, None] == held.actor)
+    one = torch.eye(len(columns), dtype=torch.bool, device=columns.device)
+    columns = columns.masked_fill(~(clip & (~same | one)), -torch.inf)
+    return F.cross_entropy(columns, torch.arange(len(columns), device=columns.device))
 
 
 def segmentation_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -35,13 +35,13 @@ class TubeSide:
 class Matching(nn.Module):
     """Two FC layers to one width, both normalised, multiplied, and an FC layer to a score."""
 
-    def __init__(self, visual: int, textual: int, width: int) -> None:
+    def __init__(self, visual: int, textual: int, width: int, scale: float = 1.0) -> None:
         super().__init__()
         self.visual = nn.Linear(visual, width)
         self.textual = nn.Linear(textual, width)
         self.score = nn.Linear(width, 1)
-        # The score starts as the cosine, whose scale is the margin's; the paper does not say.
-        nn.init.ones_(self.score.weight)
+        # The score starts as the cosine times `scale`, 1 for (12)'s margin; the paper does not say.
+        nn.init.constant_(self.score.weight, scale)
         nn.init.zeros_(self.score.bias)
 
     def tubes(self, features: Tensor) -> Tensor:

@@ -9,7 +9,12 @@ from torch import Tensor
 from aamn.config.schema import AAMNConfig
 from aamn.models.assignment import Assignment, assign, mask_targets
 from aamn.models.encoded import EncodedClips
-from aamn.models.losses import matching_loss, sample_mismatches, segmentation_loss
+from aamn.models.losses import (
+    matching_loss,
+    sample_mismatches,
+    segmentation_loss,
+    softmax_loss,
+)
 from aamn.structures import Sample
 
 MaskLogits = Callable[[Tensor, Tensor], Tensor]  # frames (N,), boxes (N, 4) -> (N, g, g)
@@ -46,6 +51,10 @@ class JointObjective:
         if not found.held.any():
             return scores.sum() * 0
         held = found.of_held()
+        if self.config.objective.loss == "softmax":
+            return softmax_loss(
+                scores[found.held], valid, held, self.config.match_iou, self.config.objective.across
+            )
         mismatches = sample_mismatches(held.video, held.actor, self.config.proposals - 1)
         return matching_loss(
             scores[found.held], valid, held.clip, held.tube, mismatches, self.config.margin

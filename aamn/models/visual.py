@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d, roi_align
@@ -28,7 +29,8 @@ class TubeFeatures:
     """What the two modules see of B clips with K tubes each.
 
     streams: "rgb" -> v_k and "flow" -> f_k, each (B, K, C_v'); whole (B, C_v') is v_0; location
-    (B, K, 5) is l_k; boxes (B, K, 4) of the key frame; valid (B, K) bool.
+    (B, K, 5) is l_k; boxes (B, K, 4) of the key frame; valid (B, K) bool; statistics: name ->
+    (B, K, C_s), what the tubes' pixels say.
     """
 
     streams: dict[str, Tensor]
@@ -36,6 +38,7 @@ class TubeFeatures:
     location: Tensor
     boxes: Tensor
     valid: Tensor
+    statistics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Backbone(nn.Module):
@@ -170,12 +173,19 @@ class Stream(nn.Module):
     """
 
     def __init__(
-        self, config: BackboneConfig, described: bool = True, detail_stride: int = 0
+        self,
+        config: BackboneConfig,
+        described: bool = True,
+        detail_stride: int = 0,
+        raw: bool = False,
     ) -> None:
-        """Raises:
-        InputError: the network has no map of `detail_stride`.
+        """With `raw`, what the stream is given is the last of its maps, at half the size.
+
+        Raises:
+            InputError: the network has no map of `detail_stride`.
         """
         super().__init__()
+        self.raw = raw
         name = self.network(config)
         self.backbone: Backbone | _Small | _Pyramid = BACKBONES[name](config)
         self.roi_size, self.roi_samples = config.roi_size, config.roi_samples
@@ -207,7 +217,8 @@ class Stream(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Maps (N, C, H/stride, W/stride), the finest first, of images (N, 3, H, W)."""
-        return tuple(self.backbone.maps(self.prepare(images), self.kept))
+        maps = self.backbone.maps(self.prepare(images), self.kept)
+        return (*maps, F.avg_pool2d(images, 2)) if self.raw else tuple(maps)
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the backbone sees of the stream's input."""
@@ -277,9 +288,13 @@ class FlowStream(Stream):
     range of an image, so that weights learned on images can start it."""
 
     def __init__(
-        self, config: BackboneConfig, described: bool = True, detail_stride: int = 0
+        self,
+        config: BackboneConfig,
+        described: bool = True,
+        detail_stride: int = 0,
+        raw: bool = False,
     ) -> None:
-        super().__init__(config, described, detail_stride)
+        super().__init__(config, described, detail_stride, raw)
         self.pixels: Tensor
         self.register_buffer("pixels", torch.tensor(config.flow_range))
 

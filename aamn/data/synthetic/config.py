@@ -14,6 +14,7 @@ class SyntheticConfig:
     seed: int = 0
     train_videos: int = 120
     test_videos: int = 40
+    sentences: int = 1  # about each actor of the train split, as many as can be told apart
     missed_videos: int = 1  # videos of the train split that have no sentence, as A2D's missed ones
     width: int = 160
     height: int = 120

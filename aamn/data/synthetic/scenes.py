@@ -22,7 +22,7 @@ from aamn.data.synthetic.rendering import (
     render,
     visible_masks,
 )
-from aamn.data.synthetic.sentences import Sentence, View, describe
+from aamn.data.synthetic.sentences import KINDS, Sentence, View, describe
 from proposals.errors import InputError
 
 _ATTEMPTS = 600
@@ -166,6 +166,20 @@ def _tell(cast: Sequence[Cast], view: View, index: int, rng: np.random.Generator
     return sentences
 
 
+def _tell_more(
+    view: View, said: Sequence[Sentence], count: int, rng: np.random.Generator
+) -> list[Sentence]:
+    """Up to `count` further sentences about every actor, of any kind, each said once."""
+    texts, more = {sentence.text for sentence in said}, []
+    for actor in view.actors:
+        kinds = [KINDS[i] for _ in range(count) for i in rng.permutation(len(KINDS))]
+        found = [describe(actor, kind, view, rng) for kind in kinds]
+        new = {s.text: s for s in found if s is not None and s.text not in texts}
+        texts |= new.keys()
+        more += list(new.values())[:count]
+    return more
+
+
 def plan_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
     """The scene of one video of a split, the same on every call.
 
@@ -192,8 +206,15 @@ def plan_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
             continue
         ordered = sorted(actors, key=_foot)
         centres = scenery.centres(ordered, [cast[a.instance].late for a in ordered])
-        sentences = centres and _tell(cast, View(actors, centres, size), index, rng)
+        view = View(actors, centres, size)
+        sentences = centres and _tell(cast, view, index, rng)
         if sentences:
+            if split == "train" and config.sentences > 1:
+                telling = np.random.default_rng((seed, 3))
+                sentences = [
+                    *sentences,
+                    *_tell_more(view, sentences, config.sentences - 1, telling),
+                ]
             return Scene(
                 make_video_id(seed, index),
                 seed,

@@ -104,7 +104,8 @@ def test_an_invalid_tube_holds_nobody_even_without_a_least_overlap():
 def test_an_actor_is_known_by_its_clip_too_and_stands_for_its_first_held_sentence():
     clip, actor = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([4, 4, 5, 4, 4])
     held = torch.tensor([False, True, True, True, True])
-    found = Assignment(clip, torch.zeros_like(clip), held, torch.zeros_like(clip), actor)
+    zero = torch.zeros_like(clip)
+    found = Assignment(clip, zero, held, zero, actor, torch.zeros(5, 1))
     assert found.one_of_each_actor().tolist() == [1, 2, 3]
     nobody = replace(found, held=torch.zeros_like(held))
     assert nobody.one_of_each_actor().tolist() == [] and len(nobody.of_held().clip) == 0
