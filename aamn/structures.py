@@ -189,13 +189,14 @@ class Sample:
     """A clip with all the sentences of its key frame, so that the visual work is done once.
 
     `queries[i]` refers to `targets[i]`; several sentences may share a target. `proposals` is None
-    for a segmenter that needs none.
+    for a segmenter that needs none. `strangers` are sentences about other videos.
     """
 
     clip: Clip
     proposals: Proposals | None
     queries: tuple[Query, ...]
     targets: tuple[Target, ...]
+    strangers: tuple[Query, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.queries) != len(self.targets):
@@ -242,7 +243,8 @@ class InputSpec:
 
     offsets: frame offsets of a clip around its key frame (0 among them); network_size (H, W);
     flow: whether clips carry flow; proposals: K boxes a frame, 0 for none; predicts: "clip" when
-    `segment` answers for every frame of the clip, "key" when for the key frame alone.
+    `segment` answers for every frame of the clip, "key" when for the key frame alone; strangers:
+    how many sentences about other videos come with a sample that is learned from.
     """
 
     offsets: tuple[int, ...]
@@ -250,6 +252,7 @@ class InputSpec:
     flow: bool
     proposals: int
     predicts: str = "clip"
+    strangers: int = 0
 
     def __post_init__(self) -> None:
         if 0 not in self.offsets:

@@ -144,6 +144,9 @@ class ObjectiveConfig:
     # margin: (12); softmax, beyond the paper: the cross-entropy of the clip's tubes, and of the
     # sentences about its actors
     loss: Literal["margin", "softmax"] = "margin"
+    # Of margin, where the mismatched sentences of (12) come from when those of the same video are
+    # used up: the batch alone, or the whole training split, so that there are always K - 1.
+    mismatches: Literal["batch", "training"] = "training"
     # Of softmax: the factor of the cross-entropy over the tubes of all clips of the batch.
     across: float = 0.0
 

@@ -54,11 +54,12 @@ def change_sample(sample: Sample, change: Change, vocabulary: Vocabulary) -> Sam
     if not change.flip:
         return sample
     width = sample.clip.geometry.original_size[1]
-    return Sample(
-        _mirrored_clip(sample.clip),
-        sample.proposals and _mirrored_proposals(sample.proposals, width),
-        tuple(_mirrored_query(query, vocabulary) for query in sample.queries),
-        tuple(_mirrored_target(target, width) for target in sample.targets),
+    return replace(
+        sample,
+        clip=_mirrored_clip(sample.clip),
+        proposals=sample.proposals and _mirrored_proposals(sample.proposals, width),
+        queries=tuple(_mirrored_query(query, vocabulary) for query in sample.queries),
+        targets=tuple(_mirrored_target(target, width) for target in sample.targets),
     )
 
 

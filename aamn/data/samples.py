@@ -7,6 +7,8 @@ of the square is zero, in rgb and in flow.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -20,7 +22,7 @@ from aamn.data.datasets.source import KeyFrame, VideoTextSource
 from aamn.data.flow.estimators import build_estimator, resize_flow, window_flow
 from aamn.data.flow.store import FlowStore
 from aamn.data.words import Vocabulary
-from aamn.structures import Clip, Geometry, InputSpec, Proposals, Sample, Target
+from aamn.structures import Clip, Geometry, InputSpec, Proposals, Query, Sample, Target
 from proposals.errors import InputError
 from proposals.frames import FrameSource, resize_frame
 from proposals.store import ProposalStore
@@ -131,11 +133,31 @@ class SampleDataset(Dataset):
         if get_worker_info() is not None:
             cv2.setNumThreads(0)
         key_frame = self.source.key_frames[index]
-        change = None
-        if self.augment is not None:
-            change = draw_change(self.augment, (self.seed, epoch, index))
-        sample = self._load(key_frame, change.shrink if change else 1.0)
-        return change_sample(sample, change, self.vocabulary) if change else sample
+        if self.augment is None:
+            return self._load(key_frame, 1.0)
+        draw = (self.seed, epoch, index)
+        change = draw_change(self.augment, draw)
+        sample = change_sample(self._load(key_frame, change.shrink), change, self.vocabulary)
+        return replace(sample, strangers=self._strangers(key_frame, draw))
+
+    def _strangers(self, key_frame: KeyFrame, draw: tuple[int, ...]) -> tuple[Query, ...]:
+        """Sentences about other videos that are not said of this one, drawn at random."""
+        if not self.input_spec.strangers:
+            return ()
+        own = {expression.text for expression in key_frame.expressions}
+        others = [
+            text for video, text in self._said if video != key_frame.video_id and text not in own
+        ]
+        rng = np.random.default_rng((*draw, 1))
+        count = min(self.input_spec.strangers, len(others))
+        chosen = rng.choice(len(others), count, replace=False)
+        return tuple(self.vocabulary.encode(others[i]) for i in chosen)
+
+    @cached_property
+    def _said(self) -> list[tuple[str, str]]:
+        """(video, sentence) of the whole split, each once."""
+        frames = self.source.key_frames
+        return list(dict.fromkeys((e.video_id, e.text) for f in frames for e in f.expressions))
 
     def _load(self, key_frame: KeyFrame, shrink: float) -> Sample:
         video_id = key_frame.video_id

@@ -73,6 +73,7 @@ class AAMN(Segmenter):
             network_size=(config.size, config.size),
             flow="flow" in config.streams,
             proposals=config.proposals,
+            strangers=(config.proposals - 1) * (config.objective.mismatches == "training"),
         )
         kinds = {"rgb": Stream, "flow": FlowStream}
         names = config.streams.split("+")
@@ -304,6 +305,7 @@ class AAMN(Segmenter):
         proposals = _given([s.proposals for s in samples], "proposals")
         clips = self.encode([s.clip for s in samples], proposals)
         queries = [query for sample in samples for query in sample.queries]
+        queries += [query for sample in samples for query in sample.strangers]
         modules = self.scores(clips, self.encode_sentences(queries))
         scores = torch.stack(list(modules.values())).sum(0)
         return self.objective(samples, clips, scores, partial(self.mask_logits, clips))

@@ -19,6 +19,10 @@ class Mismatches:
     index: Tensor
     valid: Tensor
 
+    def of_first(self, count: int) -> Mismatches:
+        """Those of the first sentences."""
+        return Mismatches(self.index[:count], self.valid[:count])
+
 
 def sample_mismatches(videos: Tensor, actors: Tensor, count: int) -> Mismatches:
     """Draws up to `count` mismatched sentences for each sentence of a batch: those about other
@@ -49,7 +53,8 @@ def matching_loss(
     """The hinge loss (12), summed over mismatches and averaged over sentences.
 
     Args:
-        scores: (Q, B, K) of every sentence for every tube of every clip.
+        scores: (Q + S, B, K) of every sentence for every tube of every clip; the last S are about
+            none of the clips.
         valid: (B, K) bool, tubes that exist.
         clips: (Q,) the clip each sentence belongs to.
         matched: (Q,) the tube that holds its actor.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from aamn.config.schema import AAMNConfig
@@ -33,7 +34,7 @@ class JointObjective:
         scores: Tensor,
         mask_logits: MaskLogits,
     ) -> dict[str, Tensor]:
-        """Named losses; scores (Q, B, K) of all the samples' sentences."""
+        """Named losses; scores (Q + S, B, K) of all the samples' sentences and their strangers."""
         found = assign(
             samples, clips.tubes.boxes[:, :, self.key], clips.tubes.valid, self.config.match_iou
         )
@@ -52,13 +53,17 @@ class JointObjective:
             return scores.sum() * 0
         held = found.of_held()
         if self.config.objective.loss == "softmax":
-            return softmax_loss(
-                scores[found.held], valid, held, self.config.match_iou, self.config.objective.across
-            )
-        mismatches = sample_mismatches(held.video, held.actor, self.config.proposals - 1)
-        return matching_loss(
-            scores[found.held], valid, held.clip, held.tube, mismatches, self.config.margin
-        )
+            least, across = self.config.match_iou, self.config.objective.across
+            return softmax_loss(scores[: len(found.held)][found.held], valid, held, least, across)
+        strangers = scores[len(found.held) :]
+        compared = torch.cat([scores[: len(found.held)][found.held], strangers])
+        nowhere = held.video.new_full((len(strangers),), -1)
+        mismatches = sample_mismatches(
+            torch.cat([held.video, nowhere]),
+            torch.cat([held.actor, nowhere]),
+            self.config.proposals - 1,
+        ).of_first(len(held.clip))
+        return matching_loss(compared, valid, held.clip, held.tube, mismatches, self.config.margin)
 
     def mask(
         self,

@@ -188,6 +188,29 @@ def test_a_sample_holds_all_sentences_of_its_key_frame(
     assert torch.allclose(sample.clip.rgb[2, :, :48], wanted)
 
 
+def test_sentences_of_other_videos_come_with_what_is_learned_from(
+    a2d_root: Path, store: ProposalStore
+) -> None:
+    source = A2DSentences(a2d_root)
+    input_spec = InputSpec(OFFSETS, (64, 64), flow=True, proposals=2, strangers=2)
+    vocabulary = Vocabulary.build(source.texts())
+    said = {(e.video_id, e.text) for frame in source.key_frames for e in frame.expressions}
+    learned = SampleDataset(source, input_spec, vocabulary, store, augment=AugmentConfig())
+    drawn = set()
+    for epoch in range(8):
+        for index in range(len(learned)):
+            sample = learned[epoch, index]
+            texts = [query.text for query in sample.strangers]
+            others = {text for video, text in said if video != sample.clip.video_id}
+            assert len(set(texts)) == len(texts) == min(2, len(others)), "each once"
+            assert set(texts) <= others
+            assert texts == [query.text for query in learned[epoch, index].strangers]
+            drawn.add((index, *texts))
+    assert len(drawn) > len(learned), "each epoch draws anew"
+    asked = SampleDataset(source, input_spec, vocabulary, store)
+    assert asked[0].strangers == ()
+
+
 def test_boxes_come_with_their_scores_and_labels(tmp_path: Path) -> None:
     boxes = np.array([[5, 6, 7, 8], [9, 10, 11, 12], [1, 2, 3, 4]], float)
     with write_proposals(tmp_path / "p.h5", "test") as writer:

@@ -351,6 +351,25 @@ def test_there_are_k_minus_1_mismatched_sentences_12():
     assert losses["matching"].item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_sentences_of_other_videos_fill_up_the_mismatched_ones_12():
+    """K = 4 and a batch of one clip with two sentences: one mismatch each in the batch, and then
+    the two strangers, which are no sentences of their own."""
+    segmenter = tiny_segmenter()
+    (a, b) = (random_sample(segmenter, seed=s, lengths=(2, 3)) for s in (1, 2))
+    sample = replace(a, strangers=b.queries)
+    assert segmenter.input_spec.strangers == 3
+    with torch.no_grad():
+        losses = segmenter([sample])
+        clips = segmenter.encode([sample.clip], [sample.proposals])
+        scores = segmenter.scores(clips, segmenter.encode_sentences(a.queries + b.queries))
+    s = f64(scores["actor"]) + f64(scores["action"])
+    expected = hinge(s, (0, 0), (0, 1), [(1, 2, 3), (0, 2, 3)])
+    assert losses["matching"].item() == pytest.approx(expected, abs=1e-5)
+    assert losses["count/sentences"] == 2
+    alone = tiny_segmenter("aamn.objective.mismatches=batch")
+    assert alone.input_spec.strangers == 0
+
+
 def test_mean_readout_averages_the_states():
     torch.manual_seed(0)
     module = ActionModule(ActionConfig(context="mean", context_hidden=9), 14, 6, 10)
