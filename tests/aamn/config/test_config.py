@@ -7,6 +7,7 @@ import yaml
 
 from aamn.config.loading import from_dict, load_config, to_dict
 from aamn.config.schema import Config, PhaseConfig
+from aamn.models.baselines.i3d import ConvUnit
 from aamn.models.build import build_segmenter
 from proposals.config import DetectorConfig
 from proposals.errors import InputError
@@ -261,7 +262,10 @@ def test_plain_values_round_trip():
         ("acga.i3d", {"frozen_until": "mixed_4e", "rgb_range": (-1.0, 1.0), "flow_limit": 20.0}),
         ("cstm", {"size": 320, "frames": 8, "stride": 2, "cmam": "both", "lgfs": ()}),
         ("cstm", {"foreground_weight": 1.5, "coarse_weight": 0.1, "spatial": "resnet50"}),
+        ("acga.i3d", {"norm_eps": 1e-3}),  # TensorFlow's I3D and both public ports
+        ("gavrilyuk.i3d", {"norm_eps": 1e-3}),
         ("cstm.i3d", {"frozen_until": "", "rgb_range": (0.0, 1.0)}),
+        ("cstm.i3d", {"norm_eps": 1e-5}),  # the released model's
         ("train", {"batch": 1, "start": "", "precision": "auto", "evaluate_every": 0}),
         ("train", {"freeze": (), "phases": []}),
         ("train.optimiser", {"name": "sgd", "lr": 1e-4, "momentum": 0.95, "weight_decay": 5e-4}),
@@ -284,6 +288,25 @@ def test_every_recipe_builds_its_model(path):
     with torch.device("meta"):
         segmenter = build_segmenter(config, 100)
     assert segmenter.input_spec.proposals == config.aamn.proposals
+
+
+@pytest.mark.parametrize(
+    ("recipe", "eps"),
+    [
+        ("acga", 1e-3),  # TensorFlow's I3D, on which the papers stand
+        ("gavrilyuk_rgb_flow", 1e-3),
+        ("acga_released", 1e-5),  # both released models leave BatchNorm3d at PyTorch's default
+        ("cstm", 1e-5),
+    ],
+)
+def test_the_eps_of_every_i3d(recipe, eps):
+    import torch
+
+    config = load_config(Config, CONFIGS / f"baselines/{recipe}.yaml")
+    with torch.device("meta"):
+        segmenter = build_segmenter(config, 100)
+    units = [part for part in segmenter.modules() if isinstance(part, ConvUnit)]
+    assert len(units) >= 45 and {unit.bn.eps for unit in units} == {eps}
 
 
 def test_the_papers_recipe_has_the_papers_sizes():
