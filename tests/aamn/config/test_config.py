@@ -290,6 +290,49 @@ def test_every_recipe_builds_its_model(path):
     assert segmenter.input_spec.proposals == config.aamn.proposals
 
 
+def test_what_the_papers_own_recipe_says():
+    """Yang et al., Sec. IV-B; both CNNs start from ImageNet, the paper's from COCO."""
+    config = load_config(Config, CONFIGS / "aamn_vgg16_a2d.yaml")
+    assert config.train.optimiser == Config().train.optimiser  # as the table above
+    backbone = config.aamn.backbone
+    assert (backbone.name, backbone.weights, backbone.flow_weights) == (
+        "vgg16", "imagenet", "imagenet",
+    )  # fmt: skip
+    assert "glove.840B.300d" in config.words.vectors and config.words.dimension == 300
+
+
+@pytest.mark.parametrize("name", ["gavrilyuk", "acga", "acga_released", "cstm"])
+def test_one_stage_systems_learn_for_the_papers_epochs(name):
+    """Wang et al., Sec. 4.2: Adam, 5e-4, batches of 4, 12 epochs, a tenth after 8; the released
+    code makes 15741 // 4 updates an epoch."""
+    config = load_config(Config, CONFIGS / f"baselines/{name}.yaml")
+    optimiser, epoch = config.train.optimiser, 15741 // 4
+    assert (optimiser.name, optimiser.lr, optimiser.weight_decay) == ("adamw", 5e-4, 0.0)
+    assert (config.train.batch, epoch) == (4, 3935)
+    assert (optimiser.iterations, optimiser.milestones) == (12 * epoch, (8 * epoch,))
+    assert (optimiser.schedule, optimiser.warmup, optimiser.clip_norm) == ("step", 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        # where a recipe starts elsewhere than its paper, it names the key that changes it
+        (
+            "aamn_vgg16_a2d",
+            ["aamn.backbone.weights=FILE", "aamn.backbone.flow_weights=FILE", "COCO"],
+        ),
+        ("detector_resnet101_fpn", ["ImageNet", "detector_detectron2_r101", "weights=FILE"]),
+        ("baselines/recipe", ["words.vectors=FILE"]),
+        ("baselines/acga", ["words.vectors=", "word2vec", "acga.i3d.rgb_weights=FILE"]),
+        ("baselines/gavrilyuk", ["words.vectors=", "word2vec", "gavrilyuk.i3d.rgb_weights=FILE"]),
+        ("baselines/cstm", ["words.vectors=glove", "cstm.i3d.rgb_weights=FILE"]),
+    ],
+)
+def test_recipes_say_where_their_weights_come_from(recipe, words):
+    text = (CONFIGS / f"{recipe}.yaml").read_text()
+    assert [word for word in words if word not in text] == []
+
+
 @pytest.mark.parametrize(
     ("recipe", "eps"),
     [
