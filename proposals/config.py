@@ -81,7 +81,16 @@ class DetectorConfig:
 
     @property
     def rpn(self) -> RPNLimits:
-        """How many boxes the RPN keeps."""
+        """How many boxes the RPN keeps.
+
+        Raises:
+            InputError: a negative number.
+        """
+        keys = {"candidates": self.candidates, "proposals": self.proposals}
+        keys |= {f"finetune.{key}": getattr(self.finetune, key) for key in keys}
+        for key, number in keys.items():
+            if number < 0:
+                raise InputError(f"{key}: wanted 0 or more boxes, got {number}")
         learning = self.finetune.proposals or 2 * self.proposals
         return RPNLimits(
             training_candidates=self.finetune.candidates or 2 * learning,

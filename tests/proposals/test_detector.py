@@ -273,6 +273,19 @@ def test_the_rpns_boxes_before_and_behind_its_nms(changes, learning, use):
     assert stored.get("candidates") == changes.get("candidates")
 
 
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("candidates", {"candidates": -1}),
+        ("finetune.candidates", {"finetune": FineTuneConfig(candidates=-1)}),
+        ("finetune.proposals", {"finetune": FineTuneConfig(proposals=-1)}),
+    ],
+)
+def test_negative_numbers_of_boxes_are_refused(key, values):
+    with pytest.raises(InputError, match=rf"^{key}: wanted 0 or more boxes, got -1$"):
+        build_detector(replace(TINY, **values))
+
+
 def test_what_is_stored_of_a_detector(tiny):
     attributes = tiny.attributes
     assert (attributes.detector, attributes.classes) == ("small", ("adult", "ball"))

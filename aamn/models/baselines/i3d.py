@@ -166,7 +166,12 @@ def build_i3d(
         until: one of `LAYERS`.
         width: factor on every layer's channels.
         norm_eps: of every batch normalisation.
+
+    Raises:
+        InputError: no layer of the name `until`, or an eps that is not above 0.
     """
+    if not norm_eps > 0:
+        raise InputError(f"i3d.norm_eps must be positive, got {norm_eps}")
     layers = nn.Sequential()
     for name in LAYERS[: layer_index(until) + 1]:
         layer = _layer(name, channels, width, norm_eps)

@@ -127,6 +127,12 @@ def test_the_eps_of_every_normalisation(eps):
     np.testing.assert_allclose(unit(maps)[0].detach().numpy(), wanted, rtol=1e-9)
 
 
+@pytest.mark.parametrize("eps", [0.0, -1e-3, float("nan")])
+def test_an_eps_that_is_none_is_refused(eps):
+    with pytest.raises(InputError, match=r"^i3d\.norm_eps must be positive, got "):
+        build_i3d(3, "mixed_3b", WIDTH, eps)
+
+
 def test_inception_is_the_naive_computation(naive):
     block = randomise(Inception(3, (2, 2, 3, 1, 2, 2)))
     maps = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
