@@ -23,6 +23,8 @@ class FineTuneConfig:
     clip_norm: float = 10.0  # 0: no gradient clipping
     flip: float = 0.5  # probability of a mirror image
     average: float = 0.0  # decay of the weights' running average; 0: the last weights
+    candidates: int = 0  # as the detector's `candidates`, in training; 0: twice `proposals`
+    proposals: int = 0  # as the detector's `proposals`, in training; 0: twice as many as these
     rois: int = 256  # sampled proposals a frame that the box head learns from
     trainable_stages: int = 3  # of a ResNet's five, from the top (`small` learns all); 0: the
     # heads alone, so that the backbone stays what it is
@@ -30,6 +32,16 @@ class FineTuneConfig:
     cache_mb: int = 2048  # decoded frames are kept in memory when they fit into this
     checkpoint_every: int = 500  # iterations
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class RPNLimits:
+    """Boxes a level before the RPN's NMS, and boxes a frame behind it, in training and in use."""
+
+    training_candidates: int
+    training_proposals: int
+    candidates: int
+    proposals: int
 
 
 @dataclass
@@ -50,6 +62,7 @@ class DetectorConfig:
         ""  # a segmenter's checkpoint, whose RGB stream's backbone replaces that of `weights`
     )
     proposals: int = 300  # boxes a frame that the RPN hands to the box head
+    candidates: int = 0  # boxes a level that the RPN's NMS chooses them from; 0: twice `proposals`
     score_threshold: float = 0.01  # of the best class; lower boxes are not kept
     nms_iou: float = 0.5  # class-agnostic: of two boxes that overlap more the better one stays
     boxes_per_frame: int = 100
@@ -66,11 +79,32 @@ class DetectorConfig:
         for key in ("classes", "widths", "strides", "anchors", "ratios"):
             setattr(self, key, tuple(getattr(self, key)))
 
+    @property
+    def rpn(self) -> RPNLimits:
+        """How many boxes the RPN keeps.
+
+        Raises:
+            InputError: a negative number.
+        """
+        keys = {"candidates": self.candidates, "proposals": self.proposals}
+        keys |= {f"finetune.{key}": getattr(self.finetune, key) for key in keys}
+        for key, number in keys.items():
+            if number < 0:
+                raise InputError(f"{key}: wanted 0 or more boxes, got {number}")
+        learning = self.finetune.proposals or 2 * self.proposals
+        return RPNLimits(
+            training_candidates=self.finetune.candidates or 2 * learning,
+            training_proposals=learning,
+            candidates=self.candidates or 2 * self.proposals,
+            proposals=self.proposals,
+        )
+
     def settings(self) -> dict[str, str | int | float]:
         """What decides the boxes besides the weights; stored with them."""
         keys = ("min_size", "max_size", "proposals", "score_threshold", "nms_iou")
         found = {key: getattr(self, key) for key in (*keys, "boxes_per_frame")}
-        return {**found, "square": self.square} if self.square else found
+        chosen = {key: getattr(self, key) for key in ("candidates", "square")}
+        return found | {key: value for key, value in chosen.items() if value}
 
 
 def config_to_dict(config: DetectorConfig) -> dict[str, Any]:

@@ -20,6 +20,9 @@ class I3DConfig:
     flow_weights: str = ""  # the same for the flow stream (2 input channels)
     frozen_until: str = "mixed_4e"  # last layer that does not learn; "": everything learns
     width: float = 1.0  # factor on every layer's channels; smaller only in small presets
+    # eps of its batch normalisations: TensorFlow's; the authors of ACGA and CSTM released models
+    # with PyTorch's default, 1e-5
+    norm_eps: float = 1e-3
     rgb_range: tuple[float, float] = (-1.0, 1.0)  # what black and white become at the input
     flow_limit: float = 20.0  # flow of this many pixels becomes 1; longer flow is cut
 
@@ -74,5 +77,8 @@ class CSTMConfig:
     lgfs: tuple[int, ...] = ()  # stages whose maps LGFS weighs: (), (5,), (5, 4, 3)
     foreground_weight: float = 1.5  # alpha of (2)
     coarse_weight: float = 0.1  # beta of (3) for the five coarser responses; the finest's is 1
-    # The released model learns all of I3D and feeds frames as they are, in [0, 1].
-    i3d: I3DConfig = field(default_factory=lambda: I3DConfig(frozen_until="", rgb_range=(0.0, 1.0)))
+    # The released model learns all of I3D, feeds frames as they are, in [0, 1], and has PyTorch's
+    # eps.
+    i3d: I3DConfig = field(
+        default_factory=lambda: I3DConfig(frozen_until="", norm_eps=1e-5, rgb_range=(0.0, 1.0))
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +24,27 @@ from aamn.training.loop import Progress, train
 from proposals.errors import InputError
 from proposals.store import ProposalStore
 
+log = logging.getLogger("aamn")
+
+# What the comparison systems' words are in their papers (CSTM: in its released model).
+PUBLISHED_VECTORS = {
+    "gavrilyuk": "word2vec of Google News",
+    "acga": "word2vec of Google News",
+    "cstm": "GloVe of 840 billion words",
+}
+
 
 def _word_vectors(config: Config, vocabulary: Vocabulary) -> torch.Tensor | None:
+    """The vocabulary's pretrained vectors; None where they are learned from nothing, which is said
+    of a comparison system."""
     if not config.words.vectors:
+        if config.system in PUBLISHED_VECTORS:
+            log.warning(
+                "words.vectors names no file: %s learns word vectors from random ones, where its "
+                "authors took %s",
+                config.system,
+                PUBLISHED_VECTORS[config.system],
+            )
         return None
     return torch.from_numpy(load_vectors(config.words.vectors, vocabulary.words).vectors)
 

@@ -137,7 +137,8 @@ class CSTMNetwork(ResponseNetwork):
         _check(config)
         text = config.text_channels
         build_spatial, spatial_channels, _ = SPATIAL[config.spatial]
-        temporal = temporal_stages(build_i3d(3, TEMPORAL_STAGES[-1], config.i3d.width))
+        i3d = build_i3d(3, TEMPORAL_STAGES[-1], config.i3d.width, config.i3d.norm_eps)
+        temporal = temporal_stages(i3d)
         channels = {
             "spatial": spatial_channels,
             "temporal": tuple(map(out_channels, temporal)),

@@ -226,6 +226,25 @@ class Sized:
         return 2
 
 
+@pytest.mark.parametrize(
+    ("system", "said"),
+    [("gavrilyuk", "word2vec"), ("acga", "word2vec"), ("cstm", "GloVe"), ("aamn", "")],
+)
+def test_random_word_vectors_of_a_comparison_system_are_said(tmp_path, caplog, system, said):
+    vocabulary, given = Vocabulary(["dog"]), tmp_path / "v.txt"
+    assert run._word_vectors(tiny_config(f"system={system}"), vocabulary) is None
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == bool(said)
+    if said:
+        start = f"words.vectors names no file: {system} learns word vectors from random ones"
+        assert lines[0].startswith(start) and said in lines[0]
+    caplog.clear()
+    given.write_text("dog 1 2 3 4 5 6\n")
+    config = tiny_config(f"system={system}", f"words.vectors={given}")
+    assert run._word_vectors(config, vocabulary) is not None
+    assert "random" not in caplog.text
+
+
 def test_vectors_of_a_file_are_the_embedding_s(trained, tmp_path):
     (tmp_path / "v.txt").write_text("w2 1 2 3 4 5 6\nruns 6 5 4 3 2 1\n")
     seen = trained(f"words.vectors={tmp_path / 'v.txt'}")
