@@ -246,11 +246,17 @@ def read_bundle(path: Path | str) -> Bundle:
     return Bundle(path / DETECTOR, path / SEGMENTER, record["absent_threshold"])
 
 
-def load(path: Path | str, device: torch.device | str | None = None) -> VideoSegmenter:
+def load(
+    path: Path | str,
+    device: torch.device | str | None = None,
+    overrides: Sequence[str] = (),
+) -> VideoSegmenter:
     """The detector and the segmenter of a bundle (`aamn bundle`), on a GPU where there is one.
 
     Args:
         device: cpu, cuda or cuda:N; None: the GPU where there is one.
+        overrides: values of its configuration, as --set has them, such as
+            "words.vectors=vectors.txt".
 
     Raises:
         InputError: as `read_bundle` and `checked_device`, or a part that cannot be read.
@@ -258,7 +264,7 @@ def load(path: Path | str, device: torch.device | str | None = None) -> VideoSeg
     device = checked_device(device or best_device())
     bundle = read_bundle(path)
     return VideoSegmenter(
-        QueryEncoder(load_segmenter(bundle.segmenter, device)),
+        QueryEncoder(load_segmenter(bundle.segmenter, device, overrides=overrides)),
         load_detector(bundle.detector, device),
         absent_threshold=bundle.absent_threshold,
     )

@@ -27,7 +27,9 @@ from proposals.store import ProposalStore
 def _word_vectors(config: Config, vocabulary: Vocabulary) -> torch.Tensor | None:
     if not config.words.vectors:
         return None
-    return torch.from_numpy(load_vectors(config.words.vectors, vocabulary.words).vectors)
+    return torch.from_numpy(
+        load_vectors(config.words.vectors, vocabulary.words, config.words.allow_pickle).vectors
+    )
 
 
 def _dataset(

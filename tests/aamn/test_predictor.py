@@ -384,9 +384,9 @@ def test_importing_the_library_loads_no_heavy_module():
 def test_what_is_loaded_has_the_bundle_s_threshold_and_lies_on_the_device(bundle, monkeypatch):
     asked = []
 
-    def load_segmenter(path, device):
+    def load_segmenter(path, device, **more):
         asked.append((path.name, str(device)))
-        return loaded_segmenter(path, device)
+        return loaded_segmenter(path, device, **more)
 
     loaded_segmenter = predictor.load_segmenter
     monkeypatch.setattr(predictor, "load_segmenter", load_segmenter)
