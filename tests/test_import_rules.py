@@ -25,7 +25,7 @@ APART = {("models", "data"), ("data", "models")}  # on one floor, and still stra
 # From aamn, stage one is the ground floor; what builds and runs its detectors is for few.
 GROUND = {
     *("errors", "files", "limits", "weights", "store", "store_writer", "frames", "decoding"),
-    "backbones",
+    *("backbones", "terminal"),
 }
 DETECTORS = {
     *("build", "config", "detector", "torchvision_rcnn", "extract", "finetune", "manifest"),

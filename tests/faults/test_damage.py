@@ -7,9 +7,13 @@ import zipfile
 
 import pytest
 import torch
-from fault_cases import refused
+from fault_cases import called, refused
 
+from aamn.data.datasets.refvos import read_listings
+from aamn.inference.checkpoint import load_segmenter
 from aamn.predictor import load
+from proposals.build import load_network
+from proposals.errors import InputError
 
 
 @pytest.fixture
@@ -81,13 +85,13 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("fault", STATES)
-def test_weights_that_are_none_are_named(fault, file, things, bundle, capsys):
+def test_weights_that_are_none_are_named(fault, bundle):
     change, said = STATES[fault]
-    rewritten(bundle / file, lambda content: change(content[FILES[file]]))
-    words = segment(bundle, things.clip, "w1", "--out", bundle / "out")
-    refused(capsys, words, rf"{file}.*{said}", (bundle, things.clip))
+    for file, read in {"segmenter.pt": load_segmenter, "detector.pt": load_network}.items():
+        rewritten(bundle / file, lambda content, file=file: change(content[FILES[file]]))
+        with pytest.raises(InputError, match=rf"{file}.*{said}"):
+            read(bundle / file)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -153,9 +157,44 @@ def test_a_network_larger_than_its_weights_takes_no_memory(things, bundle, capsy
     refused(capsys, words, r"segmenter\.pt: its weights do not fit", (bundle,))
 
 
-@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("value", ["nan"])
 def test_vectors_without_numbers_are_named(value, things, bundle, tmp_path, capsys):
     vectors = tmp_path / "vectors.txt"
     vectors.write_text(f"zebra 1 2 3 4 5 6\nlion 1 2 {value} 4 5 6\n")
     words = ("--set", f"words.vectors={vectors}", "--out", tmp_path / "out")
     refused(capsys, segment(bundle, things.clip, "lion", *words), r"vectors\.txt.*'lion'.*finite")
+
+
+IDS = ["../../evil", "/tmp/evil", "a\0b", ".."]
+
+
+@pytest.mark.parametrize("video_id", IDS)
+def test_a_list_s_ids_do_not_leave_its_folder(video_id, things, tmp_path, capsys):
+    root = tmp_path / "a2d"
+    (root / "Release").mkdir(parents=True)
+    (root / "text_annotations").mkdir()
+    (root / "Release/videoset.csv").write_text(f"{video_id},1,0,0,40,50,7,1,1\n")
+    words = segment(things.bundle, "--data", root, "--out", tmp_path / "out")
+    refused(capsys, words, r"videoset\.csv: wanted the name", (tmp_path,))
+    with pytest.raises(InputError, match="wanted the name"):
+        read_listings(listed(root / "meta.json", {video_id: {"frames": [], "expressions": {}}}))
+    for entry in (
+        {"frames": [video_id], "expressions": {}},
+        {"frames": [], "expressions": {video_id: {"exp": "dog"}}},
+    ):
+        with pytest.raises(InputError, match="wanted the name"):
+            read_listings(listed(root / "meta.json", {"v": entry}))
+
+
+def listed(path, videos):
+    path.write_text(json.dumps({"videos": videos}))
+    return path
+
+
+def test_a_given_id_stays_below_the_results(things, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = segment(things.bundle, things.clip, "w1", "--video-id", "../../e\x1b[2J")
+    found = called(capsys, *words)
+    assert found.code == 0 and [p.name for p in tmp_path.iterdir()] == ["runs"]
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["%2E.%2F..%2Fe%1B[2J"]
+    assert "\x1b" not in found.out + found.err

@@ -26,7 +26,7 @@ import torch
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.structures import Target
 from proposals.errors import InputError
-from proposals.files import open_hdf5
+from proposals.files import inside, open_hdf5
 from proposals.frames import FrameSource, open_frames
 
 log = logging.getLogger("aamn")
@@ -100,7 +100,8 @@ def read_videoset(path: Path) -> dict[str, Video]:
     """The video list, which has no header.
 
     Raises:
-        InputError: the file is missing or a row has not the nine columns.
+        InputError: the file is missing, a row has not the nine columns, or an id is no name of
+            a file.
     """
     if not path.is_file():
         raise InputError(f"no video list at {path}; wanted an A2D root with Release/videoset.csv")
@@ -110,7 +111,9 @@ def read_videoset(path: Path) -> dict[str, Video]:
             try:
                 name, label, _, _, height, width, frames, annotated, split = row
                 sizes = (int(label), int(height), int(width), int(frames), int(annotated))
-                videos[name] = Video(name, *sizes, split.strip())
+                videos[inside(path, name).name] = Video(name, *sizes, split.strip())
+            except InputError:
+                raise
             except ValueError:
                 raise InputError(
                     f"{path}, line {number}: wanted nine columns (video, label, start, end, "

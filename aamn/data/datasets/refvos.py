@@ -30,6 +30,7 @@ from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, Sentence
 from aamn.ops.masks import boxes_of_masks
 from aamn.structures import Target
 from proposals.errors import InputError
+from proposals.files import inside
 from proposals.frames import FrameSource, ImageFolder, open_frames
 
 log = logging.getLogger("aamn")
@@ -88,7 +89,7 @@ class ReferringVideos(SentencesByVideo):
 
     def video_path(self, video_id: str) -> Path:
         """The video's folder of images."""
-        return self.folder / "JPEGImages" / video_id
+        return inside(self.folder, "JPEGImages", video_id)
 
     def frames(self, video_id: str) -> FrameSource:
         """The video's frames.
@@ -136,7 +137,7 @@ class ReferringVideos(SentencesByVideo):
     def annotation_path(self, video_id: str, place: int) -> Path:
         """The indexed PNG of the frame at `place` of the listed ones."""
         name = self.listings[video_id].frames[place]
-        return self.folder / "Annotations" / video_id / f"{name}.png"
+        return inside(self.folder, "Annotations", video_id, f"{name}.png")
 
     def _expressions(self, video_id: str) -> tuple[Expression, ...]:
         instances = self._instances[video_id]
@@ -191,12 +192,15 @@ def read_listings(path: Path) -> dict[str, Listing]:
     """The videos of a meta_expressions.json.
 
     Raises:
-        InputError: the file is missing or not of this form; names the video.
+        InputError: the file is missing or not of this form, or an id is no name of a file.
     """
     videos = _read_json(path).get("videos")
     if not isinstance(videos, dict):
         raise InputError(f'{path}: wanted {{"videos": {{id: ...}}}}')
-    return {video_id: _listing(path, video_id, entry) for video_id, entry in videos.items()}
+    listings = {video_id: _listing(path, video_id, entry) for video_id, entry in videos.items()}
+    for video_id, listing in listings.items():
+        inside(path, video_id, *listing.frames, *listing.sentences)
+    return listings
 
 
 def read_labels(path: Path) -> np.ndarray:
