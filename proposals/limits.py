@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import h5py
+from PIL import Image
 
 from proposals.errors import InputError
 
@@ -58,6 +61,23 @@ def check_pixels(size: Sequence[int], what: str) -> None:
     _refuse_above("AAMN_MAX_MEGAPIXELS", height * width / 1e6, described)
 
 
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture whose size was looked at, not decoded yet.
+
+    Raises:
+        InputError: it announces too many pixels.
+        OSError, SyntaxError: as Pillow: it is no picture.
+    """
+    try:
+        opened = Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {error}") from None
+    with opened as image:
+        check_pixels(image.size[::-1], str(path))
+        yield image
+
+
 def check_bytes(count: int, what: str) -> None:
     """Refuses `count` bytes that are too many to be read at once.
 
@@ -68,18 +88,25 @@ def check_bytes(count: int, what: str) -> None:
     _refuse_above("AAMN_MAX_GIGABYTES", count / 1e9, described)
 
 
-def read_array(array: h5py.Dataset, what: str) -> Any:
-    """All of an HDF5 array.
+def read_array(array: h5py.Dataset, what: str, place: Any = ()) -> Any:
+    """All of an HDF5 array, or what the numbers and slices of `place` choose of it; `what` begins
+    the error's line.
 
     Raises:
-        InputError: it is too large, or damaged.
+        InputError: it is too large, or a checksum in it says that it has changed.
     """
-    check_bytes(array.size * array.dtype.itemsize, f"{what}: {array.name}")
+    chosen = place if isinstance(place, tuple) else (place,)
+    sizes = [
+        len(range(*one.indices(size))) if isinstance(one, slice) else 1
+        for one, size in zip(chosen, array.shape, strict=False)
+    ]
+    count = math.prod((*sizes, *array.shape[len(sizes) :]))
+    check_bytes(count * array.dtype.itemsize, f"{what}: {array.name}")
     try:
-        return array[()]
+        return array[place]
     except OSError as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{what}: {array.name} is damaged ({reason})") from None
+        raise InputError(f"{what}: {array.name} is damaged ({reason}); make it again") from None
 
 
 def check_values(content: Any, what: str) -> None:

@@ -355,7 +355,7 @@ def test_a_bundle_holds_no_training_state(bundle):
         (lambda b: (b / "bundle.json").unlink(), "no bundle at"),
         (lambda b: (b / "bundle.json").write_text("{"), "bundle.json is damaged"),
         (lambda b: (b / "bundle.json").write_text('{"format": "x", "version": 1}'), "bundle of x"),
-        (lambda b: (b / "segmenter.pt").write_bytes(b"x"), "segmenter.pt is no checkpoint"),
+        (lambda b: (b / "segmenter.pt").write_bytes(b"x"), "segmenter.pt has changed"),
         (lambda b: (b / "segmenter.pt").unlink(), "lacks segmenter.pt"),
         (lambda b: (b / "bundle.json").write_text("[]"), "bundle.json is damaged"),
         (lambda b: (b / "bundle.json").write_text('{"format": "aamn-bundle"}'), "is damaged"),

@@ -22,16 +22,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from pycocotools import mask as rle
 
 from aamn.data.datasets.a2d import normalise
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
-from aamn.ops.masks import boxes_of_masks
+from aamn.ops.masks import boxes_of_masks, decode_run_lengths
 from aamn.structures import Target
 from proposals.errors import InputError
 from proposals.files import inside
 from proposals.frames import FrameSource, ImageFolder, open_frames
+from proposals.limits import open_picture
 
 log = logging.getLogger("aamn")
 
@@ -177,11 +176,11 @@ class ReferringVideos(SentencesByVideo):
     ) -> np.ndarray:
         try:
             found = [codes[name][place] for name in objects]
-            masks = [rle.decode(code) > 0 for code in found if code]
-        except (KeyError, IndexError, TypeError, ValueError):
+            masks = [decode_run_lengths(code, "a mask") for code in found if code]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(
                 f"{self.folder / 'mask_dict.json'}: no usable mask of {video_id}, frame "
-                f"{place + 1}, objects {', '.join(objects)}"
+                f"{place + 1}, objects {', '.join(objects)} ({error})"
             ) from None
         if not masks:
             return np.zeros(self.frames(video_id).size, bool)
@@ -210,7 +209,7 @@ def read_labels(path: Path) -> np.ndarray:
         InputError: the file is missing, damaged, or has colours instead of indices.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             if image.mode not in ("P", "L", "1"):
                 raise InputError(f"{path}: wanted an indexed PNG, got mode {image.mode}")
             labels = np.array(image, np.uint8)
@@ -244,7 +243,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no file at {path}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no readable JSON ({error}); download it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: wanted an object, got {type(content).__name__}")
