@@ -97,7 +97,7 @@ class StoredVideo:
         head = f"{self.video_id} {self.frame_size} {self.counts.tolist()}"
         found = zlib.crc32(head.encode(errors="surrogatepass"))
         for name, kind in zip(ARRAYS, ("<f4", "<f4", "<i4"), strict=True):
-            found = zlib.crc32(np.ascontiguousarray(getattr(self, name), kind), found)
+            found = zlib.crc32(np.ascontiguousarray(getattr(self, name), kind).data, found)
         return found
 
     @property

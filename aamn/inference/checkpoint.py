@@ -103,12 +103,22 @@ def load_segmenter(
     trained = restricted(from_dict(Config, content["config"]), str(path))
     config = load_config(Config, config_file, overrides, trained)
     vocabulary = _vocabulary(path, content)
+    _refuse_endless(path, config, len(content["model"]))
     with torch.device("meta"):  # sizes are compared before memory is taken for them
         sizes = build_segmenter(config, len(vocabulary)).state_dict()
     check_state(sizes, content["model"], path)
     segmenter = build_segmenter(config, len(vocabulary))
     load_state(segmenter, content["model"], path)
     return Loaded(segmenter.to(device).eval(), vocabulary, config, content["iteration"])
+
+
+def _refuse_endless(path: Path | str, config: Config, entries: int) -> None:
+    """Raises InputError where the configuration asks for more layers than there are weights."""
+    layers = max(config.aamn.language.layers, config.aamn.mask_head.convolutions)
+    if layers > entries:
+        raise InputError(
+            f"{path}: its weights do not fit the configuration: {layers} layers, {entries} weights"
+        )
 
 
 def _vocabulary(path: Path | str, content: dict[str, Any]) -> Vocabulary:

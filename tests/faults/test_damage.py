@@ -14,7 +14,9 @@ import pytest
 import torch
 from fault_cases import called, refused
 
-from aamn.config.schema import FlowConfig
+from aamn.config.loading import load_config
+from aamn.config.schema import Config, FlowConfig
+from aamn.data.datasets.a2d import A2DSentences
 from aamn.data.datasets.refvos import read_labels, read_listings
 from aamn.data.flow.store import FlowStore, extract_flow
 from aamn.index.box_source import DetectedBoxes
@@ -86,10 +88,11 @@ def huge(state):
 
 
 def sparse(state):
-    state[first(state)] = torch.sparse_coo_tensor(size=(10**6, 10**6))
+    state[first(state)] = torch.sparse_coo_tensor(size=(10**6, 10**6), check_invariants=True)
 
 
 FILES = {"segmenter.pt": "model", "detector.pt": "state"}
+READERS = {"segmenter.pt": load_segmenter, "detector.pt": load_network}
 STATES = {
     "NaN": (without_number, "not finite"),
     "a tensor that repeats itself": (huge, "larger than"),
@@ -102,13 +105,12 @@ STATES = {
 @pytest.mark.parametrize("fault", STATES)
 def test_weights_that_are_none_are_named(fault, bundle):
     change, said = STATES[fault]
-    for file, read in {"segmenter.pt": load_segmenter, "detector.pt": load_network}.items():
+    for file, read in READERS.items():
         rewritten(bundle / file, lambda content, file=file: change(content[FILES[file]]))
         with pytest.raises(InputError, match=rf"{file}.*{said}"):
             read(bundle / file)
 
 
-@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -118,12 +120,11 @@ def test_weights_that_are_none_are_named(fault, bundle):
     ],
     ids=["zeros in weights", "zeros in names", "a bomb"],
 )
-def test_changed_weights_are_named(change, said, file, things, bundle, capsys):
-    record = json.loads((bundle / "bundle.json").read_text())
-    (bundle / "bundle.json").write_text(json.dumps({**record, "sha256": {}}))
-    change(bundle / file)
-    words = segment(bundle, things.clip, "w1", "--out", bundle / "out")
-    refused(capsys, words, rf"{file}.*{said}", (bundle, things.clip))
+def test_changed_weights_are_named(change, said, bundle):
+    for file, read in READERS.items():
+        change(bundle / file)
+        with pytest.raises(InputError, match=rf"{file}.*{said}"):
+            read(bundle / file)
 
 
 class Intruder:
@@ -165,10 +166,18 @@ def test_a_checkpoint_names_no_file_that_is_opened(things, bundle, caplog):
     assert config.flow.weights == "/there/raft.pt"
 
 
-def test_a_network_larger_than_its_weights_takes_no_memory(things, bundle, capsys):
-    rewritten(bundle / "segmenter.pt", lambda c: c["config"]["aamn"]["backbone"].update(fc=10**7))
-    words = segment(bundle, things.clip, "w1", "--out", bundle / "out")
-    refused(capsys, words, r"segmenter\.pt: its weights do not fit", (bundle,))
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("backbone", {"fc": 10**7}),
+        ("language", {"layers": 10**9}),
+        ("mask_head", {"convolutions": 10**9}),
+    ],
+)
+def test_a_network_larger_than_its_weights_takes_no_memory(part, values, bundle):
+    rewritten(bundle / "segmenter.pt", lambda c: c["config"]["aamn"][part].update(values))
+    with pytest.raises(InputError, match=r"segmenter\.pt: its weights do not fit"):
+        load_segmenter(bundle / "segmenter.pt")
 
 
 @pytest.mark.parametrize("value", ["nan"])
@@ -188,8 +197,11 @@ def test_a_list_s_ids_do_not_leave_its_folder(video_id, things, tmp_path, capsys
     (root / "Release").mkdir(parents=True)
     (root / "text_annotations").mkdir()
     (root / "Release/videoset.csv").write_text(f"{video_id},1,0,0,40,50,7,1,1\n")
-    words = segment(things.bundle, "--data", root, "--out", tmp_path / "out")
-    refused(capsys, words, r"videoset\.csv: wanted the name", (tmp_path,))
+    with pytest.raises(InputError, match=r"videoset\.csv: wanted the name"):
+        A2DSentences(root, "test")
+    if video_id == IDS[0]:
+        words = segment(things.bundle, "--data", root, "--out", tmp_path / "out")
+        refused(capsys, words, r"videoset\.csv: wanted the name", (tmp_path,))
     with pytest.raises(InputError, match="wanted the name"):
         read_listings(listed(root / "meta.json", {video_id: {"frames": [], "expressions": {}}}))
     for entry in (
@@ -249,7 +261,7 @@ def test_boxes_that_changed_are_named(name, place, value, said, proposals):
         ProposalStore.read(proposals).window("clip", [0], 2)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan])
 def test_boxes_without_numbers_end_no_process(value, things, proposals, tmp_path, capsys):
     with h5py.File(proposals, "r+") as file:
         file["boxes"][5, 2] = value
@@ -409,13 +421,13 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(LAUGHS, "too many values.*AAMN_MAX_VALUES="), ("a: &a [*a]", "deeper"), ("[" * 5000, "YAML")],
+    [(LAUGHS, "too many values.*AAMN_MAX_VALUES="), ("a: &a [*a]", "deeper"), ("[" * 1500, "YAML")],
     ids=["laughs", "in itself", "deep"],
 )
-def test_yaml_that_has_no_end_is_named(text, said, things, tmp_path, capsys):
+def test_yaml_that_has_no_end_is_named(text, said, tmp_path):
     (tmp_path / "r.yaml").write_text(text)
-    words = segment(things.bundle, things.clip, "w1", "--config", tmp_path / "r.yaml")
-    refused(capsys, words, rf"r\.yaml.*{said}")
+    with pytest.raises(InputError, match=rf"r\.yaml.*{said}"):
+        load_config(Config, tmp_path / "r.yaml")
 
 
 def png_of(size, path):
