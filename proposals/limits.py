@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,18 @@ def read_array(array: h5py.Dataset, what: str, place: Any = ()) -> Any:
     except OSError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{what}: {array.name} is damaged ({reason}); make it again") from None
+
+
+def check_nesting(text: str, what: str) -> str:
+    """The text, whose brackets must not lie too deep: YAML's parser takes the square of it.
+
+    Raises:
+        InputError: they do.
+    """
+    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
+    if max(accumulate(steps), default=0) > _DEEPEST:
+        raise InputError(f"{what}: its brackets lie deeper than {_DEEPEST} levels")
+    return text
 
 
 def check_values(content: Any, what: str) -> None:
