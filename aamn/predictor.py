@@ -6,6 +6,7 @@ detector.pt    stage one            segmenter.pt    stage two, with vocabulary a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from aamn.index.box_source import BoxSource, DetectedBoxes, Detector, StoredBoxe
 from aamn.index.builder import build_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
 from aamn.index.query_encoder import QueryEncoder
-from aamn.index.video_index import VideoIndex, VideoTrack
+from aamn.index.video_index import VideoIndex, VideoTrack, checked_number
 from aamn.inference.checkpoint import Loaded, load_segmenter, read_checkpoint
 from aamn.search.folder import IndexFolder
 from aamn.version import __version__
@@ -201,6 +202,8 @@ def write_bundle(
         InputError: either file is missing or of another kind, or `out` cannot be written.
     """
     out, detector = Path(out), Path(detector)
+    if absent_threshold is not None:
+        absent_threshold = checked_number(absent_threshold, "absent_threshold")
     content = read_checkpoint(checkpoint)
     load_detector(detector)
     try:
@@ -215,6 +218,7 @@ def write_bundle(
             "made_with": {"aamn": __version__, "torch": torch.__version__},
             "iteration": content["iteration"],
             "absent_threshold": absent_threshold,
+            "sha256": {name: _hash(out / name) for name in (DETECTOR, SEGMENTER)},
         }
         write_json(out / RECORD, record)
     except OSError as error:
@@ -225,7 +229,8 @@ def read_bundle(path: Path | str) -> Bundle:
     """Where the parts of a bundle lie.
 
     Raises:
-        InputError: no bundle, one of another version, or one that lacks a part.
+        InputError: no bundle, one of another version, one that lacks a part or whose parts have
+            changed, or a threshold that is no number.
     """
     path = Path(path)
     try:
@@ -233,7 +238,7 @@ def read_bundle(path: Path | str) -> Bundle:
         kind, version = record["format"], record["version"]
     except FileNotFoundError:
         raise InputError(f"no bundle at {path}; `aamn bundle` makes one") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path / RECORD} is damaged; make the bundle again") from None
     if kind != FORMAT or version != VERSION:
         raise InputError(
@@ -243,14 +248,35 @@ def read_bundle(path: Path | str) -> Bundle:
     missing = [name for name in (DETECTOR, SEGMENTER) if not (path / name).is_file()]
     if missing:
         raise InputError(f"{path} lacks {missing[0]}; make the bundle again")
-    return Bundle(path / DETECTOR, path / SEGMENTER, record["absent_threshold"])
+    known = record.get("sha256")  # bundles of version 0.1 have none; their parts' own checksums do
+    for name in (DETECTOR, SEGMENTER) if isinstance(known, dict) else ():
+        if known.get(name) not in (None, _hash(path / name)):
+            raise InputError(f"{path / name} has changed since its bundle; make the bundle again")
+    threshold = record.get("absent_threshold")
+    if threshold is not None:
+        threshold = checked_number(threshold, f"{path / RECORD}: absent_threshold")
+    return Bundle(path / DETECTOR, path / SEGMENTER, threshold)
 
 
-def load(path: Path | str, device: torch.device | str | None = None) -> VideoSegmenter:
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load(
+    path: Path | str,
+    device: torch.device | str | None = None,
+    overrides: Sequence[str] = (),
+) -> VideoSegmenter:
     """The detector and the segmenter of a bundle (`aamn bundle`), on a GPU where there is one.
 
     Args:
         device: cpu, cuda or cuda:N; None: the GPU where there is one.
+        overrides: values of its configuration, as --set has them, such as
+            "words.vectors=vectors.txt".
 
     Raises:
         InputError: as `read_bundle` and `checked_device`, or a part that cannot be read.
@@ -258,7 +284,7 @@ def load(path: Path | str, device: torch.device | str | None = None) -> VideoSeg
     device = checked_device(device or best_device())
     bundle = read_bundle(path)
     return VideoSegmenter(
-        QueryEncoder(load_segmenter(bundle.segmenter, device)),
+        QueryEncoder(load_segmenter(bundle.segmenter, device, overrides=overrides)),
         load_detector(bundle.detector, device),
         absent_threshold=bundle.absent_threshold,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from proposals.detector import (
     TrainableDetector,
 )
 from proposals.errors import InputError
-from proposals.weights import read_mapping
+from proposals.weights import check_state, load_state, read_mapping
 
 
 def best_device() -> str:
@@ -74,16 +75,28 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> Traina
     content = read_mapping(Path(path), "detector", "; `aamn train-detector` writes one")
     if content.get("format") != CHECKPOINT_FORMAT:
         raise InputError(f"{path} is no detector checkpoint; `aamn train-detector` writes one")
-    if content["version"] != CHECKPOINT_VERSION:
+    if content.get("version") != CHECKPOINT_VERSION:
         raise InputError(
-            f"{path} has version {content['version']} of the detector checkpoint, this library"
+            f"{path} has version {content.get('version')} of the detector checkpoint, this library"
             f" reads {CHECKPOINT_VERSION}: train it again"
         )
-    network = build_detector(
-        replace(config_from_dict(content["config"]), weights="", backbone_from="")
-    )
-    network.load_state_dict(content["state"])
+    config = _config(path, content)
+    if not config.name.startswith(DETECTRON2):  # whose sizes are its recipes'
+        with torch.device("meta"):  # sizes are compared before memory is taken for them
+            sizes = build_detector(replace(config)).state_dict()
+        check_state(sizes, content.get("state"), path)
+    network = build_detector(config)
+    load_state(network, content.get("state"), path)
     return network.to(device).eval()
+
+
+def _config(path: Path | str, content: Mapping[str, Any]) -> DetectorConfig:
+    """A checkpoint's configuration, without the files that its weights once came from."""
+    try:
+        found = config_from_dict(content["config"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: its configuration is damaged: {error}") from None
+    return replace(found, weights="", backbone_from="")
 
 
 def load_detector(

@@ -130,7 +130,7 @@ def _recipe(name: str) -> Path:
             " says how to build it"
         )
     folder = Path(package.submodule_search_locations[0]) / "model_zoo/configs/COCO-Detection"
-    if not (folder / f"{name}.yaml").is_file():
+    if "/" in name or not (folder / f"{name}.yaml").is_file():
         models = sorted(path.stem for path in folder.glob("faster_rcnn*.yaml"))
         raise InputError(f"detectron2 has no {name!r}; wanted one of {', '.join(models)}")
     return folder / f"{name}.yaml"

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import h5py
 from filelock import FileLock, Timeout
 
+from proposals.asides import aside_of, check_written, claim
 from proposals.errors import InputError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -34,10 +34,12 @@ def written_aside(path: Path, durable: bool = False, suffix: str = "") -> Iterat
         durable: content and name are on the disk when the block has ended, whatever happens then.
         suffix: of the name to write to, where the writer goes by it.
     """
+    aside = aside_of(path, suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{token_hex(4)}.tmp{suffix}")  # nobody can guess it
     try:
+        claim(aside)
         yield aside
+        check_written(aside)
         if durable:
             _sync(aside, os.O_RDWR)
         os.replace(aside, path)
@@ -118,6 +120,8 @@ def locked(lock: Path, target: Path, advice: str = "wait for it") -> Iterator[No
         InputError: another process holds it (named in it), or it cannot be written.
     """
     held = FileLock(lock, timeout=_PATIENCE)
+    if lock.is_symlink():
+        raise InputError(f"{lock} is a link, wanted a lock file; remove it")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held.acquire()
@@ -145,10 +149,32 @@ def _holder(lock: Path) -> str:
 
 
 def escaped(video_id: str) -> str:
-    """A video's id as one name in a folder or an HDF5 file."""
-    return video_id.replace("%", "%25").replace("/", "%2F")
+    """A video's id, whatever it holds, as one visible name in a folder or an HDF5 file.
+
+    Raises:
+        InputError: the id is empty.
+    """
+    if not video_id:
+        raise InputError("a video's id is empty; give it one")
+    name = "".join(
+        c if c.isprintable() and c not in "%/" else quote(c, safe="", errors="surrogatepass")
+        for c in video_id
+    )
+    return name if name[0] != "." else f"%2E{name[1:]}"
 
 
 def unescaped(name: str) -> str:
     """The inverse of `escaped`."""
-    return unquote(name)
+    return unquote(name, errors="surrogatepass")
+
+
+def inside(folder: Path, *names: str) -> Path:
+    """The path of files whose names others chose, such as a data set's ids, below `folder`.
+
+    Raises:
+        InputError: a name that is none of one file: empty, "..", or with "/" or a NUL in it.
+    """
+    for name in names:
+        if name in ("", ".", "..") or not {*name}.isdisjoint("/\\\0"):
+            raise InputError(f"{folder}: wanted the name of a file or folder in it, got {name!r}")
+    return folder.joinpath(*names)

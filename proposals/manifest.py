@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from proposals.errors import InputError
 from proposals.frames import IMAGE_SUFFIXES, open_frames
+from proposals.limits import open_picture
 
 log = logging.getLogger("proposals")
 
@@ -57,7 +58,7 @@ def read_manifest(path: Path | str) -> Manifest:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no manifest at {path}; `aamn manifest` writes one") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no readable JSON: {error}") from None
     try:
         manifest = _parse(path, content)
@@ -80,6 +81,8 @@ def _parse(path: Path, content: dict[str, Any]) -> Manifest:
     left_out = 0
     for annotation in content["annotations"]:
         x, y, width, height = annotation["bbox"]
+        if not all(map(math.isfinite, (x, y, width, height))):
+            raise ValueError(f"annotation {annotation.get('id')} has the box {annotation['bbox']}")
         if annotation.get("iscrowd") or width <= 0 or height <= 0:
             left_out += 1
             continue
@@ -173,7 +176,7 @@ def _decode(path: Path, frames: Sequence[AnnotatedFrame]) -> Iterable[np.ndarray
 
 def _picture(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return np.asarray(image.convert("RGB"))
     except OSError as error:
         raise InputError(f"{path} is no readable picture: {error}") from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import h5py
 import numpy as np
 
 from proposals.errors import InputError
+from proposals.limits import check_bytes, read_array
 
 log = logging.getLogger("proposals")
 
@@ -24,6 +26,7 @@ VERSION = 1
 PARTS = ".parts"  # suffix of the folder of unfinished work beside the target
 _SHARD = re.compile(r"\.shard-(\d+)-of-(\d+)$")  # end of a shard's file name, before .h5
 ARRAYS = ("boxes", "scores", "labels")
+CHECKSUMS = "checksums"  # array of every video's `StoredVideo.checksum`; older files have none
 
 Setting = str | int | float | bool
 
@@ -88,6 +91,26 @@ class StoredVideo:
     scores: np.ndarray
     labels: np.ndarray
 
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of all of it."""
+        head = f"{self.video_id} {self.frame_size} {self.counts.tolist()}"
+        found = zlib.crc32(head.encode(errors="surrogatepass"))
+        for name, kind in zip(ARRAYS, ("<f4", "<f4", "<i4"), strict=True):
+            found = zlib.crc32(np.ascontiguousarray(getattr(self, name), kind).data, found)
+        return found
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the numbers, in words; "" when nothing is."""
+        bad = ~(np.isfinite(self.boxes).all(1) & np.isfinite(self.scores))
+        if not bad.any():
+            return ""
+        at = int(bad.argmax())
+        frame = int(np.searchsorted(np.cumsum(self.counts), at, side="right"))
+        box = [*self.boxes[at].tolist(), float(self.scores[at])]
+        return f"frame {frame} has the box and score {box}, wanted finite numbers"
+
 
 class StoredFile:
     """One HDF5 file of the contract: its index in memory, its boxes mapped lazily, so that it can
@@ -96,14 +119,17 @@ class StoredFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._maps: dict[str, np.ndarray] = {}
+        self._sound: set[int] = set()  # rows that were looked at
         try:
             self._version = _version_of(path)
             with h5py.File(path, "r", locking=False) as file:
                 self.attributes = self._check(file)
+                check_bytes(file["video_ids"].nbytes, str(path))
                 self.video_ids = [str(name) for name in file["video_ids"].asstr()[:]]
-                self.frame_sizes = file["frame_size"][:]
-                self.video_starts = file["video_starts"][:]
-                self.frame_starts = file["frame_starts"][:]
+                self.frame_sizes = read_array(file["frame_size"], str(path))
+                self.video_starts = read_array(file["video_starts"], str(path))
+                self.frame_starts = read_array(file["frame_starts"], str(path))
+                self._checksums = file[CHECKSUMS][:] if CHECKSUMS in file else None
                 self._places = {name: self._place(file[name]) for name in ARRAYS}
                 self._check_lengths()
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
@@ -139,6 +165,7 @@ class StoredFile:
         complete = (
             len(self.video_starts) == videos + 1
             and self.frame_sizes.shape == (videos, 2)
+            and (self._checksums is None or self._checksums.shape == (videos,))
             and self.video_starts[0] == self.frame_starts[0] == 0
             and self.video_starts[-1] == frames
             and self.frame_starts[-1] == boxes
@@ -175,7 +202,29 @@ class StoredFile:
         span = slice(starts[0], starts[-1])
         h0, w0 = self.frame_sizes[row].tolist()
         boxes, scores, labels = (np.array(self.array(name)[span]) for name in ARRAYS)
-        return StoredVideo(self.video_ids[row], (h0, w0), np.diff(starts), boxes, scores, labels)
+        video = StoredVideo(self.video_ids[row], (h0, w0), np.diff(starts), boxes, scores, labels)
+        if row not in self._sound:
+            self._check_video(row, video)
+        return video
+
+    def check(self, row: int) -> None:
+        """Looks at the numbers of a video, the first time that they are wanted.
+
+        Raises:
+            InputError: they have changed since they were written, or are not finite.
+        """
+        if row not in self._sound:
+            self.video(row)
+
+    def _check_video(self, row: int, video: StoredVideo) -> None:
+        fault = video.fault
+        if self._checksums is not None and video.checksum != self._checksums[row]:
+            fault = "its boxes have changed since they were written"
+        if fault:
+            raise InputError(
+                f"{self.path}, video {video.video_id}: {fault}; extract its proposals again"
+            )
+        self._sound.add(row)
 
 
 def _version_of(path: Path) -> tuple[int, int, int]:
@@ -255,7 +304,7 @@ class ProposalStore:
         """The `top` most confident boxes of each of the T frames, which may repeat.
 
         Raises:
-            InputError: a video that is lacking, or a frame outside it.
+            InputError: a video that is lacking or damaged, or a frame outside it.
         """
         file, row = self.locate(video_id)
         frames = np.asarray(frame_indices, np.int64)
@@ -266,6 +315,7 @@ class ProposalStore:
                 f"{self.path}: wanted frame {outside[0]} of the video {video_id}, the file has"
                 f" {count} of it; was another copy of the video extracted?"
             )
+        file.check(row)
         return _read_window(file, file.video_starts[row] + frames, top)
 
     def close(self) -> None:

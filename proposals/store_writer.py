@@ -23,6 +23,7 @@ from proposals.errors import InputError
 from proposals.files import cannot_write, hdf5_aside, locked, sweep, written_aside
 from proposals.store import (
     ARRAYS,
+    CHECKSUMS,
     FORMAT,
     PARTS,
     VERSION,
@@ -231,12 +232,14 @@ def _taken(source: StoredFile, row: int) -> StoredVideo:
 
 
 def _write_boxes(file: h5py.File, videos: Iterable[StoredVideo]) -> None:
-    start = 0
+    start, checksums = 0, []
     for video in videos:
         stop = start + len(video.scores)
         for name in ARRAYS:
             file[name][start:stop] = getattr(video, name)
+        checksums.append(video.checksum)
         start = stop
+    file.create_dataset(CHECKSUMS, data=np.array(checksums, np.uint32))
 
 
 def _write_index(

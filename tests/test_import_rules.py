@@ -24,15 +24,17 @@ FLOORS = (
 APART = {("models", "data"), ("data", "models")}  # on one floor, and still strangers
 # From aamn, stage one is the ground floor; what builds and runs its detectors is for few.
 GROUND = {
+    "backbones",
+    "decoding",
     "errors",
     "files",
-    "weights",
+    "frames",
+    "limits",
+    "optimiser",
     "store",
     "store_writer",
-    "frames",
-    "decoding",
-    "backbones",
-    "optimiser",
+    "terminal",
+    "weights",
 }
 DETECTORS = {
     *("build", "config", "detector", "torchvision_rcnn", "extract", "finetune", "manifest"),

@@ -10,6 +10,7 @@ import click
 
 from aamn.cli.command_line import DETECTOR, out_option, recipe_options, subcommand
 from proposals.errors import InputError
+from proposals.terminal import printable
 
 if TYPE_CHECKING:
     from proposals.decoding import Video
@@ -74,7 +75,7 @@ def command(
     job = JobOptions.for_device(device, batch, workers)
     found = _detector(detector, config, overrides, precision, device)
     report = extract(found, videos, out, replace(job, fresh=fresh))
-    print(f"{out}:", *report.lines(), sep="\n")
+    print(printable("\n".join((f"{out}:", *report.lines())), "\n"))
     return 1 if report.failures else 0
 
 

@@ -13,6 +13,7 @@ import click
 
 from aamn.version import __version__
 from proposals.errors import InputError
+from proposals.terminal import PlainFormatter, printable
 
 SUBCOMMANDS = {  # name -> its line in the overview; grouped as a user meets them
     "Use": {
@@ -101,7 +102,7 @@ def run(words: Sequence[str] | None = None) -> int:
     """Runs the command with these words (default: the process's own); its exit code. A user's
     mistake is one line and exit code 2, Ctrl-C is exit code 130, a reader that has seen enough is
     none."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[_handler()])
     words = sys.argv[1:] if words is None else words
     try:  # aamn.main() would end with 1 for a closed pipe, and take EOFError for Ctrl-C
         with aamn.make_context("aamn", list(words)) as context:
@@ -124,8 +125,14 @@ def run(words: Sequence[str] | None = None) -> int:
     return code or 0
 
 
+def _handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(message)s"))
+    return handler
+
+
 def _mistake(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

@@ -9,6 +9,7 @@ import click
 
 from aamn.cli.command_line import CHECKPOINT, PATH, out_option, recipe_options, subcommand
 from proposals.errors import InputError
+from proposals.terminal import printable
 
 if TYPE_CHECKING:
     from aamn.search.folder import Hit
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def _line(place: int, hit: Hit) -> str:
     frames = f"frames {hit.frames.start} to {hit.frames.stop - 1}"
-    return f"{place:3d}  {hit.score:8.3f}  {hit.video_id}, {frames}"
+    return f"{place:3d}  {hit.score:8.3f}  {printable(hit.video_id)}, {frames}"
 
 
 def _record(hit: Hit) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def command(
     indexes = segmenter.open_indexes(folder)
     found = dict(zip(texts, indexes.search(texts, top), strict=True))
     for text, hits in found.items():
-        print(f"{text} ({len(indexes)} videos)")
+        print(f"{printable(text)} ({len(indexes)} videos)")
         for place, hit in enumerate(hits, start=1):
             print(_line(place, hit))
     if out:

@@ -8,6 +8,7 @@ import click
 
 from aamn.cli.command_line import PATH, out_option, recipe_options, subcommand
 from proposals.errors import InputError
+from proposals.terminal import printable
 
 
 @subcommand("verify", "aamn verify --data data/a2d --deep --fix-list again.txt")
@@ -46,7 +47,7 @@ def command(
     if not recipe.root:
         raise InputError("wanted --data ROOT, the data set to check")
     found = verify_data_set(recipe, deep)
-    print(found.table())
+    print(printable(found.table(), "\n"))
     if fix_list:
         write_text(fix_list, "".join(f"{path}\n" for path in found.fix_list()))
     if out:

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aamn.config.recipes import find_recipe
 from proposals.errors import InputError
+from proposals.limits import check_nesting, check_values
 
 log = logging.getLogger("aamn")
 
@@ -35,10 +36,12 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str,
     if path in seen:
         raise InputError(f"{path}: its `base:` leads back to itself")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = check_nesting(path.read_text(encoding="utf-8"), str(path))
+        content = yaml.safe_load(text) or {}
+        check_values(content, str(path))
     except FileNotFoundError:
         raise InputError(f"no config file at {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path} is no readable YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: wanted a mapping of keys, got {type(content).__name__}")

@@ -49,6 +49,9 @@ class WordsConfig:
     dimension: int = 300  # C_e
     max_words: int = 20  # T of the paper: longer sentences are cut
     trainable: bool = True  # fine-tune the vectors; always so without a file
+    # read gensim's .kv files too: pickles, which run what code their maker put into them. A
+    # checkpoint cannot say so, only a recipe or --set
+    allow_pickle: bool = False
 
 
 @dataclass

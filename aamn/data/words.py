@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import torch
 
 from aamn.structures import Query
 from proposals.errors import InputError
+from proposals.limits import check_bytes
 
 log = logging.getLogger("aamn")
 
@@ -95,19 +98,30 @@ class WordVectors:
     known: np.ndarray
 
 
-def load_vectors(path: str | Path, words: Sequence[str]) -> WordVectors:
-    """The vectors of `words` (such as `Vocabulary.words`) from a GloVe or word2vec text file, or
-    from a word2vec binary (.bin, .bin.gz) or gensim (.kv) file; logs how many words it covers.
+def load_vectors(path: str | Path, words: Sequence[str], allow_pickle: bool = False) -> WordVectors:
+    """The vectors of `words` (such as `Vocabulary.words`) from a GloVe or word2vec text file, from
+    a word2vec binary (.bin, .bin.gz) file, or with `allow_pickle` from one of gensim's (.kv), which
+    runs the code in it; logs how many words it covers.
 
     Raises:
-        InputError: the file is missing or is none of these.
+        InputError: the file is missing, is none of these, or its numbers are not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no word vectors at {path}; words.vectors names a GloVe or word2vec file")
+    if path.suffix == ".kv" and not allow_pickle:
+        raise InputError(
+            f"{path}: a .kv file is a pickle, which can run any code; convert it by gensim's "
+            "KeyedVectors.load(...).save_word2vec_format(..., binary=True), or, if you trust it, "
+            "--set words.allow_pickle=true"
+        )
     binary = path.name.endswith((".bin", ".bin.gz", ".kv"))
     found, mean = (_from_gensim if binary else _from_text)(path, set(words))
     vectors = np.stack([found.get(word, mean) for word in words]).astype(np.float32)
+    for word, vector in zip(words, vectors, strict=True):
+        if not np.isfinite(vector).all():
+            which = repr(word) if word in found else "its mean, for words it lacks,"
+            raise InputError(f"{path}: the vector of {which} is not finite; get the file again")
     known = np.array([word in found for word in words])
     vectors[[word == PADDING for word in words]] = 0
     _report(path, [word for word in words if word not in (PADDING, UNKNOWN)], found)
@@ -161,8 +175,28 @@ def _from_gensim(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], n
         if path.suffix == ".kv":
             vectors = KeyedVectors.load(str(path))
         else:
+            _check_header(path)
             vectors = KeyedVectors.load_word2vec_format(str(path), binary=True)
-    except (ValueError, EOFError, OSError, UnicodeDecodeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (ValueError, EOFError, OSError, AttributeError, zlib.error) as error:
         raise InputError(f"{path} is no word2vec file: {' '.join(str(error).split())}") from None
     found = {word: vectors[word] for word in wanted if word in vectors}
     return found, vectors.vectors.mean(0, dtype=np.float64)
+
+
+def _check_header(path: Path) -> None:
+    """Compares the sizes that a word2vec binary file announces with the file's own.
+
+    Raises:
+        InputError: they would not fit into it, or, if it is compressed, into memory.
+    """
+    packed = path.suffix == ".gz"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        header = re.fullmatch(rb"(\d+) (\d+)\n", file.readline(60))
+    if header is None:
+        raise ValueError("it begins with no two sizes")
+    size = 4 * int(header[1]) * int(header[2])
+    check_bytes(size, str(path))
+    if not packed and size > path.stat().st_size:
+        raise ValueError(f"it announces {size} bytes")

@@ -20,7 +20,7 @@ from aamn.data.flow.store import stored_flow
 from aamn.evaluation.full_video import format_videos, frame_rows, summarise_videos
 from aamn.index.indexed_segmenter import StoredIndexes
 from aamn.index.query_encoder import QueryEncoder
-from aamn.index.video_index import LINKINGS, VideoIndex
+from aamn.index.video_index import LINKINGS, VideoIndex, checked_number
 from aamn.inference.checkpoint import Loaded, extend_words
 from aamn.inference.track import answers
 from aamn.structures import Row
@@ -169,7 +169,8 @@ def read_threshold(path: Path) -> float:
         InputError: the file holds none.
     """
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["absence"]["threshold"])
+        found = json.loads(path.read_text(encoding="utf-8"))["absence"]["threshold"]
+        return checked_number(found, f"{path}: absence.threshold")
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{path} holds no calibrated threshold; `aamn evaluate --full-video --calibrate` "

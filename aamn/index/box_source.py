@@ -151,4 +151,6 @@ def _best_boxes(found: Sequence[Detections], top: int) -> BoxWindow:
         window.scores[place, :kept] = one.scores[:kept]
         window.labels[place, :kept] = one.labels[:kept]
         window.valid[place, :kept] = True
+    if not (np.isfinite(window.boxes).all() and np.isfinite(window.scores).all()):
+        raise InputError("the detector found a box or a score that is no finite number")
     return window

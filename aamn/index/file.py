@@ -18,6 +18,8 @@ import numpy as np
 
 from proposals.errors import InputError
 from proposals.files import cannot_write, escaped, hdf5_aside, locked, open_hdf5, sweep
+from proposals.limits import check_pixels, read_array
+from proposals.terminal import printable
 
 FORMAT, VERSION = "aamn-index", 3
 SUFFIX = ".h5"
@@ -158,7 +160,7 @@ OPTIONAL = {"context"}
 
 
 def index_path(folder: Path | str, video_id: str) -> Path:
-    """Where the index of a video lies: "%" and "/" of its id are escaped."""
+    """Where the index of a video lies: its id is escaped."""
     return Path(folder) / (escaped(video_id) + SUFFIX)
 
 
@@ -184,9 +186,9 @@ class IndexWriter:
 
     def _create(self, name: str, values: np.ndarray) -> None:
         rest = values.shape[1:]
-        packed: dict[str, Any] = {"chunks": (CLIPS_A_CHUNK, *rest)}
+        packed: dict[str, Any] = {"chunks": (CLIPS_A_CHUNK, *rest), "fletcher32": True}
         if name == "masks":  # one tube of one clip is what a sentence reads
-            packed = {"chunks": (1, 1, *rest[1:]), "compression": "lzf"}
+            packed |= {"chunks": (1, 1, *rest[1:]), "compression": "lzf"}
         self.file.create_dataset(name, (0, *rest), values.dtype, maxshape=(None, *rest), **packed)
 
 
@@ -224,6 +226,33 @@ def _describe(file: h5py.File, header: Header) -> None:
     file.attrs["format"] = FORMAT
 
 
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of an index, of which parts are read by the usual brackets.
+
+    Raises:
+        InputError: a part that has changed since it was written, that is too large, or whose
+            numbers are not finite; names the file and the video.
+    """
+
+    data: h5py.Dataset
+    source: IndexFile
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, place: Any) -> np.ndarray:
+        where = f"{self.source.path}, video {printable(self.source.header.video_id)}"
+        values = read_array(self.data, where, place)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InputError(f"{where}: {self.data.name} is not finite; index the video again")
+        return values
+
+
 @dataclass
 class IndexFile:
     """The reading side; opened lazily, so that it can be pickled to other processes."""
@@ -252,13 +281,13 @@ class IndexFile:
                     "index the video again"
                 ) from None
 
-    def array(self, name: str) -> h5py.Dataset:
+    def array(self, name: str) -> StoredArray:
         """One of the arrays of `ClipBlock`, of all clips."""
-        return self._open_file()[name]
+        return StoredArray(self._open_file()[name], self)
 
-    def optional(self, name: str) -> h5py.Dataset | None:
+    def optional(self, name: str) -> StoredArray | None:
         """One that need not be there."""
-        return self._open_file().get(name)
+        return self.array(name) if name in self._open_file() else None
 
     def _open_file(self) -> h5py.File:
         if self._file is None or self._process != os.getpid():  # HDF5 files do not survive a fork
@@ -299,6 +328,7 @@ def _header(path: Path, file: h5py.File) -> Header:
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"its arrays are of {sorted(counts)} clips")
     height, width = (int(value) for value in file.attrs["size"])
+    check_pixels((height, width), f"{path}: its video")
     return Header(
         video_id=str(file.attrs["video_id"]),
         path=str(file.attrs["path"]),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -188,10 +189,14 @@ class VideoIndex(IndexedVideo):
                 first, then those of the next sentence.
 
         Raises:
-            InputError: a sentence without a word, another linking, or `top` below 1.
+            InputError: a sentence without a word, another linking, a threshold that is no number,
+                or `top` below 1.
         """
         if linking not in LINKINGS:
             raise InputError(f"linking: wanted one of {', '.join(LINKINGS)}, got {linking!r}")
+        if absent_threshold is not None:
+            absent_threshold = checked_number(absent_threshold, "absent_threshold")
+        transition_cost = checked_number(transition_cost, "transition_cost")
         if top < 1:
             raise InputError(f"top: wanted at least one track a sentence, got {top}")
         queries = self.query_encoder.queries(texts)
@@ -249,6 +254,17 @@ class VideoIndex(IndexedVideo):
             action_attention=sentences.attention[names[-1]][place, :words].numpy(),
             linking=linking,
         )
+
+
+def checked_number(value: Any, what: str) -> float:
+    """A number to compare scores with; `what` begins the error's line.
+
+    Raises:
+        InputError: it is none, or NaN, which compares with nothing.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+        raise InputError(f"{what}: wanted a number, got {value!r}")
+    return float(value)
 
 
 def _best_first(paths: Sequence[VideoPaths], place: int) -> list[tuple[Tensor, float]]:

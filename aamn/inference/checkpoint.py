@@ -18,11 +18,12 @@ from torch import nn
 
 from aamn.config.loading import from_dict, load_config, to_dict
 from aamn.config.schema import Config
+from aamn.config.untrusted import restricted
 from aamn.data.words import Vocabulary, load_vectors, tokenise
 from aamn.models.build import build_segmenter
 from aamn.models.segmenter import Segmenter
 from proposals.errors import InputError
-from proposals.weights import read_tensors, save_tensors
+from proposals.weights import check_state, load_state, read_tensors, save_tensors
 
 log = logging.getLogger("aamn")
 
@@ -77,6 +78,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise InputError(
             f"{path} has checkpoint format {content.get('format')}; this version reads {FORMAT}"
         )
+    missing = {"config", "model", "iteration"} - content.keys()
+    if missing:
+        raise InputError(f"{path} is a damaged checkpoint: it lacks {min(missing)}")
     return content
 
 
@@ -89,22 +93,39 @@ def load_segmenter(
     """Rebuilds the segmenter of a checkpoint, in evaluation mode.
 
     What it was trained with can be changed by a config file and overrides, as far as the weights
-    still fit: "data.root=...", "aamn.language.attention=random", "system=most_confident".
+    still fit: "data.root=...", "aamn.language.attention=random", "system=most_confident". Its own
+    configuration is `restricted`.
 
     Raises:
         InputError: as `read_checkpoint` and `load_config`, or weights that do not fit.
     """
     content = read_checkpoint(path)
-    trained = from_dict(Config, content["config"])
+    trained = restricted(from_dict(Config, content["config"]), str(path))
     config = load_config(Config, config_file, overrides, trained)
-    vocabulary = Vocabulary.from_state(content["vocabulary"])
+    vocabulary = _vocabulary(path, content)
+    _refuse_endless(path, config, len(content["model"]))
+    with torch.device("meta"):  # sizes are compared before memory is taken for them
+        sizes = build_segmenter(config, len(vocabulary)).state_dict()
+    check_state(sizes, content["model"], path)
     segmenter = build_segmenter(config, len(vocabulary))
-    try:
-        segmenter.load_state_dict(content["model"])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()[:200]
-        raise InputError(f"{path}: its weights do not fit the configuration: {reason}") from None
+    load_state(segmenter, content["model"], path)
     return Loaded(segmenter.to(device).eval(), vocabulary, config, content["iteration"])
+
+
+def _refuse_endless(path: Path | str, config: Config, entries: int) -> None:
+    """Raises InputError where the configuration asks for more layers than there are weights."""
+    layers = max(config.aamn.language.layers, config.aamn.mask_head.convolutions)
+    if layers > entries:
+        raise InputError(
+            f"{path}: its weights do not fit the configuration: {layers} layers, {entries} weights"
+        )
+
+
+def _vocabulary(path: Path | str, content: dict[str, Any]) -> Vocabulary:
+    try:
+        return Vocabulary.from_state(content["vocabulary"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its vocabulary is damaged: {error}") from None
 
 
 def extend_words(loaded: Loaded, texts: Iterable[str]) -> Loaded:
@@ -118,7 +139,7 @@ def extend_words(loaded: Loaded, texts: Iterable[str]) -> Loaded:
     words = sorted({word for text in texts for word in tokenise(text)} - {*loaded.vocabulary.words})
     path = loaded.config.words.vectors
     if words and path and Path(path).is_file():
-        found = load_vectors(path, words)
+        found = load_vectors(path, words, loaded.config.words.allow_pickle)
         loaded = _with_words(loaded, words, torch.from_numpy(found.vectors), found.known.tolist())
         words = [word for word in words if word not in loaded.vocabulary]
     if words:

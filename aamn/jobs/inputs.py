@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aamn.data.flow.store import FlowStore, stored_flow
 from aamn.index.query_encoder import QueryEncoder
+from aamn.index.video_index import checked_number
 from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.predictor import Bundle, VideoSegmenter, read_bundle
 from proposals.build import best_device, load_detector
@@ -85,8 +86,10 @@ class Inputs:
         Raises:
             InputError: "auto" without a bundle, or with one that is not calibrated.
         """
-        if wanted is None or not isinstance(wanted, str):
-            return wanted
+        if wanted is None:
+            return None
+        if not isinstance(wanted, str):
+            return checked_number(wanted, "--absent-threshold")
         if self.bundle is None:
             raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")
         if self.bundle.absent_threshold is None:

@@ -22,8 +22,10 @@ from aamn.tubes.video_linking import TRANSITION_COST
 from proposals.decoding import Video
 from proposals.errors import InputError
 from proposals.extract import extract
+from proposals.files import escaped
 from proposals.frames import FrameSource, open_frames
 from proposals.store import ProposalStore
+from proposals.terminal import printable
 
 log = logging.getLogger("aamn")
 
@@ -165,7 +167,7 @@ def _clip_by_clip(
         wanted.frames,
     )
     steps = len(windows_of(wanted.frames, len(frames), input_spec))
-    bar = tqdm(found, total=steps, desc=video.video_id, unit="clip")
+    bar = tqdm(found, total=steps, desc=printable(video.video_id), unit="clip")
     for folder in write_results(out, video.video_id, frames, queries, bar, wanted):
         print(folder)
 
@@ -223,12 +225,12 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
         loaded = extend_words(loaded, texts)
         segment = partial(_clip_by_clip, options, loaded, inputs)
     if len(jobs) == 1:
-        segment(jobs[0], options.out or Path("runs") / jobs[0].video.video_id)
+        segment(jobs[0], options.out or Path("runs") / escaped(jobs[0].video.video_id))
         return 0
     failures = {}
     for job in jobs:
         try:
-            segment(job, (options.out or Path("runs/videos")) / job.video.video_id)
+            segment(job, (options.out or Path("runs/videos")) / escaped(job.video.video_id))
         except InputError as error:
             failures[job.video.video_id] = str(error)
     for video_id, failure in failures.items():

@@ -46,7 +46,9 @@ def _word_vectors(config: Config, vocabulary: Vocabulary) -> torch.Tensor | None
                 PUBLISHED_VECTORS[config.system],
             )
         return None
-    return torch.from_numpy(load_vectors(config.words.vectors, vocabulary.words).vectors)
+    return torch.from_numpy(
+        load_vectors(config.words.vectors, vocabulary.words, config.words.allow_pickle).vectors
+    )
 
 
 def _dataset(

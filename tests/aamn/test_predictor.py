@@ -355,7 +355,7 @@ def test_a_bundle_holds_no_training_state(bundle):
         (lambda b: (b / "bundle.json").unlink(), "no bundle at"),
         (lambda b: (b / "bundle.json").write_text("{"), "bundle.json is damaged"),
         (lambda b: (b / "bundle.json").write_text('{"format": "x", "version": 1}'), "bundle of x"),
-        (lambda b: (b / "segmenter.pt").write_bytes(b"x"), "segmenter.pt is no checkpoint"),
+        (lambda b: (b / "segmenter.pt").write_bytes(b"x"), "segmenter.pt has changed"),
         (lambda b: (b / "segmenter.pt").unlink(), "lacks segmenter.pt"),
         (lambda b: (b / "bundle.json").write_text("[]"), "bundle.json is damaged"),
         (lambda b: (b / "bundle.json").write_text('{"format": "aamn-bundle"}'), "is damaged"),
@@ -384,9 +384,9 @@ def test_importing_the_library_loads_no_heavy_module():
 def test_what_is_loaded_has_the_bundle_s_threshold_and_lies_on_the_device(bundle, monkeypatch):
     asked = []
 
-    def load_segmenter(path, device):
+    def load_segmenter(path, device, **more):
         asked.append((path.name, str(device)))
-        return loaded_segmenter(path, device)
+        return loaded_segmenter(path, device, **more)
 
     loaded_segmenter = predictor.load_segmenter
     monkeypatch.setattr(predictor, "load_segmenter", load_segmenter)

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from proposals import asides
 from proposals import files as whole_files
+from proposals.asides import aside_of
 from proposals.errors import InputError
 from proposals.files import (
     escaped,
     hdf5_aside,
+    inside,
     locked,
     open_hdf5,
     sweep,
@@ -153,10 +156,69 @@ def with_lock_held(lock, target):
         raise AssertionError("held twice")
 
 
-@pytest.mark.parametrize("video_id", ["a", "a/b", "50%", "%2F", "../x", "a%2Fb/", "ü -"])
+@pytest.mark.parametrize(
+    "video_id",
+    [
+        "a",
+        "a/b",
+        "50%",
+        "%2F",
+        "../x",
+        "a%2Fb/",
+        "ü -",
+        "..",
+        ".",
+        "/etc/x",
+        "a\0b",
+        "\x1b[2J",
+        "\udcff",
+    ],
+)
 def test_an_id_is_one_name_and_comes_back(tmp_path, video_id):
     name = escaped(video_id)
     assert "/" not in name and unescaped(name) == video_id
+    assert (tmp_path / name).parent == tmp_path and not name.startswith(".") and name.isprintable()
+    (tmp_path / name).write_text("")
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_an_empty_id_is_no_name():
+    with pytest.raises(InputError, match="id is empty"):
+        escaped("")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc", "a/b", "a\0", "a\\b"])
+def test_a_foreign_name_leads_into_its_folder_alone(tmp_path, name):
+    assert inside(tmp_path, "a", "..b") == tmp_path / "a" / "..b"
+    with pytest.raises(InputError, match="wanted the name of a file"):
+        inside(tmp_path, "a", name)
+
+
+def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path):
+    new = aside_of(tmp_path / "x.png").name
+    dead = new.replace(f"-{os.getpid()}-", "-999999999-")
+    other = dead.replace(dead.split(".")[3][:6], "0" * 6)
+    for name in (new, dead, other, ".x.png.0a1b2c3d.tmp", "y.png"):
+        (tmp_path / name).touch()
+    write_text(tmp_path / "notes.txt", "")
+    left = {new, other, ".x.png.0a1b2c3d.tmp", "y.png", "notes.txt"}
+    assert {one.name for one in tmp_path.iterdir()} == left
+
+
+def test_no_link_is_followed(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    monkeypatch.setattr(asides, "token_hex", lambda n: "0" * 2 * n)
+    aside_of(tmp_path / "x.txt").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_text(tmp_path / "x.txt", "new")
+    (tmp_path / "lock").symlink_to(victim)
+    with (
+        pytest.raises(InputError, match="lock is a link"),
+        locked(tmp_path / "lock", tmp_path / "x"),
+    ):
+        raise AssertionError
+    assert victim.read_text() == "kept"
 
 
 def test_hdf5_takes_its_name_when_it_is_whole(tmp_path):

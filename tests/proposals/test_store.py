@@ -243,6 +243,7 @@ def test_numbers_are_stored_in_the_types_of_the_contract(tmp_path):
         **{"video_ids": ("|S4", (2,)), "frame_size": ("<i4", (2, 2))},
         **{"video_starts": ("<i8", (3,)), "frame_starts": ("<i8", (4,))},
         **{"boxes": ("<f4", (1, 4)), "scores": ("<f4", (1,)), "labels": ("<i4", (1,))},
+        "checksums": ("<u4", (2,)),
     }
     window = ProposalStore.read(path).window("v", [0], 2)
     assert window.boxes[0, 0].tolist() == [1, 2, 30.5, 40] and window.labels[0, 0] == 2

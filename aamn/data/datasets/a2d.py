@@ -26,8 +26,9 @@ import torch
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.structures import Target
 from proposals.errors import InputError
-from proposals.files import open_hdf5
+from proposals.files import inside, open_hdf5
 from proposals.frames import FrameSource, open_frames
+from proposals.limits import check_bytes
 
 log = logging.getLogger("aamn")
 
@@ -100,7 +101,8 @@ def read_videoset(path: Path) -> dict[str, Video]:
     """The video list, which has no header.
 
     Raises:
-        InputError: the file is missing or a row has not the nine columns.
+        InputError: the file is missing, a row has not the nine columns, or an id is no name of
+            a file.
     """
     if not path.is_file():
         raise InputError(f"no video list at {path}; wanted an A2D root with Release/videoset.csv")
@@ -110,7 +112,9 @@ def read_videoset(path: Path) -> dict[str, Video]:
             try:
                 name, label, _, _, height, width, frames, annotated, split = row
                 sizes = (int(label), int(height), int(width), int(frames), int(annotated))
-                videos[name] = Video(name, *sizes, split.strip())
+                videos[inside(path, name).name] = Video(name, *sizes, split.strip())
+            except InputError:
+                raise
             except ValueError:
                 raise InputError(
                     f"{path}, line {number}: wanted nine columns (video, label, start, end, "
@@ -153,6 +157,8 @@ def read_annotation(path: Path) -> AnnotatedFrame:
         raise InputError(
             f"{path}: {n} instances, {len(masks)} masks and {len(boxes)} boxes; download it again"
         )
+    if not np.isfinite(boxes[:n]).all():
+        raise InputError(f"{path}: a box is not finite; download it again")
     masks = np.ascontiguousarray(masks[:n].swapaxes(1, 2)) > 0
     height, width = masks.shape[1:]
     limit = np.array([width, height, width, height], np.float32)
@@ -165,6 +171,7 @@ def _open(path: Path) -> h5py.File:
 
 def _member(path: Path, file: h5py.File, name: str) -> np.ndarray:
     try:
+        check_bytes(getattr(file[name], "nbytes", 0), f"{path}: {name}")
         return file[name][()]
     except (KeyError, OSError) as error:
         raise InputError(
@@ -373,7 +380,9 @@ def _read_extended(path: Path) -> dict[tuple[str, int], dict[int, list[float]]]:
     for number, (video_id, instance, frame, *box) in enumerate(rows, start=2):
         try:
             found = boxes.setdefault((video_id, int(instance)), {})
-            found[int(frame) - 1] = [float(value) for value in box]
+            found[int(frame) - 1] = values = [float(value) for value in box]
+            if not np.isfinite(values).all():
+                raise ValueError
         except ValueError:
             raise InputError(f"{path}, line {number}: wanted numbers behind the video id") from None
     return boxes

@@ -20,15 +20,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from pycocotools import mask as rle
 
 from aamn.data.datasets.a2d import normalise, text_rows
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
-from aamn.ops.masks import boxes_of_masks
+from aamn.ops.masks import boxes_of_masks, decode_run_lengths
 from aamn.structures import Target
 from proposals.errors import InputError
 from proposals.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, FrameSource, open_frames
+from proposals.limits import open_picture
 
 log = logging.getLogger("aamn")
 
@@ -144,7 +143,7 @@ def _listed_masks(path: Path) -> dict[tuple[str, int], dict[int, Mask]]:
             if int(row["frame"]) < 0:
                 raise ValueError(f"frame {row['frame']}")
             found.setdefault(key, {})[int(row["frame"])] = row["segmentation"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: wanted a list of video_id, instance_id, frame and segmentation "
             f"({type(error).__name__}: {error})"
@@ -156,15 +155,11 @@ def _read_mask(mask: Mask) -> np.ndarray:
     """(H0, W0) bool."""
     if isinstance(mask, Path):
         try:
-            with Image.open(mask) as image:
+            with open_picture(mask) as image:
                 return np.array(image.convert("L") if image.mode != "P" else image) > 0
         except (OSError, SyntaxError) as error:
             raise InputError(f"{mask} is no readable PNG ({error})") from None
-    try:
-        compressed = isinstance(mask["counts"], str | bytes)
-        return rle.decode(mask if compressed else rle.frPyObjects(mask, *mask["size"])) > 0
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"masks.json: a segmentation is no COCO RLE ({error})") from None
+    return decode_run_lengths(mask, "masks.json")
 
 
 def videos_in(folder: Path) -> dict[str, Path]:

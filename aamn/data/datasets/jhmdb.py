@@ -26,6 +26,7 @@ from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, Sentence
 from aamn.ops.masks import boxes_of_masks
 from aamn.structures import Target
 from proposals.errors import InputError
+from proposals.files import inside
 from proposals.frames import FrameSource, open_frames
 
 log = logging.getLogger("aamn")
@@ -48,7 +49,7 @@ class JHMDBSentences(SentencesByVideo):
         self._actions = _folders(self.root / "puppet_mask")
         self._image_actions = _folders(self.root / "Rename_Images")
         self._sentences = {
-            video_id: (Expression(video_id, 0, normalise(query)),)
+            inside(self.root, video_id).name: (Expression(video_id, 0, normalise(query)),)
             for video_id, query in text_rows(self._listed_in, "video_id,query")
         }
         listed = self.root / "eval_samples.json"

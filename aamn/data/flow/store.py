@@ -3,7 +3,8 @@
 Attributes of the file: format, version and how the flow was computed (method, preset, weights,
 longest_side). One data set a video under /videos, named by the video's id with "%25" for "%" and
 "%2F" for "/": (N, 2, h, w) float16, (x, y) in pixels of its own h x w grid from each frame to the
-next, the last frame repeating the flow before it; its attribute frame_size is (H0, W0).
+next, the last frame repeating the flow before it; its attribute frame_size is (H0, W0). Chunks
+have checksums (Fletcher-32), files of version 0.1 none.
 
 Extraction writes one small file a video beside the result, each complete or absent, and at the
 end joins them into the result: whatever kills it costs the videos in progress, no more.
@@ -43,6 +44,8 @@ from proposals.files import (
     unescaped,
 )
 from proposals.frames import FrameSource, open_frames, resize_frame
+from proposals.limits import read_array
+from proposals.terminal import printable
 
 log = logging.getLogger("aamn")
 
@@ -93,7 +96,7 @@ class FlowStore:
         grid.
 
         Raises:
-            InputError: the file lacks the video or a frame.
+            InputError: the file lacks the video or a frame, or is damaged there.
         """
         self._check(video_id)
         indices = np.asarray(frame_indices, np.int64)
@@ -103,8 +106,12 @@ class FlowStore:
                 f"{self.path}: wanted frame {last if first >= 0 else first} of {video_id}, the "
                 f"file has {self._counts[video_id]}; the video has changed: extract its flow again"
             )
-        stored = self._videos()[escaped(video_id)][first : last + 1]
-        return stored[indices - first].astype(np.float32)
+        where = f"{self.path}, video {printable(video_id)}"
+        stored = read_array(self._videos()[escaped(video_id)], where, slice(first, last + 1))
+        flow = stored[indices - first].astype(np.float32)
+        if not np.isfinite(flow).all():
+            raise InputError(f"{where}: the flow is not finite; extract it again")
+        return flow
 
     def _check(self, video_id: str) -> None:
         if video_id not in self._counts:
@@ -243,13 +250,17 @@ def _write_flow(videos: h5py.Group, video_id: str, frames: FrameSource, config: 
         chunks=(1, 2, *size),
         compression="lzf",
         shuffle=True,
+        fletcher32=True,
     )
     data.attrs["frame_size"] = frames.size
     pictures = (resize_frame(frame, size) for frame in frames.iterate())
     flows = iterate_flow(pictures, build_estimator(config))
     while block := list(islice(flows, BLOCK)):
+        values = np.stack(block).astype(np.float16)
+        if not np.isfinite(values).all():
+            raise InputError(f"{frames.path}: {config.method} found flow that is not finite")
         data.resize(len(data) + len(block), 0)
-        data[-len(block) :] = np.stack(block)
+        data[-len(block) :] = values
 
 
 def _finished(out: Path, parts: Path, config: FlowConfig) -> set[str]:

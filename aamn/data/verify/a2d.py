@@ -29,6 +29,7 @@ from aamn.data.verify.checks import (
 )
 from aamn.data.words import tokenise
 from proposals.errors import InputError
+from proposals.files import inside
 from proposals.frames import open_frames
 
 PUBLISHED = {  # of the data set its authors distribute
@@ -107,6 +108,11 @@ def _read_videos(root: Path, lists: _Lists) -> Iterator[Finding]:
                 name, label, _, _, *numbers, split = row
                 height, width, frames, annotated = map(int, numbers)
                 video = Video(name, int(label), height, width, frames, annotated, split.strip())
+                inside(root, name)
+            except InputError as error:
+                lists.damaged.add(name)
+                yield Finding(True, f"{where}:{number}", str(error))
+                continue
             except (ValueError, TypeError):
                 lists.damaged.update(row[:1])
                 yield Finding(True, f"{where}:{number}", "wanted nine columns of numbers", where)

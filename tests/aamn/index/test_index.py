@@ -706,7 +706,7 @@ def test_a_word_of_the_file_of_vectors_alone_is_asked_by_its_vector(
 ):
     read, words = checkpoint.load_vectors, []
     monkeypatch.setattr(
-        checkpoint, "load_vectors", lambda path, new: words.append(list(new)) or read(path, new)
+        checkpoint, "load_vectors", lambda path, new, *_: words.append(list(new)) or read(path, new)
     )
     index = VideoIndex.read(tmp_path / "v.h5", with_vectors)
     unknown = index.query(["w3 nonsense"])[0].total
