@@ -26,6 +26,8 @@ APART = {("models", "data"), ("data", "models")}  # on one floor, and still stra
 GROUND = {
     "errors",
     "files",
+    "limits",
+    "pictures",
     "weights",
     "store",
     "store_writer",
@@ -40,6 +42,7 @@ DETECTORS = {
 }
 DETECTOR_ROOMS = {"predictor", "jobs", "experiments", "cli", "evaluation", "report", "training"}
 OPTIONAL = {  # imported in one file each
+    "av": {"aamn/cli/checks.py", "aamn/visualization/video_writer.py", "proposals/video_file.py"},
     "click": {"aamn/cli/"},
     "detectron2": {"proposals/detectron2_rcnn.py"},
     "filelock": {"proposals/files.py"},
