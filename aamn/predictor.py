@@ -7,6 +7,7 @@ detector.pt    stage one            segmenter.pt    stage two, with vocabulary a
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from proposals.files import write_json, written_aside
 from proposals.frames import FrameSource, VideoLike, is_path, open_frames, take_frames
 from proposals.store import ProposalStore
 from proposals.weights import save_tensors
+
+log = logging.getLogger("aamn")
 
 FORMAT, VERSION = "aamn-bundle", 1
 DETECTOR, SEGMENTER, RECORD = "detector.pt", "segmenter.pt", "bundle.json"
@@ -134,6 +137,8 @@ class VideoSegmenter:
         segmenter = self if flow is None else replace(self, flow=flow)
         with source:
             segmenter._build(video_id, source, target, selection, precision)
+            if lacking := source.lacking():
+                log.warning("%s", lacking)
         given = None if is_path(video) else source
         return VideoIndex(IndexFile.read(target), self.query_encoder, owner, given)
 

@@ -56,7 +56,8 @@ class JobOptions:
 
 @dataclass
 class Report:
-    """What a job did; times in seconds, `detecting` the part inside the detector."""
+    """What a job did; times in seconds, `detecting` the part inside the detector; `shortened` are
+    videos of which it could not decode all frames as they should be."""
 
     stored: int = 0
     there: int = 0
@@ -76,7 +77,7 @@ class Report:
             " inside the detector"
         )
         if self.shortened:
-            yield f"{len(self.shortened)} videos ended before their headers said:"
+            yield f"{len(self.shortened)} videos are stored as far as they can be decoded:"
             yield from (f"  {video_id}: {text}" for video_id, text in self.shortened.items())
         if self.failures:
             yield f"{len(self.failures)} videos failed:"
@@ -197,9 +198,9 @@ class _Job:
             if video.end.error:
                 self.report.failures[video_id] = video.end.error
             elif video_id not in self.store:
-                self._store(video_id, video, video.end.announced)
+                self._store(video_id, video, video.end.lacking)
 
-    def _store(self, video_id: str, video: _OpenVideo, announced: int) -> None:
+    def _store(self, video_id: str, video: _OpenVideo, lacking: str) -> None:
         self.store.add(
             video_id,
             [boxes.boxes for boxes in video.found],
@@ -208,10 +209,8 @@ class _Job:
             frame_size=video.size,
         )
         self.report.stored += 1
-        if video.decoded < announced:
-            self.report.shortened[video_id] = (
-                f"{video.decoded} of {announced} frames can be decoded"
-            )
+        if lacking:
+            self.report.shortened[video_id] = lacking
 
     def _rate(self, bar: tqdm) -> float:
         return self.report.frames / max(bar.format_dict["elapsed"], 1e-9)

@@ -69,9 +69,9 @@ class FrameSource(ABC):
     def close(self) -> None:
         """Frees the decoder; the next read opens it again."""
 
-    def lacking(self) -> str:
+    def lacking(self, count: int | None = None) -> str:
         """What to say of a video that ends before its header says or has damaged frames, as far as
-        it has been decoded; "" of others."""
+        it has been decoded; "" of others. `count` is what another run has decoded of it."""
         return ""
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -230,11 +230,14 @@ class VideoFile(FrameSource):
                 pass
         return len(stamps.times)
 
-    def lacking(self) -> str:
+    def lacking(self, count: int | None = None) -> str:
         """As `FrameSource.lacking`; a video of no stated length may end anywhere."""
         stamps, found = self._stamps, []
-        count = len(stamps.times)
-        if stamps.complete and (stamps.failure or self._open().lacks(count, stamps.times[-1])):
+        last = stamps.times[-1] if stamps.complete else None
+        if stamps.complete or count is None:
+            count = len(stamps.times)
+        ended = stamps.complete or count > len(stamps.times)
+        if ended and (stamps.failure or self._open().lacks(count, last)):
             said = f"{self.announced} announced" if self.announced else "an unknown number"
             why = f" ({stamps.failure})" if stamps.failure else ""
             found.append(f"video ends at frame {count} of {said}{why}")

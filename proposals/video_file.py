@@ -120,13 +120,13 @@ class VideoDecoder:
         return np.ascontiguousarray(np.rot90(pixels, self.frame.rotation // 90))
 
     def lacks(self, count: int, last: int | None) -> bool:
-        """Whether the file promises more than `count` frames of which the last is shown at `last`;
-        False where it promises nothing."""
+        """Whether the file promises more than `count` frames of which the last is shown at `last`,
+        where that is known; False where it promises nothing."""
         if self._counted:
             return count < self._counted and count < self._counted - self._hidden()
-        if last is None or not self._seconds:
-            return False
-        shown = float((last - (self._stream.start_time or 0)) * (self._stream.time_base or 0))
+        shown = count / (self.fps or 25)
+        if last is not None:
+            shown = float((last - (self._stream.start_time or 0)) * (self._stream.time_base or 0))
         slack = max(_SLACK_FRAMES / (self.fps or 25), _SLACK_SHARE * self._seconds)
         return shown + slack < self._seconds
 
