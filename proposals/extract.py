@@ -108,13 +108,14 @@ def extract(
 
 @dataclass
 class _OpenVideo:
-    """A video on its way through the detector: size (H0, W0), the frames that were decoded, and
-    the boxes of those that have been looked at."""
+    """A video on its way through the detector: size (H0, W0), the frames that were decoded, the
+    boxes of those that have been looked at, and why the detector cannot take them, or ""."""
 
     size: tuple[int, int] = (0, 0)
     decoded: int = 0
-    found: list[FrameDetections] = field(default_factory=list)
+    found: list[FrameDetections | None] = field(default_factory=list)
     end: Finished | None = None
+    refused: str = ""
 
 
 class _Job:
@@ -178,8 +179,13 @@ class _Job:
     def _detect(self, batches: Iterable[list[tuple[str, np.ndarray]]]) -> None:
         for batch in batches:
             begin = time.perf_counter()
+            results: Sequence[FrameDetections | None]
             try:
                 results = self.detector.detect([frame for _, frame in batch])
+            except InputError as error:
+                results = [None] * len(batch)
+                for video_id, _ in batch:
+                    self._open[video_id].refused = str(error)
             except torch.cuda.OutOfMemoryError:
                 raise InputError(
                     f"no GPU memory for {len(batch)} frames at once; give a smaller --batch"
@@ -195,17 +201,19 @@ class _Job:
             if video.end is None or len(video.found) < video.decoded:
                 continue
             del self._open[video_id]
-            if video.end.error:
-                self.report.failures[video_id] = video.end.error
+            failure = video.end.error or video.refused
+            if failure:
+                self.report.failures[video_id] = failure
             elif video_id not in self.store:
                 self._store(video_id, video, video.end.lacking)
 
     def _store(self, video_id: str, video: _OpenVideo, lacking: str) -> None:
+        found = [boxes for boxes in video.found if boxes is not None]
         self.store.add(
             video_id,
-            [boxes.boxes for boxes in video.found],
-            [boxes.scores for boxes in video.found],
-            [boxes.labels for boxes in video.found],
+            [boxes.boxes for boxes in found],
+            [boxes.scores for boxes in found],
+            [boxes.labels for boxes in found],
             frame_size=video.size,
         )
         self.report.stored += 1

@@ -46,7 +46,8 @@ class VideoDecoder:
         try:
             self._stream = _video_stream(path, self._container)
             self._codec = self._stream.codec_context
-            check_pixels((self._codec.height, self._codec.width), str(path))
+            if self._codec.height and self._codec.width:  # else they are known when one is decoded
+                check_pixels((self._codec.height, self._codec.width), str(path))
         except InputError:
             self._container.close()
             raise
