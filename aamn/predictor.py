@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ from proposals.files import write_json, written_aside
 from proposals.frames import FrameSource, VideoLike, is_path, open_frames, take_frames
 from proposals.store import ProposalStore
 from proposals.weights import save_tensors
+
+log = logging.getLogger("aamn")
 
 FORMAT, VERSION = "aamn-bundle", 1
 DETECTOR, SEGMENTER, RECORD = "detector.pt", "segmenter.pt", "bundle.json"
@@ -135,6 +138,8 @@ class VideoSegmenter:
         segmenter = self if flow is None else replace(self, flow=flow)
         with source:
             segmenter._build(video_id, source, target, selection, precision)
+            if lacking := source.lacking():
+                log.warning("%s", lacking)
         given = None if is_path(video) else source
         return VideoIndex(IndexFile.read(target), self.query_encoder, owner, given)
 

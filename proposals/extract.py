@@ -56,7 +56,8 @@ class JobOptions:
 
 @dataclass
 class Report:
-    """What a job did; times in seconds, `detecting` the part inside the detector."""
+    """What a job did; times in seconds, `detecting` the part inside the detector; `shortened` are
+    videos of which it could not decode all frames as they should be."""
 
     stored: int = 0
     there: int = 0
@@ -76,7 +77,7 @@ class Report:
             " inside the detector"
         )
         if self.shortened:
-            yield f"{len(self.shortened)} videos ended before their headers said:"
+            yield f"{len(self.shortened)} videos are stored as far as they can be decoded:"
             yield from (f"  {video_id}: {text}" for video_id, text in self.shortened.items())
         if self.failures:
             yield f"{len(self.failures)} videos failed:"
@@ -107,13 +108,14 @@ def extract(
 
 @dataclass
 class _OpenVideo:
-    """A video on its way through the detector: size (H0, W0), the frames that were decoded, and
-    the boxes of those that have been looked at."""
+    """A video on its way through the detector: size (H0, W0), the frames that were decoded, the
+    boxes of those that have been looked at, and why the detector cannot take them, or ""."""
 
     size: tuple[int, int] = (0, 0)
     decoded: int = 0
-    found: list[FrameDetections] = field(default_factory=list)
+    found: list[FrameDetections | None] = field(default_factory=list)
     end: Finished | None = None
+    refused: str = ""
 
 
 class _Job:
@@ -177,8 +179,13 @@ class _Job:
     def _detect(self, batches: Iterable[list[tuple[str, np.ndarray]]]) -> None:
         for batch in batches:
             begin = time.perf_counter()
+            results: Sequence[FrameDetections | None]
             try:
                 results = self.detector.detect([frame for _, frame in batch])
+            except InputError as error:
+                results = [None] * len(batch)
+                for video_id, _ in batch:
+                    self._open[video_id].refused = str(error)
             except torch.cuda.OutOfMemoryError:
                 raise InputError(
                     f"no GPU memory for {len(batch)} frames at once; give a smaller --batch"
@@ -194,24 +201,24 @@ class _Job:
             if video.end is None or len(video.found) < video.decoded:
                 continue
             del self._open[video_id]
-            if video.end.error:
-                self.report.failures[video_id] = video.end.error
+            failure = video.end.error or video.refused
+            if failure:
+                self.report.failures[video_id] = failure
             elif video_id not in self.store:
-                self._store(video_id, video, video.end.announced)
+                self._store(video_id, video, video.end.lacking)
 
-    def _store(self, video_id: str, video: _OpenVideo, announced: int) -> None:
+    def _store(self, video_id: str, video: _OpenVideo, lacking: str) -> None:
+        found = [boxes for boxes in video.found if boxes is not None]
         self.store.add(
             video_id,
-            [boxes.boxes for boxes in video.found],
-            [boxes.scores for boxes in video.found],
-            [boxes.labels for boxes in video.found],
+            [boxes.boxes for boxes in found],
+            [boxes.scores for boxes in found],
+            [boxes.labels for boxes in found],
             frame_size=video.size,
         )
         self.report.stored += 1
-        if video.decoded < announced:
-            self.report.shortened[video_id] = (
-                f"{video.decoded} of {announced} frames can be decoded"
-            )
+        if lacking:
+            self.report.shortened[video_id] = lacking
 
     def _rate(self, bar: tqdm) -> float:
         return self.report.frames / max(bar.format_dict["elapsed"], 1e-9)

@@ -31,6 +31,7 @@ GROUND = {
     "frames",
     "limits",
     "optimiser",
+    "pictures",
     "store",
     "store_writer",
     "terminal",
@@ -42,6 +43,7 @@ DETECTORS = {
 }
 DETECTOR_ROOMS = {"predictor", "jobs", "experiments", "cli", "evaluation", "report", "training"}
 OPTIONAL = {  # imported in one file each
+    "av": {"aamn/cli/checks.py", "aamn/visualization/video_writer.py", "proposals/video_file.py"},
     "click": {"aamn/cli/"},
     "detectron2": {"proposals/detectron2_rcnn.py"},
     "filelock": {"proposals/files.py"},

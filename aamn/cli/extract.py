@@ -76,7 +76,7 @@ def command(
     found = _detector(detector, config, overrides, precision, device)
     report = extract(found, videos, out, replace(job, fresh=fresh))
     print(printable("\n".join((f"{out}:", *report.lines())), "\n"))
-    return 1 if report.failures else 0
+    return 1 if report.failures or report.shortened else 0
 
 
 def _data_set(root: str, kind: str) -> list[Video]:

@@ -17,15 +17,14 @@ from aamn.inference.clip_by_clip import Answer
 from aamn.inference.labels import merge_objects, write_labels
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.visualization.overlays import (
-    VideoWriter,
     caption_strip,
     contact_sheet,
     overlay,
     query_colours,
     word_attention,
     write_picture,
-    written_video,
 )
+from aamn.visualization.video_writer import VideoWriter, written_video
 from proposals.files import write_json
 from proposals.frames import FrameSource
 
@@ -111,7 +110,7 @@ def write_folders(
     with ExitStack() as stack:
         sentences = []
         for folder, query, colour in zip(folders, queries, colours, strict=True):
-            strip = caption_strip(query.text, size[1])
+            strip = caption_strip(query.text, size[1], size[0])
             height = size[0] + len(strip)
             video = stack.enter_context(
                 written_video(folder / "overlay.mp4", fps, (height, size[1]))

@@ -13,13 +13,14 @@ from aamn.jobs.inputs import Inputs
 from aamn.predictor import VideoSegmenter
 from proposals.decoding import Video
 from proposals.errors import InputError
+from proposals.frames import open_frames
 
 log = logging.getLogger("aamn")
 
 
 def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: str) -> int:
     """Writes the videos' indexes into the folder `out`; the exit code: 1 where some of several
-    failed, which are listed at the end.
+    failed or cannot be decoded to their end, which are listed at the end.
 
     Raises:
         InputError: the only video failed, or what all share cannot be used.
@@ -29,21 +30,25 @@ def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: 
     failures = {}
     for video in tqdm(videos, desc="indexing", unit="video"):
         try:
-            _index(segmenter, video, index_path(out, video.video_id), precision)
+            lacking = _index(segmenter, video, index_path(out, video.video_id), precision)
         except InputError as error:
             if len(videos) == 1:
                 raise
-            failures[video.video_id] = str(error)
+            lacking = str(error)
+        if lacking:
+            failures[video.video_id] = lacking
     for video_id, failure in failures.items():
         log.error("%s: %s", video_id, failure)
     return 1 if failures else 0
 
 
-def _index(segmenter: VideoSegmenter, video: Video, path: Path, precision: str) -> None:
-    """Indexes one video and says how large the index is."""
+def _index(segmenter: VideoSegmenter, video: Video, path: Path, precision: str) -> str:
+    """Indexes one video and says how large the index is; returns what lacks in it, or ""."""
     new = segmenter.build(video, path, precision=precision)
     header = IndexFile.read(path).header
     tqdm.write(
         f"{path}: {header.frames} frames, {path.stat().st_size / header.frames / 1024:.1f} KiB "
         f"each{'' if new else ', was there'}"
     )
+    with open_frames(video.path) as frames:
+        return frames.lacking(header.frames)

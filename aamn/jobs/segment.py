@@ -146,8 +146,8 @@ def _wanted(options: SegmentOptions, count: int) -> OutputOptions:
 
 def _clip_by_clip(
     options: SegmentOptions, loaded: Loaded, inputs: Inputs, job: Job, out: Path
-) -> None:
-    """Any system, clip by clip."""
+) -> str:
+    """Any system, clip by clip; returns what lacks in the video, or ""."""
     queries = [loaded.vocabulary.encode(text) for text in job.texts]
     video, input_spec = job.video, loaded.segmenter.input_spec
     frames = open_frames(video.path)
@@ -170,6 +170,7 @@ def _clip_by_clip(
     bar = tqdm(found, total=steps, desc=printable(video.video_id), unit="clip")
     for folder in write_results(out, video.video_id, frames, queries, bar, wanted):
         print(folder)
+    return frames.lacking()
 
 
 def _by_index(
@@ -178,8 +179,8 @@ def _by_index(
     threshold: float | None,
     job: Job,
     out: Path,
-) -> None:
-    """AAMN, through the video's index."""
+) -> str:
+    """AAMN, through the video's index; returns what lacks in the video, or ""."""
     for text in job.texts:
         segmenter.query_encoder.loaded.vocabulary.encode(text)  # a mistake is found before the work
     frames = open_frames(job.video.path)
@@ -204,11 +205,13 @@ def _by_index(
     for track in tracks:
         if not track.present:
             log.info("nobody in %s is meant by %r", index.video_id, track.text)
+    whole = index.header.selection.whole
+    return frames.lacking(index.header.frames if whole else None)
 
 
 def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
     """Segments one video, or a data set's videos one after another; the exit code: 1 where some of
-    several failed, which are listed at the end.
+    several failed or cannot be decoded to their end, which are listed at the end.
 
     Raises:
         InputError: options that cannot be; the only video failed.
@@ -224,15 +227,20 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
     else:
         loaded = extend_words(loaded, texts)
         segment = partial(_clip_by_clip, options, loaded, inputs)
-    if len(jobs) == 1:
-        segment(jobs[0], options.out or Path("runs") / escaped(jobs[0].video.video_id))
-        return 0
     failures = {}
     for job in jobs:
+        name = escaped(job.video.video_id)
+        out = (options.out or Path("runs/videos")) / name
+        if len(jobs) == 1:
+            out = options.out or Path("runs") / name
         try:
-            segment(job, (options.out or Path("runs/videos")) / escaped(job.video.video_id))
+            lacking = segment(job, out)
         except InputError as error:
-            failures[job.video.video_id] = str(error)
+            if len(jobs) == 1:
+                raise
+            lacking = str(error)
+        if lacking:
+            failures[job.video.video_id] = lacking
     for video_id, failure in failures.items():
         log.error("%s: %s", video_id, failure)
     return 1 if failures else 0

@@ -202,7 +202,7 @@ def test_the_summary_is_of_measured_time(clips, tmp_path, monkeypatch):
 def test_the_summary_lists_what_was_short_and_what_failed():
     lines = list(extract_module.Report(3, 2, 50, {"a": "4 of 9"}, {"b": "x", "c": "y"}).lines())
     assert "3 videos stored, 2 were there; 50 frames" in lines[0]
-    assert lines[1].startswith("1 videos ended before") and lines[2].strip() == "a: 4 of 9"
+    assert lines[1].startswith("1 videos are stored as far as") and lines[2].strip() == "a: 4 of 9"
     assert lines[3].startswith("2 videos failed")
     assert [line.strip() for line in lines[4:]] == ["b: x", "c: y"]
     assert len(list(extract_module.Report().lines())) == 1
@@ -394,7 +394,9 @@ def test_failures_are_reported_and_the_rest_is_stored(clips, tmp_path):
         assert "empty (0 bytes)" in report.failures["-empty"]
         assert "frame 2 (2.png) is 80x48, the first one 64x48" in report.failures["mixed"]
         decoded = ProposalStore.read(out).frame_count("v2")
-        assert report.shortened == {"v2": f"{decoded} of 11 frames can be decoded"}
+        assert report.shortened == {
+            "v2": f"{cut}: video ends at frame {decoded} of 11 announced (a part of it is missing)"
+        }
         assert 0 < decoded < 11
         text = "\n".join(report.lines())
         assert "8 videos stored, 0 were there" in text and "3 videos failed:" in text

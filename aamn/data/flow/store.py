@@ -232,11 +232,11 @@ def _extract_one(job: Job) -> tuple[str, str]:
         with open_frames(path) as frames, _new_file(_part(parts, video_id)) as file:
             _describe(file, config)
             _write_flow(file["videos"], video_id, frames, config)
+            return video_id, frames.lacking()
     except CannotWrite:
         raise
     except InputError as error:
         return video_id, str(error)
-    return video_id, ""
 
 
 def _write_flow(videos: h5py.Group, video_id: str, frames: FrameSource, config: FlowConfig) -> None:
