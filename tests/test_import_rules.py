@@ -23,7 +23,17 @@ FLOORS = (
 )
 APART = {("models", "data"), ("data", "models")}  # on one floor, and still strangers
 # From aamn, stage one is the ground floor; what builds and runs its detectors is for few.
-GROUND = {"errors", "files", "weights", "store", "store_writer", "frames", "decoding", "backbones"}
+GROUND = {
+    "errors",
+    "files",
+    "weights",
+    "workers",
+    "store",
+    "store_writer",
+    "frames",
+    "decoding",
+    "backbones",
+}
 DETECTORS = {
     *("build", "config", "detector", "torchvision_rcnn", "extract", "finetune", "manifest"),
     "measures",
@@ -31,6 +41,7 @@ DETECTORS = {
 DETECTOR_ROOMS = {"predictor", "jobs", "experiments", "cli", "evaluation", "report", "training"}
 OPTIONAL = {  # imported in one file each
     "click": {"aamn/cli/"},
+    "concurrent.futures.ProcessPoolExecutor": {"proposals/workers.py"},
     "detectron2": {"proposals/detectron2_rcnn.py"},
     "filelock": {"proposals/files.py"},
     "gensim": {"aamn/data/words.py"},
