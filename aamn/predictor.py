@@ -1,7 +1,10 @@
 """A bundle: one folder with a detector and a segmenter, which is what users pass around.
 
-bundle.json    versions, what made it, the calibrated threshold for "not present"
+bundle.json    versions, what made it, the calibrated threshold for "not present", its files' names
 detector.pt    stage one            segmenter.pt    stage two, with vocabulary and configuration
+
+A bundle that is made again gets files of other names, such as segmenter-5f0c12ab.pt, which the
+record names when they are whole; then those of the one before go.
 """
 
 from __future__ import annotations
@@ -9,12 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from secrets import token_hex
+from typing import Any
 
 import torch
 
@@ -30,7 +37,7 @@ from aamn.version import __version__
 from proposals.build import best_device, checked_device, load_detector
 from proposals.decoding import Video
 from proposals.errors import InputError
-from proposals.files import write_json, written_aside
+from proposals.files import check_output, locked, write_json, written_aside
 from proposals.frames import FrameSource, VideoLike, is_path, open_frames, take_frames
 from proposals.store import ProposalStore
 from proposals.weights import save_tensors
@@ -39,16 +46,19 @@ log = logging.getLogger("aamn")
 
 FORMAT, VERSION = "aamn-bundle", 1
 DETECTOR, SEGMENTER, RECORD = "detector.pt", "segmenter.pt", "bundle.json"
+_OWN = re.compile(r"(detector|segmenter)(-[0-9a-f]{8})?\.pt")  # names of a bundle's files
+_LEFT = re.compile(r"(detector|segmenter)-[0-9a-f]{8}\.pt|\.(detector|segmenter|bundle)\S*\.tmp")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Where a bundle's parts lie, and the score below which a sentence means nobody (None: it was
-    not calibrated)."""
+    """Where a bundle's parts lie, the score below which a sentence means nobody (None: it was not
+    calibrated), and the parts' SHA-256 by their usual names, as far as they are known."""
 
     detector: Path
     segmenter: Path
     absent_threshold: float | None
+    sha256: dict[str, str]
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,13 +219,15 @@ def write_bundle(
     out, detector = Path(out), Path(detector)
     if absent_threshold is not None:
         absent_threshold = checked_number(absent_threshold, "absent_threshold")
+    check_output(out, folder=True)
     content = read_checkpoint(checkpoint)
     load_detector(detector)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / RECORD).unlink(missing_ok=True)
-        save_tensors({**content, "optimiser": {}}, out / SEGMENTER)
-        with written_aside(out / DETECTOR) as aside:
+    with locked(out / ".lock", out):
+        before = _names_there(out)
+        own = f"-{token_hex(4)}.pt" if before else ".pt"
+        files = {name: name.replace(".pt", own) for name in (DETECTOR, SEGMENTER)}
+        save_tensors({**content, "optimiser": {}}, out / files[SEGMENTER], durable=True)
+        with written_aside(out / files[DETECTOR], durable=True) as aside:
             shutil.copyfile(detector, aside)
         record = {
             "format": FORMAT,
@@ -223,11 +235,44 @@ def write_bundle(
             "made_with": {"aamn": __version__, "torch": torch.__version__},
             "iteration": content["iteration"],
             "absent_threshold": absent_threshold,
-            "sha256": {name: _hash(out / name) for name in (DETECTOR, SEGMENTER)},
+            "files": files,
+            "replaced": sorted(before),
+            "sha256": {name: _hash(out / own) for name, own in files.items()},
         }
-        write_json(out / RECORD, record)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}") from None
+        write_json(out / RECORD, record, durable=True)  # from now on this is the bundle
+        _sweep(out, {*files.values()}, before)
+
+
+def _names_there(out: Path) -> set[str]:
+    """The names of the files of the bundle that is there, and of those that it has replaced."""
+    if not (out / RECORD).exists():
+        return set()
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        names = {*_files(record).values(), *filter(_OWN.fullmatch, record.get("replaced", ()))}
+        return names & {*os.listdir(out)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {DETECTOR, SEGMENTER}  # it is damaged
+
+
+def _files(record: dict[str, Any]) -> dict[str, str]:
+    """The names of a bundle's files, which never lie elsewhere; version 0.1 did not tell them.
+
+    Raises:
+        ValueError: other names.
+    """
+    files = record.get("files", {DETECTOR: DETECTOR, SEGMENTER: SEGMENTER})
+    for name in (DETECTOR, SEGMENTER):
+        if not (_OWN.fullmatch(files[name]) and files[name].startswith(Path(name).stem)):
+            raise ValueError(f"{files[name]!r} is no name of a bundle's file")
+    return files
+
+
+def _sweep(out: Path, kept: set[str], before: set[str]) -> None:
+    """Removes the files of bundles before, and what their killed makers have left, and no other."""
+    for path in [*out.iterdir()]:
+        if path.name not in kept and (path.name in before or _LEFT.fullmatch(path.name)):
+            path.unlink()
 
 
 def read_bundle(path: Path | str) -> Bundle:
@@ -237,30 +282,42 @@ def read_bundle(path: Path | str) -> Bundle:
         InputError: no bundle, one of another version, one that lacks a part or whose parts have
             changed, or a threshold that is no number.
     """
-    path = Path(path)
+    bundle = _read_bundle(Path(path))
+    if not (bundle.detector.is_file() and bundle.segmenter.is_file()):
+        bundle = _read_bundle(Path(path))  # another may just have taken its place
+    for part in (bundle.detector, bundle.segmenter):
+        if not part.is_file():
+            raise InputError(f"{path} lacks {part.name}; make the bundle again")
+    for name, part in ((DETECTOR, bundle.detector), (SEGMENTER, bundle.segmenter)):
+        if bundle.sha256.get(name) not in (None, _hash(part)):
+            raise InputError(f"{part} has changed since its bundle; make the bundle again")
+    return bundle
+
+
+def _read_bundle(path: Path) -> Bundle:
+    """What its record says."""
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        kind, version = record["format"], record["version"]
+        kind, version, files = record["format"], record["version"], _files(record)
     except FileNotFoundError:
         raise InputError(f"no bundle at {path}; `aamn bundle` makes one") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path / RECORD} is damaged; make the bundle again") from None
     if kind != FORMAT or version != VERSION:
         raise InputError(
             f"{path} is a bundle of {kind} version {version}, this library reads {FORMAT} version "
             f"{VERSION}"
         )
-    missing = [name for name in (DETECTOR, SEGMENTER) if not (path / name).is_file()]
-    if missing:
-        raise InputError(f"{path} lacks {missing[0]}; make the bundle again")
-    known = record.get("sha256")  # bundles of version 0.1 have none; their parts' own checksums do
-    for name in (DETECTOR, SEGMENTER) if isinstance(known, dict) else ():
-        if known.get(name) not in (None, _hash(path / name)):
-            raise InputError(f"{path / name} has changed since its bundle; make the bundle again")
     threshold = record.get("absent_threshold")
     if threshold is not None:
         threshold = checked_number(threshold, f"{path / RECORD}: absent_threshold")
-    return Bundle(path / DETECTOR, path / SEGMENTER, threshold)
+    known = record.get("sha256")  # bundles of version 0.1 have none; their parts' own checksums do
+    return Bundle(
+        path / files[DETECTOR],
+        path / files[SEGMENTER],
+        threshold,
+        known if isinstance(known, dict) else {},
+    )
 
 
 def _hash(path: Path) -> str:

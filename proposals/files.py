@@ -1,28 +1,36 @@
 """Every file the project writes is there whole or not at all: written under another name, then
-renamed. One way to do that, to keep two processes apart, to name a file after a video, and to open
-HDF5."""
+renamed. One way to do that, to say what kept a file from being written, to keep two processes
+apart, to name a file after a video, and to open HDF5."""
 
 from __future__ import annotations
 
 import errno
+import io
 import json
+import logging
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import quote, unquote
 
 import h5py
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from proposals.asides import aside_of, check_written, claim
-from proposals.errors import InputError
+from proposals.errors import Busy, InputError, cannot_write
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+log = logging.getLogger("proposals")
+
+_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
 _PATIENCE = 0.2  # seconds that a lock is waited for: its file may just be going away
+FOR_EVER = -1.0  # a patience
+_PROBE = bytes(1 << 12)
 
 
 @contextmanager
@@ -33,10 +41,13 @@ def written_aside(path: Path, durable: bool = False, suffix: str = "") -> Iterat
     Args:
         durable: content and name are on the disk when the block has ended, whatever happens then.
         suffix: of the name to write to, where the writer goes by it.
+
+    Raises:
+        InputError: as `cannot_write`.
     """
     aside = aside_of(path, suffix)
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         claim(aside)
         yield aside
         check_written(aside)
@@ -45,8 +56,67 @@ def written_aside(path: Path, durable: bool = False, suffix: str = "") -> Iterat
         os.replace(aside, path)
         if durable:
             _sync(path.parent, os.O_RDONLY)
+    except OSError as error:
+        if not _concerns(error, aside, path):
+            raise
+        raise cannot_write(path, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
+
+
+def _concerns(error: OSError, *paths: Path) -> bool:
+    """Whether an error is about one of these, or a folder they are in, and not about a file that
+    was read meanwhile."""
+    if error.filename is None:
+        return error.errno is not None
+    return any(Path(error.filename) in (path, *path.parents) for path in paths)
+
+
+class _Sink(io.FileIO):
+    """A file to write to that takes a full disk without a word: libraries in C crash when they
+    cannot close what they have begun. `check` raises it."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        with self._noticed():
+            while self.error is None and len(rest):
+                rest = rest[super().write(rest) :]
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        with self._noticed():
+            return super().truncate(size)
+        return size or 0
+
+    @contextmanager
+    def _noticed(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@contextmanager
+def binary_aside(path: Path, durable: bool = False) -> Iterator[_Sink]:
+    """`written_aside` for a writer in C that takes an open file.
+
+    Raises:
+        InputError: as `cannot_write`, when the block ends.
+    """
+    with written_aside(path, durable) as aside, _Sink(aside, "w+") as sink:
+        try:
+            yield sink
+        finally:
+            sink.check()  # in place of what it led to
+        sink.flush()
 
 
 def _sync(path: Path, flags: int) -> None:
@@ -63,27 +133,38 @@ def sweep(path: Path) -> None:
         stray.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, durable: bool = False) -> None:
     """Writes UTF-8 text."""
-    with written_aside(path) as aside:
+    with written_aside(path, durable) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, durable: bool = False) -> None:
     """Writes JSON, a line a value."""
-    write_text(path, json.dumps(content, indent=1))
+    write_text(path, json.dumps(content, indent=1), durable)
+
+
+class _Hdf5(h5py.File):
+    """A new HDF5 file whose writer learns of a full disk when it next takes a part of it."""
+
+    def __init__(self, sink: _Sink) -> None:
+        super().__init__(sink, "w")
+        self._sink = sink
+
+    def __getitem__(self, name: Any) -> Any:
+        self._sink.check()
+        return super().__getitem__(name)
 
 
 @contextmanager
-def hdf5_aside(path: Path) -> Iterator[h5py.File]:
+def hdf5_aside(path: Path, durable: bool = True) -> Iterator[h5py.File]:
     """A new HDF5 file that takes the name `path`, durably, when the block ends well.
 
     Raises:
-        OSError: the disk is full or read-only; `cannot_write` says so in one line.
+        InputError: as `cannot_write`.
     """
-    with written_aside(path, durable=True) as aside, h5py.File(aside, "w", locking=False) as file:
+    with binary_aside(path, durable) as sink, _Hdf5(sink) as file:
         yield file
-        file.close()  # before it gets its name
 
 
 def open_hdf5(path: Path, kind: str, advice: str) -> h5py.File:
@@ -105,47 +186,114 @@ def open_hdf5(path: Path, kind: str, advice: str) -> h5py.File:
         raise InputError(f"{path} is no {kind}, or a damaged one ({reason}); {advice}") from None
 
 
-def cannot_write(path: Path, error: OSError) -> InputError:
-    """A full or read-only disk as one line."""
-    full = error.errno in _NO_ROOM or "No space left" in str(error)
-    reason = "no space left on the device" if full else " ".join(str(error).split())
-    return InputError(f"cannot write {path}: {reason}; make room and run the same command again")
+def check_output(path: Path, folder: bool = False) -> None:
+    """Finds out, before hours of work, whether a file (a `folder` of files) can be written at
+    `path`, whose parents need not be there; nothing is left behind.
+
+    Raises:
+        InputError: as `cannot_write`; a folder, or a device, is where a file is wanted, or a file
+            where a folder is.
+    """
+    try:
+        there = _mode(path)
+        if there is not None and stat.S_ISDIR(there) != folder:
+            raise OSError(errno.ENOTDIR if folder else errno.EISDIR, "")
+        if there is not None and not folder and not stat.S_ISREG(there):
+            raise InputError(f"cannot write {path}: it is no file; choose another name")
+        _probe(path if folder else aside_of(path), folder)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def _mode(path: Path) -> int | None:
+    """What is at a path, as os.stat says it; None for nothing."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _probe(path: Path, folder: bool) -> None:
+    """Writes a little into the folder, or the nearest one above, under no name."""
+    new = [path]
+    while not new[-1].exists() and new[-1] != new[-1].parent:
+        new.append(new[-1].parent)
+    nearest = new.pop() if new[-1].exists() else Path()
+    longest = os.pathconf(nearest, "PC_NAME_MAX")
+    if any(len(os.fsencode(one.name)) > longest for one in new):
+        raise OSError(errno.ENAMETOOLONG, "")
+    with TemporaryFile(dir=nearest) as probe:
+        probe.write(_PROBE)
 
 
 @contextmanager
-def locked(lock: Path, target: Path, advice: str = "wait for it") -> Iterator[None]:
+def locked(
+    lock: Path, target: Path, advice: str = "wait for it", patience: float = _PATIENCE
+) -> Iterator[None]:
     """Holds the lock file `lock` of `target`, which is removed at the end, against other processes.
+    Where the file system has no locks a file with the process's number stands in.
+
+    Args:
+        patience: seconds to wait for another process, or FOR_EVER.
 
     Raises:
-        InputError: another process holds it (named in it), or it cannot be written.
+        Busy: another process holds it (named in it).
+        InputError: it cannot be written.
     """
-    held = FileLock(lock, timeout=_PATIENCE)
     if lock.is_symlink():
         raise InputError(f"{lock} is a link, wanted a lock file; remove it")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        held.acquire()
-    except Timeout:
-        raise InputError(f"{target} is being written by {_holder(lock)}; {advice}") from None
+        held = _acquired(lock, target, patience)
+    except Timeout as error:
+        by = _holder(Path(error.lock_file))
+        raise Busy(f"{target} is being written by {by}; {advice}") from None
     except OSError as error:
         raise cannot_write(target, error) from None
     try:
-        try:
-            lock.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        except OSError as error:
-            raise cannot_write(target, error) from None
         yield
     finally:
-        with suppress(OSError):
-            lock.unlink()
+        try:
+            with suppress(OSError):
+                lock.unlink()
+        finally:
+            held.release()
+
+
+def _acquired(lock: Path, target: Path, patience: float) -> BaseFileLock:
+    held: BaseFileLock = FileLock(lock, timeout=patience, fallback_to_soft=False)
+    try:
+        held.acquire()
+    except Timeout:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        log.warning(
+            "%s: no file locks here (%s); a file beside it stands in, which a process that dies "
+            "on another machine leaves behind",
+            target,
+            error.strerror,
+        )
+        held = SoftFileLock(lock.with_name(f"{lock.name}.soft"), timeout=patience)
+        held.acquire()
+        return held
+    try:
+        lock.write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
+    except OSError:
+        lock.unlink(missing_ok=True)
         held.release()
+        raise
+    return held
 
 
 def _holder(lock: Path) -> str:
-    try:
-        return lock.read_text(encoding="utf-8") or "another process"
-    except OSError:
-        return "another process"
+    """The process that a lock file names, as filelock's own do, by its number and machine."""
+    with suppress(OSError, UnicodeDecodeError):
+        lines = lock.read_text(encoding="utf-8").split("\n")
+        if len(lines) > 1 and lines[0].isdecimal():
+            return f"process {lines[0]} on {lines[1]} ({lock})"
+    return f"another process ({lock})"
 
 
 def escaped(video_id: str) -> str:

@@ -9,6 +9,7 @@ import logging
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ PARTS = ".parts"  # suffix of the folder of unfinished work beside the target
 _SHARD = re.compile(r"\.shard-(\d+)-of-(\d+)$")  # end of a shard's file name, before .h5
 ARRAYS = ("boxes", "scores", "labels")
 CHECKSUMS = "checksums"  # array of every video's `StoredVideo.checksum`; older files have none
+READ_AGAIN = 3  # times, where a writer was seen at work
 
 Setting = str | int | float | bool
 
@@ -184,8 +186,8 @@ class StoredFile:
             dtype, shape, offset = self._places[name]
             if offset is None:
                 return np.zeros(shape, dtype)
-            if _version_of(self.path) != self._version:
-                raise InputError(f"{self.path} was replaced while it was read; open it again")
+            if not self.path.is_file() or _version_of(self.path) != self._version:
+                raise Replaced(f"{self.path} was replaced while it was read; open it again")
             self._maps[name] = np.memmap(self.path, dtype, "r", offset, shape)
         return self._maps[name]
 
@@ -232,6 +234,21 @@ def _version_of(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
+class Replaced(InputError):
+    """A file is another one than when it was opened."""
+
+
+def _versions_at(path: Path) -> dict[Path, tuple[int, int, int]]:
+    """Which files the writers of `path`, or of the files in it, have there."""
+    folder, name = (path, "") if path.is_dir() else (path.parent, path.stem)
+    found = {}
+    for pattern in (f"{name}*.h5", f"{name}*.h5{PARTS}/*.h5"):
+        for file in folder.glob(pattern):
+            with suppress(OSError):
+                found[file] = _version_of(file)
+    return found
+
+
 class ProposalStore:
     """Reads one proposals file, or the files of several shards as one."""
 
@@ -267,6 +284,13 @@ class ProposalStore:
                 file, files of different detectors, a video that is there twice.
         """
         path = Path(path)
+        for _ in range(READ_AGAIN):
+            there = _versions_at(path)
+            try:
+                return cls(path, [StoredFile(file) for file in _files_at(path)])
+            except InputError:  # a writer may have joined its parts meanwhile
+                if _versions_at(path) == there:
+                    raise
         return cls(path, [StoredFile(file) for file in _files_at(path)])
 
     @property
@@ -306,6 +330,15 @@ class ProposalStore:
         Raises:
             InputError: a video that is lacking or damaged, or a frame outside it.
         """
+        try:
+            return self._window(video_id, frame_indices, top)
+        except Replaced:  # its writer has joined more videos into it
+            self.__dict__.update(ProposalStore.read(self.path).__dict__)
+            return self._window(video_id, frame_indices, top)
+
+    def _window(
+        self, video_id: str, frame_indices: Sequence[int] | np.ndarray, top: int
+    ) -> BoxWindow:
         file, row = self.locate(video_id)
         frames = np.asarray(frame_indices, np.int64)
         count = self.frame_count(video_id)

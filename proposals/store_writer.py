@@ -19,8 +19,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from proposals.errors import InputError
-from proposals.files import cannot_write, hdf5_aside, locked, sweep, written_aside
+from proposals.errors import CannotWrite, InputError, cannot_write
+from proposals.files import hdf5_aside, locked, sweep, written_aside
 from proposals.store import (
     ARRAYS,
     CHECKSUMS,
@@ -157,18 +157,17 @@ class ProposalWriter:
         located = [sources.locate(video_id) for video_id in sources.video_ids] if sources else []
         needed = sum(_stored_bytes(file, row) for file, row in located) + _MARGIN
         if shutil.disk_usage(self.path.parent).free < needed:
-            raise OSError(errno.ENOSPC, "no space left to join the videos")
+            raise cannot_write(self.path, OSError(errno.ENOSPC, "no space left"))
         with hdf5_aside(self.path) as file:
             _write_joined(file, self.attributes, located)
 
     @contextmanager
     def _room(self) -> Iterator[None]:
-        """Turns a full disk into one line."""
+        """Says of a full disk what it has not cost."""
         try:
             yield
-        except OSError as error:
-            kept = f"{len(self._done)} videos are kept"
-            raise InputError(f"{cannot_write(self.path, error)} ({kept})") from None
+        except CannotWrite as error:
+            raise CannotWrite(f"{error} ({len(self._done)} videos are kept)") from None
 
     def _release(self) -> None:
         """Lets go of the file; what was added and not joined stays for its next writer."""

@@ -17,13 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from proposals.errors import InputError
-from proposals.files import written_aside
+from proposals.files import binary_aside
 
 
-def save_tensors(content: Any, path: Path) -> None:
-    """torch.save, so that the path never holds half a file."""
-    with written_aside(path) as aside:
-        torch.save(content, aside)
+def save_tensors(content: Any, path: Path, durable: bool = False) -> None:
+    """torch.save, so that the path never holds half a file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with binary_aside(path, durable) as file:
+        torch.save(content, file)
 
 
 def read_tensors(path: str | Path, kind: str = "weight file", advice: str = "") -> Any:

@@ -36,6 +36,7 @@ GROUND = {
     "store_writer",
     "terminal",
     "weights",
+    "workers",
 }
 DETECTORS = {
     *("build", "config", "detector", "torchvision_rcnn", "extract", "finetune", "manifest"),
@@ -45,6 +46,7 @@ DETECTOR_ROOMS = {"predictor", "jobs", "experiments", "cli", "evaluation", "repo
 OPTIONAL = {  # imported in one file each
     "av": {"aamn/cli/checks.py", "aamn/visualization/video_writer.py", "proposals/video_file.py"},
     "click": {"aamn/cli/"},
+    "concurrent.futures.ProcessPoolExecutor": {"proposals/workers.py"},
     "detectron2": {"proposals/detectron2_rcnn.py"},
     "filelock": {"proposals/files.py"},
     "gensim": {"aamn/data/words.py"},

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import CHECKPOINT, FLOW, VIDEO, out_option, recipe_options, subcommand
+from aamn.cli.command_line import (
+    CHECKPOINT,
+    FLOW,
+    VIDEO,
+    out_option,
+    recipe_options,
+    subcommand,
+)
 
 
 @subcommand(
@@ -24,7 +31,7 @@ from aamn.cli.command_line import CHECKPOINT, FLOW, VIDEO, out_option, recipe_op
 @click.option("--flow", type=FLOW, metavar="HDF5", help="extracted flow; else on the fly")
 @click.option("--video-id", default="", help="the video's id in the flow file; default: its name")
 @recipe_options
-@out_option("the pictures' folder; default: runs/attention")
+@out_option("the pictures' folder; default: runs/attention", folder=True, default="runs/attention")
 def command(
     checkpoint: Path,
     video: Path,
@@ -35,7 +42,7 @@ def command(
     video_id: str,
     config: str | None,
     overrides: tuple[str, ...],
-    out: Path | None,
+    out: Path,
 ) -> None:
     """Draws what a comparison system attends to in one frame. ACGA: each word's weight at every
     place, and where the chosen pixel looks. CSTM: LGFS's weights and the maps they weigh."""
@@ -44,5 +51,4 @@ def command(
     from proposals.decoding import Video
 
     options = InputOptions(checkpoint=checkpoint, flow=flow, config=config, overrides=overrides)
-    out = out or Path("runs/attention")
     draw_attention(Inputs(options), Video.at(video, video_id), query, out, frame, pixel)

@@ -27,7 +27,7 @@ METRICS = Existing("metrics", "; `aamn evaluate --full-video --calibrate` writes
     metavar="JSON",
     help="of `aamn evaluate --full-video --calibrate`, which finds that score",
 )
-@out_option("the folder for the bundle", required=True)
+@out_option("the folder for the bundle", required=True, folder=True)
 def command(
     checkpoint: Path,
     detector: Path,

@@ -23,6 +23,27 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
+class Output(click.Path):
+    """Where a file, or a folder of files, will be written; that it can be is found out at once."""
+
+    def __init__(self, folder: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self.folder = folder
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """Raises:
+        InputError: as `check_output`.
+        """
+        from proposals.files import check_output
+
+        path = Path(str(super().convert(value, param, ctx)))
+        check_output(path, self.folder)
+        return path
+
+
+OUT_FILE, OUT_FOLDER = Output(), Output(folder=True)
+
+
 class Existing(click.Path):
     """A path of what is there already; else one line says what is not, and what makes it."""
 
@@ -112,9 +133,14 @@ def recipe_options(function: Function) -> Function:
     return config(overrides(function))
 
 
-def out_option(help: str, required: bool = False) -> Callable[[Function], Function]:
-    """--out: where the result goes."""
-    return click.option("--out", type=PATH, metavar="PATH", required=required, help=help)
+def out_option(
+    help: str, required: bool = False, folder: bool = False, default: str | None = None
+) -> Callable[[Function], Function]:
+    """--out: where the result goes, a file or a folder of files."""
+    kind = OUT_FOLDER if folder else OUT_FILE
+    return click.option(
+        "--out", type=kind, metavar="PATH", required=required, default=default, help=help
+    )
 
 
 def inputs_options(function: Function) -> Function:

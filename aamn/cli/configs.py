@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,6 +49,9 @@ def command(action: str, name: str | None, folder: Path) -> None:
 
 def _copy(files: Sequence[Path], folder: Path) -> None:
     """Copies recipes into a folder; one that is there already, word for word, is left alone."""
+    from proposals.files import check_output, write_text
+
+    check_output(folder, folder=True)
     known = recipe_folder().resolve()
     if not files[-1].is_relative_to(known):
         raise InputError(f"{files[-1]} is a file of your own, no recipe of `aamn configs`")
@@ -58,7 +60,6 @@ def _copy(files: Sequence[Path], folder: Path) -> None:
         if target.exists() and target.read_bytes() != file.read_bytes():
             raise InputError(f"{target} is there already; remove it or choose another folder")
     for file, target in zip(files, targets, strict=True):
-        target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            shutil.copyfile(file, target)
+            write_text(target, file.read_text(encoding="utf-8"))
         print(target)

@@ -9,6 +9,7 @@ import click
 
 from aamn.cli.command_line import (
     CHECKPOINT,
+    OUT_FOLDER,
     PATH,
     Function,
     log,
@@ -54,12 +55,14 @@ def evaluate(values: dict[str, Any], out: Path | None, report: Path | None, pict
     from aamn.evaluation.key_frames import format_table, write_metrics
     from aamn.evaluation.systems import EvaluateOptions, evaluate_all, shuffled_system
     from aamn.report.assemble import write_page
+    from proposals.files import check_output
 
     options = EvaluateOptions(**values)
+    out = out or options.checkpoint.with_name("metrics.json")
+    check_output(out)
     runs = evaluate_all(options)
     reports = [run.evaluation.report for run in runs]
     print(format_table(reports))
-    out = out or options.checkpoint.with_name("metrics.json")
     write_metrics(reports, out)
     log.info("wrote %s", out)
     if report:
@@ -72,7 +75,9 @@ def evaluate(values: dict[str, Any], out: Path | None, report: Path | None, pict
     "aamn evaluate --checkpoint runs/a2d/aamn/last.pt --data datasets/a2d --out runs/metrics.json",
 )
 @samples_options
-@click.option("--report", type=PATH, metavar="DIR", help="also write a page, as `aamn report`")
+@click.option(
+    "--report", type=OUT_FOLDER, metavar="DIR", help="also write a page, as `aamn report`"
+)
 @click.option("--pictures", default=6, metavar="N", help="answers of each kind on the page")
 @click.option("--full-video", is_flag=True, help="whole videos: box and pixel protocols, VP@X")
 @click.option(

@@ -39,6 +39,7 @@ def command(
     from aamn.data.datasets.registry import all_videos
     from aamn.data.flow.store import extract_flow
     from proposals.extract import find_videos
+    from proposals.files import check_output
 
     recipe = load_config(Config, config, overrides)
     paths = (*videos_too, *paths)
@@ -49,6 +50,7 @@ def command(
     else:
         videos = all_videos(replace(recipe.data, root=data or recipe.data.root))
     out = out or Path(recipe.data.flow or "flow.h5")
+    check_output(out)
     workers = recipe.data.workers if workers is None else workers
     failures = extract_flow(videos, out, recipe.flow, workers)
     for video_id, error in sorted(failures.items()):

@@ -27,7 +27,7 @@ from proposals.errors import InputError
     help="bfloat16 halves the streams' time where the machine has instructions for it",
 )
 @recipe_options
-@out_option("the folder for the indexes", required=True)
+@out_option("the folder for the indexes", required=True, folder=True)
 def command(videos: tuple[str, ...], precision: str, out: Path, **values: Any) -> int:
     """Computes once all that videos contribute to any sentence's answer: tubes, their vectors,
     masks and links, one HDF5 file a video (docs/indexes.md).

@@ -12,7 +12,7 @@ from importlib import import_module
 import click
 
 from aamn.version import __version__
-from proposals.errors import InputError
+from proposals.errors import InputError, reason_of
 from proposals.terminal import PlainFormatter, printable
 
 SUBCOMMANDS = {  # name -> its line in the overview; grouped as a user meets them
@@ -116,9 +116,8 @@ def run(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _mistake(f"{error.filename}: {error.strerror}")
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _mistake(f"{where}{reason_of(error)}")
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
         return 130
@@ -137,11 +136,14 @@ def _mistake(message: str) -> int:
 
 
 def _end(code: int) -> None:
-    """Ends the process, without a word where nobody reads what is still to be printed."""
+    """Ends the process, without a word where nobody reads what is still to be printed, with one
+    where it has no room."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            code = _mistake(f"standard output: {reason_of(error)}")
     sys.exit(code)
 
 

@@ -15,7 +15,7 @@ from aamn.cli.evaluate import evaluate, samples_options
 @samples_options
 @click.option("--pictures", default=6, metavar="N", help="answers of each kind on the page")
 @recipe_options
-@out_option("the page's folder", required=True)
+@out_option("the page's folder", required=True, folder=True)
 def command(pictures: int, out: Path, **values: Any) -> None:
     """Writes OUT/index.html: the metrics by kind of sentence and by actor, curves, and pictures of
     the best and the worst answers; OUT/metrics.json beside it."""

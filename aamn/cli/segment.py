@@ -70,7 +70,7 @@ class _Threshold(click.ParamType):
 @click.option("--every-frame", is_flag=True, hidden=True)
 @click.option("--palette", is_flag=True, help="also one indexed PNG a frame for all sentences")
 @recipe_options
-@out_option("the result's folder")
+@out_option("the result's folder", folder=True)
 def command(
     video_and_queries: tuple[str, ...],
     video: Path | None,

@@ -29,8 +29,8 @@ from aamn.cli.command_line import out_option, recipe_options, subcommand
     help="evaluate with this value, such as data.kind=jhmdb for table 11; may be repeated",
 )
 @recipe_options
-@out_option("the tables' folder; default: runs/tables")
-def command(base: str, config: str | None, out: Path | None, **values: Any) -> int:
+@out_option("the tables' folder; default: runs/tables", folder=True, default="runs/tables")
+def command(base: str, config: str | None, out: Path, **values: Any) -> int:
     """Trains and evaluates what a table of the paper needs (NAME: 1 to 13, masks, systems, or
     acga-parameters) and writes it beside the paper's numbers, as Markdown, CSV and SVG.
 
@@ -40,4 +40,4 @@ def command(base: str, config: str | None, out: Path | None, **values: Any) -> i
     """
     from aamn.experiments.reproduce import TableOptions, reproduce
 
-    return reproduce(TableOptions(config=config or base, out=out or Path("runs/tables"), **values))
+    return reproduce(TableOptions(config=config or base, out=out, **values))

@@ -20,7 +20,7 @@ from proposals.errors import InputError
 @click.option("--flow", type=FLOW, metavar="HDF5", help="default: data.flow; none: on the fly")
 @click.option("--restart", is_flag=True, help="ignore an existing checkpoint")
 @recipe_options
-@out_option("the run's folder; default: runs/NAME")
+@out_option("the run's folder; default: runs/NAME", folder=True)
 def command(
     data: str | None,
     proposals: Path | None,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import PATH, out_option, recipe_options, subcommand
+from aamn.cli.command_line import OUT_FILE, out_option, recipe_options, subcommand
 from proposals.errors import InputError
 from proposals.terminal import printable
 
@@ -19,7 +19,7 @@ from proposals.terminal import printable
     help="its layout; default: data.kind",
 )
 @click.option("--deep", is_flag=True, help="decode every frame and every mask")
-@click.option("--fix-list", type=PATH, metavar="FILE", help="write the paths to download again")
+@click.option("--fix-list", type=OUT_FILE, metavar="FILE", help="write the paths to download again")
 @recipe_options
 @out_option("also write what was found there, as JSON")
 def command(

@@ -26,7 +26,7 @@ from aamn.inference.track import answers
 from aamn.structures import Row
 from aamn.tubes.video_linking import calibrate_absence, shares_at
 from proposals.errors import InputError
-from proposals.files import write_json
+from proposals.files import check_output, write_json
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
@@ -201,6 +201,7 @@ def evaluate_videos(loaded: Loaded, checkpoint: Path, options: VideoEvaluation) 
     if options.calibrate == split:
         raise InputError(f"--calibrate {split}: wanted another split than the evaluated one")
     out = options.out or checkpoint.with_name("full_video.json")
+    check_output(out)
     folder = options.index or out.with_suffix(".index")
     write_videos(loaded, data, split, out, folder, options.calibrate)
     log.info("wrote %s", out)

@@ -26,6 +26,7 @@ from aamn.models.segmenter import Segmenter
 from aamn.structures import MaskTrack, Report, Sample
 from proposals.build import best_device
 from proposals.store import ProposalStore
+from proposals.workers import end_with_parent, loaded
 
 MOST_CONFIDENT = "most_confident"
 
@@ -122,11 +123,16 @@ def through_indexes(system: System, folder: Path) -> System:
 
 def evaluate_system(system: System, name: str = "") -> Run:
     """Asks a system all sentences of its samples; `name` stands for it in tables."""
-    samples = DataLoader(system.dataset, batch_size=None, num_workers=system.data.workers)
+    samples = DataLoader(
+        system.dataset,
+        batch_size=None,
+        num_workers=system.data.workers,
+        worker_init_fn=end_with_parent,
+    )
     masks: list[ScoredMask] = []
     report = evaluate(
         system.segmenter,
-        samples,
+        loaded(samples),
         system=name or system.loaded.config.system,
         data=f"{system.data.root} ({system.split})",
         total=len(system.dataset),

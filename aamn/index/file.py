@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from proposals.errors import InputError
-from proposals.files import cannot_write, escaped, hdf5_aside, locked, open_hdf5, sweep
+from proposals.files import FOR_EVER, escaped, hdf5_aside, locked, open_hdf5, sweep
 from proposals.limits import check_pixels, read_array
 from proposals.terminal import printable
 
@@ -200,15 +200,22 @@ def written_index(path: Path, header: Header) -> Iterator[IndexWriter]:
     Raises:
         InputError: another process writes it, or the disk is full or read-only.
     """
-    with locked(path.with_name(f".{path.name}.lock"), path):
+    with locked(_lock(path), path):
         sweep(path)
-        try:
-            with hdf5_aside(path) as file:
-                writer = IndexWriter(file)
-                yield writer
-                _describe(file, header)
-        except OSError as error:
-            raise cannot_write(path, error) from None
+        with hdf5_aside(path) as file:
+            writer = IndexWriter(file)
+            yield writer
+            _describe(file, header)
+
+
+def wait_for_writer(path: Path) -> None:
+    """Waits until no other process writes the index at `path`."""
+    with locked(_lock(path), path, patience=FOR_EVER):
+        pass
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _describe(file: h5py.File, header: Header) -> None:

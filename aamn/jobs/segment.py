@@ -22,7 +22,7 @@ from aamn.tubes.video_linking import TRANSITION_COST
 from proposals.decoding import Video
 from proposals.errors import InputError
 from proposals.extract import extract
-from proposals.files import escaped
+from proposals.files import check_output, escaped
 from proposals.frames import FrameSource, open_frames
 from proposals.store import ProposalStore
 from proposals.terminal import printable
@@ -216,6 +216,8 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
     Raises:
         InputError: options that cannot be; the only video failed.
     """
+    if options.out is None:
+        check_output(Path("runs"), folder=True)
     threshold = inputs.absent_threshold(options.absent_threshold)
     loaded = inputs.loaded
     jobs = _jobs(options, loaded)

@@ -22,6 +22,7 @@ from aamn.models.segmenter import Segmenter
 from aamn.structures import InputSpec
 from aamn.training.loop import Progress, train
 from proposals.errors import InputError
+from proposals.files import check_output
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
@@ -74,7 +75,14 @@ def _validation(
     if not config.train.evaluate_every:
         return None
     split = validation_split(config.data)
-    samples = DataLoader(_dataset(config, split, input_spec, vocabulary, False), batch_size=None)
+    dataset = _dataset(config, split, input_spec, vocabulary, False)
+    if not len(dataset):
+        raise InputError(
+            f"{config.data.root}: the split {split!r} is empty, so that nothing can be validated; "
+            "raise data.validation_share, name another data.validation_split, or set "
+            "train.evaluate_every=0"
+        )
+    samples = DataLoader(dataset, batch_size=None)
 
     def mean_iou(segmenter: Segmenter) -> float:
         report = evaluate(segmenter, samples, system="validation", data=split, total=len(samples))
@@ -101,6 +109,7 @@ def start_from(path: str, segmenter: Segmenter, vocabulary: Vocabulary) -> None:
 
 def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
     """Trains what the configuration says on the data it names, or goes on with it, in `out`."""
+    check_output(out, folder=True)
     torch.manual_seed(config.seed)
     source = open_source(config.data, config.data.train_split)
     vocabulary = Vocabulary.build(source.texts(), config.words.max_words)

@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from concurrent.futures import as_completed
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -33,9 +31,8 @@ from tqdm import tqdm
 from aamn.config.schema import FlowConfig
 from aamn.data.flow.estimators import build_estimator, grid_size, iterate_flow
 from aamn.structures import InputSpec
-from proposals.errors import InputError
+from proposals.errors import CannotWrite, InputError
 from proposals.files import (
-    cannot_write,
     escaped,
     hdf5_aside,
     locked,
@@ -46,15 +43,12 @@ from proposals.files import (
 from proposals.frames import FrameSource, open_frames, resize_frame
 from proposals.limits import read_array
 from proposals.terminal import printable
+from proposals.workers import worker_pool
 
 log = logging.getLogger("aamn")
 
 FORMAT, VERSION = "aamn-flow", 1
 BLOCK = 64  # frames of flow that are written at once
-
-
-class CannotWrite(InputError):
-    """The disk is full or read-only: no other video would fare better."""
 
 
 class FlowStore:
@@ -181,7 +175,7 @@ def _join(out: Path, parts: Path, config: FlowConfig) -> None:
     if out.exists() and not new:
         return
     sources = [path for path in (out, *new) if path.exists()]
-    with _new_file(out) as joined:
+    with hdf5_aside(out) as joined:
         _describe(joined, config)
         for path in sources:
             with _open(path) as file:
@@ -192,20 +186,6 @@ def _join(out: Path, parts: Path, config: FlowConfig) -> None:
         part.unlink()
 
 
-@contextmanager
-def _new_file(path: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file that takes its name when it is complete and on the disk.
-
-    Raises:
-        CannotWrite: there is no room, or the folder cannot be written.
-    """
-    try:
-        with hdf5_aside(path) as file:
-            yield file
-    except OSError as error:
-        raise CannotWrite(str(cannot_write(path, error))) from None
-
-
 Job = tuple[str, Path, Path, FlowConfig]
 
 
@@ -214,24 +194,18 @@ def _run(jobs: list[Job], workers: int) -> Iterator[tuple[str, str]]:
     if workers < 1 or len(jobs) < 2:
         yield from map(_extract_one, jobs)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context) as pool:
-        try:
-            for future in as_completed([pool.submit(_extract_one, job) for job in jobs]):
-                yield future.result()
-        except BrokenProcessPool:
-            raise InputError(
-                "a flow process died (out of memory?); run the same command again to go on"
-            ) from None
+    with worker_pool(min(workers, len(jobs))) as pool:
+        for future in as_completed([pool.submit(_extract_one, job) for job in jobs]):
+            yield future.result()
 
 
 def _extract_one(job: Job) -> tuple[str, str]:
     video_id, path, parts, config = job
     cv2.setNumThreads(1)
     try:
-        with open_frames(path) as frames, _new_file(_part(parts, video_id)) as file:
+        with open_frames(path) as frames, hdf5_aside(_part(parts, video_id)) as file:
             _describe(file, config)
-            _write_flow(file["videos"], video_id, frames, config)
+            _write_flow(file, video_id, frames, config)
             return video_id, frames.lacking()
     except CannotWrite:
         raise
@@ -239,11 +213,12 @@ def _extract_one(job: Job) -> tuple[str, str]:
         return video_id, str(error)
 
 
-def _write_flow(videos: h5py.Group, video_id: str, frames: FrameSource, config: FlowConfig) -> None:
+def _write_flow(file: h5py.File, video_id: str, frames: FrameSource, config: FlowConfig) -> None:
     """Adds the flow of one video, a block of frames at a time: videos may be long."""
     size = grid_size(frames.size, config.longest_side)
-    data = videos.create_dataset(
-        escaped(video_id),
+    name = f"videos/{escaped(video_id)}"
+    data = file.create_dataset(
+        name,
         (0, 2, *size),
         np.float16,
         maxshape=(None, 2, *size),
@@ -259,6 +234,7 @@ def _write_flow(videos: h5py.Group, video_id: str, frames: FrameSource, config: 
         values = np.stack(block).astype(np.float16)
         if not np.isfinite(values).all():
             raise InputError(f"{frames.path}: {config.method} found flow that is not finite")
+        data = file[name]  # a full disk ends it here
         data.resize(len(data) + len(block), 0)
         data[-len(block) :] = values
 

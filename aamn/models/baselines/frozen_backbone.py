@@ -10,7 +10,7 @@ import h5py
 import torch
 from torch import Tensor, nn
 
-from proposals.files import written_aside
+from proposals.files import hdf5_aside
 
 log = logging.getLogger("aamn")
 
@@ -93,7 +93,7 @@ def _forget(backbone: CachedBackbone, _incompatible: object) -> None:
 def _read(path: Path) -> Tensor | None:
     """Features (C', T', h, w) float16, or None when the file cannot be read."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             return torch.from_numpy(file["features"][()])
     except (OSError, KeyError):
         log.warning("%s is damaged; its features are computed again", path)
@@ -102,7 +102,7 @@ def _read(path: Path) -> Tensor | None:
 
 def _write(path: Path, features: Tensor) -> None:
     """Writes the features beside their place and moves them there when they are whole."""
-    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+    with hdf5_aside(path, durable=False) as file:
         file.create_dataset("features", data=features.numpy(), compression="lzf")
 
 

@@ -109,7 +109,7 @@ def test_damage_is_named_with_its_file(damage, said, tmp_path):
     ("error", "said"),
     [
         (OSError(errno.ENOSPC, "full"), "no space left"),
-        (OSError(errno.EROFS, "read-only file system"), "read-only file system"),
+        (OSError(errno.EROFS, "read-only file system"), "file system is read-only"),
         (InputError("frame 3 cannot be decoded"), "frame 3 cannot be decoded"),
     ],
 )

@@ -121,6 +121,13 @@ class Source:
         return [f"the {self.split} w2", "w2 runs"]
 
 
+class Samples(SimpleNamespace):
+    """One sample, which nobody reads."""
+
+    def __len__(self):
+        return 1
+
+
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
     """Runs `train_from` as far as the training itself; what it would have been given."""
@@ -130,7 +137,7 @@ def trained(monkeypatch, tmp_path):
         monkeypatch.setattr(run, "open_source", lambda data, split: Source(split))
 
         def dataset(source, input_spec, vocabulary, store, flow, augment, seed, flow_config):
-            return SimpleNamespace(
+            return Samples(
                 source=source, augment=augment, seed=seed, flow=flow, flow_config=flow_config
             )
 
