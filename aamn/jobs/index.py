@@ -27,7 +27,7 @@ def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: 
     segmenter = inputs.video_segmenter()
     log.info("segmenter %s (hash of its video side)", segmenter.query_encoder.model)
     failures = {}
-    for video in tqdm(videos, desc="indexing", unit="video"):
+    for video in tqdm(videos, desc="indexing", unit="video", disable=len(videos) == 1 or None):
         try:
             _index(segmenter, video, index_path(out, video.video_id), precision)
         except InputError as error:
