@@ -23,6 +23,7 @@ from proposals.decoding import Chunk, Event, Finished, Video, decode_ahead
 from proposals.detector import Detector, FrameDetections
 from proposals.errors import InputError
 from proposals.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_key, open_frames
+from proposals.identity import Identity, identity_of
 from proposals.store import shard_path
 from proposals.store_writer import ProposalWriter, write_proposals
 
@@ -34,13 +35,15 @@ class JobOptions:
     """How the job runs; none of it changes a box by more than rounding.
 
     batch is in frames; the frames of `group` neighbouring videos share batches, which keeps a GPU
-    full; workers are decoding processes; fresh begins anew whatever is there already.
+    full; workers are decoding processes; fresh begins anew whatever is there already; replace lets
+    a video take the place of another one of its id that still lies where it lay.
     """
 
     batch: int = 1
     group: int = 1
     workers: int = 1
     fresh: bool = False
+    replace: bool = False
 
     @classmethod
     def for_device(cls, device: str, batch: int = 0, workers: int = -1) -> JobOptions:
@@ -87,9 +90,11 @@ class Report:
 def extract(
     detector: Detector, videos: Sequence[Video], out: Path, options: JobOptions | None = None
 ) -> Report:
-    """Writes every frame's boxes of `videos` into `out`, skipping those that are there.
+    """Writes every frame's boxes of `videos` into `out`, skipping those that are there. A video
+    whose file was replaced since is extracted again.
 
-    A video that cannot be decoded is a failure in the report, not the end of the job.
+    A video that cannot be decoded, or whose id another one has in `out`, is a failure in the
+    report, not the end of the job.
 
     Raises:
         InputError: another process writes `out`, it is of another detector, the disk is full.
@@ -127,6 +132,7 @@ class _Job:
         self.detector, self.store = detector, store
         self.options, self.report = options, report
         self._open: dict[str, _OpenVideo] = {}
+        self._identities: dict[str, Identity] = {}
 
     def run(self, videos: Sequence[Video]) -> None:
         groups = list(self._unfinished(videos))
@@ -143,14 +149,26 @@ class _Job:
         """The groups that lack a video, with all their videos, since these share batches."""
         for first in range(0, len(videos), self.options.group):
             group = videos[first : first + self.options.group]
-            there = [video for video in group if video.video_id in self.store]
+            there = [video for video in group if self._is_there(video)]
             self.report.there += len(there)
-            lacking = [video for video in group if video.video_id not in self.store]
+            lacking = [video for video in group if self._lacks(video)]
             if there and lacking:
                 lacking = [video for video in lacking if self._opens(video)]
             if lacking:
                 broken = self.report.failures
                 yield [video for video in group if video.video_id not in broken]
+
+    def _lacks(self, video: Video) -> bool:
+        return video.video_id not in self.store and video.video_id not in self.report.failures
+
+    def _is_there(self, video: Video) -> bool:
+        """Whether the file holds this very video."""
+        try:
+            identity = self._identities[video.video_id] = identity_of(video.path)
+            return self.store.holds(video.video_id, identity, self.options.replace)
+        except InputError as error:
+            self.report.failures[video.video_id] = str(error)
+        return False
 
     def _opens(self, video: Video) -> bool:
         """Whether the video has a first frame; else it is not worth its group's repetition."""
@@ -215,6 +233,7 @@ class _Job:
             [boxes.scores for boxes in found],
             [boxes.labels for boxes in found],
             frame_size=video.size,
+            identity=self._identities[video_id],
         )
         self.report.stored += 1
         if lacking:

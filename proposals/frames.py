@@ -306,18 +306,18 @@ class ImageList(FrameSource):
         """Nothing stays open between two images."""
 
 
+def images_in(folder: Path) -> list[Path]:
+    """A folder's images, in natural order (2.jpg before 10.jpg)."""
+    found = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    shown = (file for file in found if not file.name.startswith("."))
+    return sorted(shown, key=lambda file: natural_key(file.name))
+
+
 class ImageFolder(ImageList):
     """A folder of images, in natural order (2.jpg before 10.jpg)."""
 
     def __init__(self, path: Path) -> None:
-        self.files = sorted(
-            (
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-            ),
-            key=lambda file: natural_key(file.name),
-        )
+        self.files = images_in(path)
         if not self.files:
             raise InputError(
                 f"{path}: the folder holds no image; wanted {', '.join(sorted(IMAGE_SUFFIXES))}"

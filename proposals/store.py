@@ -18,6 +18,8 @@ import h5py
 import numpy as np
 
 from proposals.errors import InputError
+from proposals.frames import FrameSource
+from proposals.identity import Identity, check_same, describe_unknown
 from proposals.limits import check_bytes, read_array
 
 log = logging.getLogger("proposals")
@@ -84,7 +86,8 @@ class BoxWindow:
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """One video's boxes: counts (N,) a frame, and boxes, scores and labels of all frames."""
+    """One video's boxes: counts (N,) a frame, and boxes, scores and labels of all frames; the
+    identity of the video that they were found in, where it is known."""
 
     video_id: str
     frame_size: tuple[int, int]
@@ -92,6 +95,7 @@ class StoredVideo:
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+    identity: Identity | None = None
 
     @property
     def checksum(self) -> int:
@@ -129,6 +133,7 @@ class StoredFile:
                 check_bytes(file["video_ids"].nbytes, str(path))
                 self.video_ids = [str(name) for name in file["video_ids"].asstr()[:]]
                 self.frame_sizes = read_array(file["frame_size"], str(path))
+                self.identities = _identities(file, len(self.video_ids))
                 self.video_starts = read_array(file["video_starts"], str(path))
                 self.frame_starts = read_array(file["frame_starts"], str(path))
                 self._checksums = file[CHECKSUMS][:] if CHECKSUMS in file else None
@@ -168,6 +173,7 @@ class StoredFile:
             len(self.video_starts) == videos + 1
             and self.frame_sizes.shape == (videos, 2)
             and (self._checksums is None or self._checksums.shape == (videos,))
+            and len(self.identities) == videos
             and self.video_starts[0] == self.frame_starts[0] == 0
             and self.video_starts[-1] == frames
             and self.frame_starts[-1] == boxes
@@ -204,7 +210,15 @@ class StoredFile:
         span = slice(starts[0], starts[-1])
         h0, w0 = self.frame_sizes[row].tolist()
         boxes, scores, labels = (np.array(self.array(name)[span]) for name in ARRAYS)
-        video = StoredVideo(self.video_ids[row], (h0, w0), np.diff(starts), boxes, scores, labels)
+        video = StoredVideo(
+            self.video_ids[row],
+            (h0, w0),
+            np.diff(starts),
+            boxes,
+            scores,
+            labels,
+            self.identities[row],
+        )
         if row not in self._sound:
             self._check_video(row, video)
         return video
@@ -227,6 +241,13 @@ class StoredFile:
                 f"{self.path}, video {video.video_id}: {fault}; extract its proposals again"
             )
         self._sound.add(row)
+
+
+def _identities(file: h5py.File, videos: int) -> list[Identity | None]:
+    """Each video's, None where the file, of an older version or another writer, does not say it."""
+    if "identities" not in file:
+        return [None] * videos
+    return [Identity.from_json(text) for text in file["identities"].asstr()[:]]
 
 
 def _version_of(path: Path) -> tuple[int, int, int]:
@@ -267,12 +288,13 @@ class ProposalStore:
                 f"{self._files[0].path} and {file.path} are of different detectors ({difference})"
             )
         for row, video_id in enumerate(file.video_ids):
-            at = self._rows.setdefault(video_id, (number, row))
-            if at != (number, row) and not _is_part_of(file.path, self._files[at[0]].path):
+            before = self._files[self._rows.get(video_id, (number, row))[0]].path
+            if video_id in self._rows and not _is_part_of(file.path, before):
                 raise InputError(
-                    f"the video {video_id} is both in {self._files[at[0]].path} and in {file.path};"
+                    f"the video {video_id} is both in {before} and in {file.path};"
                     " remove one of the files"
                 )
+            self._rows[video_id] = (number, row)  # a part is never older than what it is joined to
 
     @classmethod
     def read(cls, path: Path | str) -> ProposalStore:
@@ -284,6 +306,12 @@ class ProposalStore:
                 file, files of different detectors, a video that is there twice.
         """
         path = Path(path)
+        store = cls._read(path)
+        describe_unknown([store.identity(video_id) for video_id in store.video_ids], path)
+        return store
+
+    @classmethod
+    def _read(cls, path: Path) -> ProposalStore:
         for _ in range(READ_AGAIN):
             there = _versions_at(path)
             try:
@@ -321,6 +349,30 @@ class ProposalStore:
         file, row = self.locate(video_id)
         h0, w0 = file.frame_sizes[row].tolist()
         return h0, w0
+
+    def identity(self, video_id: str) -> Identity | None:
+        """Of the video that the boxes were found in, where the file says it."""
+        file, row = self.locate(video_id)
+        return file.identities[row]
+
+    def check(self, video_id: str, frames: FrameSource) -> None:
+        """Raises:
+        InputError: the boxes are those of another video, or of another size of it.
+        """
+        (h0, w0), (h, w) = self.frame_size(video_id), frames.size
+        if (h0, w0) != (h, w):
+            raise InputError(
+                f"{self.path}: the boxes of {video_id} are in pixels of {w0}x{h0}, the video is "
+                f"{w}x{h}; extract its proposals again"
+            )
+        self.check_identity(video_id, frames)
+
+    def check_identity(self, video_id: str, frames: FrameSource) -> None:
+        """Raises:
+        InputError: the boxes are those of another video.
+        """
+        advice = "run `aamn extract` with its --out again, or name another file of boxes"
+        check_same(self.identity(video_id), frames, self.path, f"{video_id!r}", advice)
 
     def window(
         self, video_id: str, frame_indices: Sequence[int] | np.ndarray, top: int

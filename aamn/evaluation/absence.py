@@ -65,7 +65,7 @@ def write_videos(
     source = open_source(data, split)
     loaded = extend_words(loaded, source.texts())
     store = ProposalStore.read(data.proposals)
-    flow = stored_flow(data.flow, loaded.segmenter.input_spec)
+    flow = stored_flow(data.flow, loaded.segmenter.input_spec, loaded.config.flow)
     indexes = StoredIndexes(folder, QueryEncoder(loaded), source, store, flow)
     found: Found = {system_name(linking): defaultdict(list) for linking in LINKINGS}
     scores = Scores()

@@ -79,7 +79,7 @@ def open_samples(loaded: Loaded, data: DataConfig, source: VideoTextSource) -> S
         input_spec,
         loaded.vocabulary,
         ProposalStore.read(data.proposals) if input_spec.proposals else None,
-        stored_flow(data.flow, input_spec),
+        stored_flow(data.flow, input_spec, loaded.config.flow),
         flow_config=loaded.config.flow,
     )
 

@@ -16,8 +16,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from proposals.errors import InputError
+from proposals.errors import InputError, cannot_write
 from proposals.files import FOR_EVER, escaped, hdf5_aside, locked, open_hdf5, sweep
+from proposals.identity import Identity
 from proposals.limits import check_pixels, read_array
 from proposals.terminal import printable
 
@@ -119,9 +120,10 @@ WHOLE = Selection()
 class Header:
     """What holds for the whole video.
 
-    size (H0, W0); `heads` names the matching heads whose vectors lie side by side, with their
-    widths; `frames` is the end of the last clip's frames: the video's number of frames, unless
-    `selection` ends before.
+    `path` is absolute where the video is a file or folder; `identity` tells it from others, None in
+    older files; size (H0, W0); `heads` names the matching heads whose vectors lie side by side,
+    with their widths; `frames` is the end of the last clip's frames: the video's number of frames,
+    unless `selection` ends before.
     """
 
     video_id: str
@@ -132,6 +134,7 @@ class Header:
     origin: Origin
     selection: Selection = WHOLE
     frames: int = 0
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True)
@@ -193,19 +196,18 @@ class IndexWriter:
 
 
 @contextmanager
-def written_index(path: Path, header: Header) -> Iterator[IndexWriter]:
-    """A writer of the index at `path`, which appears when the block of code is left without an
-    error; `header.frames` is taken from what was written.
+def only_writer(path: Path) -> Iterator[None]:
+    """Nobody else writes the index at `path`, and half-written ones are swept away.
 
     Raises:
         InputError: another process writes it, or the disk is full or read-only.
     """
     with locked(_lock(path), path):
-        sweep(path)
-        with hdf5_aside(path) as file:
-            writer = IndexWriter(file)
-            yield writer
-            _describe(file, header)
+        try:
+            sweep(path)
+            yield
+        except OSError as error:
+            raise cannot_write(path, error) from None
 
 
 def wait_for_writer(path: Path) -> None:
@@ -218,11 +220,38 @@ def _lock(path: Path) -> Path:
     return path.with_name(f".{path.name}.lock")
 
 
+@contextmanager
+def new_index(path: Path, header: Header) -> Iterator[IndexWriter]:
+    """A writer of the index at `path`, which appears when the block of code is left without an
+    error; `header.frames` is taken from what was written. Only for its `only_writer`.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with hdf5_aside(path) as file:
+        writer = IndexWriter(file)
+        yield writer
+        _describe(file, header)
+
+
+@contextmanager
+def written_index(path: Path, header: Header) -> Iterator[IndexWriter]:
+    """`new_index` by its `only_writer`.
+
+    Raises:
+        InputError: as `only_writer`.
+    """
+    with only_writer(path), new_index(path, header) as writer:
+        yield writer
+
+
 def _describe(file: h5py.File, header: Header) -> None:
     """The attributes, last, so that a file without them is no index."""
     windows = file["windows"]
     file.attrs["video_id"] = header.video_id
     file.attrs["path"] = header.path
+    if header.identity is not None:
+        file.attrs["identity"] = header.identity.to_json()
     file.attrs["size"] = header.size
     file.attrs["fps"] = header.fps
     file.attrs["frames"] = int(windows[-1, 2])
@@ -345,4 +374,5 @@ def _header(path: Path, file: h5py.File) -> Header:
         origin=Origin(**json.loads(file.attrs["origin"])),
         selection=Selection.from_json(file.attrs["selection"]),
         frames=int(file.attrs["frames"]),
+        identity=Identity.from_json(str(file.attrs.get("identity", ""))),
     )

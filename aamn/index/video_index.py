@@ -75,6 +75,9 @@ class VideoTrack(Track):
     def video(self) -> FrameSource:
         return self.index.video()
 
+    def check(self, frames: FrameSource) -> None:
+        self.index.check(frames)
+
     def parts(self, frames: range) -> Iterator[MaskTrack]:
         for span in self.index.spans(frames):
             yield of_clip(self, int(self.index.locate(span[:1])[0][0]), span)

@@ -15,6 +15,7 @@ import numpy as np
 
 from aamn.inference.clip_by_clip import Answer
 from aamn.inference.labels import merge_objects, write_labels
+from aamn.inference.result_folder import one_run
 from aamn.inference.results import OutputOptions, run_lengths, write_folders
 from aamn.structures import MaskTrack, Query
 from aamn.visualization.overlays import highlighted, query_colours
@@ -60,6 +61,14 @@ class Track(ABC):
         Raises:
             InputError: they cannot be had any more.
         """
+
+    def check(self, frames: FrameSource) -> None:
+        """Raises:
+        InputError: these are not the frames it was made from, as far as that can be told.
+        """
+        if tuple(frames.size) != tuple(self.size):
+            (h, w), (h0, w0) = frames.size, self.size
+            raise InputError(f"{frames.path} has frames of {w}x{h}, {self!r} is of {w0}x{h0}")
 
     @abstractmethod
     def parts(self, frames: range) -> Iterator[MaskTrack]:
@@ -187,9 +196,9 @@ class Track(ABC):
             InputError: the frames cannot be had, or are those of another video.
         """
         source, frames = _pictures(self, video), _as_range(self.frames)
-        found, folders = answers([self], frames), [Path(folder)]
-        wanted = OutputOptions(frames)
-        write_folders(folders, self.video_id, source, [self.query], found, wanted, [self.facts])
+        found, wanted = answers([self], frames), OutputOptions(frames)
+        with one_run(Path(folder)) as aside:
+            write_folders([aside], self.video_id, source, [self.query], found, wanted, [self.facts])
 
     def plot(self, frames: FrameNumbers = None, video: VideoLike | None = None) -> Any:
         """`plot_tracks` of this track alone."""
@@ -368,9 +377,7 @@ def _pictures(track: Track, video: VideoLike | None) -> FrameSource:
     if video is None:
         return track.video()
     source = take_frames(video, end=track.frames[-1] + 1)
-    if tuple(source.size) != tuple(track.size):
-        (h, w), (h0, w0) = source.size, track.size
-        raise InputError(f"{source.path} has frames of {w}x{h}, {track!r} is of {w0}x{h0}")
+    track.check(source)
     return source
 
 

@@ -30,7 +30,8 @@ def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: 
     log.info("segmenter %s (hash of its video side)", segmenter.query_encoder.model)
     failures: dict[str, str] = {}
     waiting, put_off = list(videos), set()
-    with tqdm(total=len(videos), desc="indexing", unit="video") as bar:
+    hidden = len(videos) == 1 or None  # one video has a bar of its own
+    with tqdm(total=len(videos), desc="indexing", unit="video", disable=hidden) as bar:
         try:
             while waiting:
                 video = waiting.pop(0)

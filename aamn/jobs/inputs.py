@@ -77,7 +77,8 @@ class Inputs:
     @cached_property
     def flow(self) -> FlowStore | None:
         """The flow file, where one is named and wanted."""
-        return stored_flow(self.options.flow, self.loaded.segmenter.input_spec)
+        loaded = self.loaded
+        return stored_flow(self.options.flow, loaded.segmenter.input_spec, loaded.config.flow)
 
     def absent_threshold(self, wanted: float | str | None) -> float | None:
         """The score below which a sentence means nobody; "auto": the one that the bundle was made

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from aamn.data.datasets.registry import open_source
 from aamn.index.file import NO_END, WHOLE, IndexFile, Selection, index_path
+from aamn.index.indexed_video import video_of
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded, extend_words
-from aamn.inference.clip_by_clip import segment_video, windows_of
+from aamn.inference.clip_by_clip import segment_video
 from aamn.inference.results import OutputOptions, write_results
 from aamn.inference.track import answers
 from aamn.jobs.inputs import Inputs
@@ -21,11 +20,10 @@ from aamn.predictor import VideoSegmenter
 from aamn.tubes.video_linking import TRANSITION_COST
 from proposals.decoding import Video
 from proposals.errors import InputError
-from proposals.extract import extract
+from proposals.extract import JobOptions, extract
 from proposals.files import check_output, escaped
-from proposals.frames import FrameSource, open_frames
+from proposals.frames import open_frames
 from proposals.store import ProposalStore
-from proposals.terminal import printable
 
 log = logging.getLogger("aamn")
 
@@ -75,8 +73,8 @@ def _jobs(options: SegmentOptions, loaded: Loaded) -> list[Job]:
     if options.video:
         video = Video.at(options.video, options.video_id)
     elif options.index:
-        header = IndexFile.read(options.index).header
-        video = Video(header.video_id, Path(header.path))
+        index = IndexFile.read(options.index)
+        video = Video(index.header.video_id, video_of(index))
     else:
         raise InputError("wanted VIDEO (or --video PATH), or --data ROOT for its videos")
     if not options.texts:
@@ -89,20 +87,10 @@ def _proposals(inputs: Inputs, video: Video, out: Path) -> ProposalStore:
     if inputs.store is not None:
         return inputs.store
     path = out / "proposals.h5"
-    report = extract(inputs.detector, [video], path)
+    report = extract(inputs.detector, [video], path, JobOptions(replace=True))
     if report.failures:
         raise InputError(report.failures[video.video_id])
     return ProposalStore.read(path)
-
-
-def _refuse_other_size(video_id: str, frames: FrameSource, store: ProposalStore) -> None:
-    """Raises InputError where the boxes are of a video of another size (or of none)."""
-    boxes = store.frame_size(video_id)
-    if boxes != tuple(frames.size):
-        raise InputError(
-            f"{frames.path} has frames of {frames.size[1]}x{frames.size[0]}, but the proposals of "
-            f"{video_id} are of {boxes[1]}x{boxes[0]}; was another copy of the video extracted?"
-        )
 
 
 def _selection(options: SegmentOptions, loaded: Loaded) -> Selection:
@@ -155,7 +143,7 @@ def _clip_by_clip(
     store = None
     if input_spec.proposals:
         store = _proposals(inputs, video, out)
-        _refuse_other_size(video.video_id, frames, store)
+        store.check(video.video_id, frames)
     found = segment_video(
         loaded.segmenter,
         video.video_id,
@@ -166,9 +154,7 @@ def _clip_by_clip(
         loaded.config.flow,
         wanted.frames,
     )
-    steps = len(windows_of(wanted.frames, len(frames), input_spec))
-    bar = tqdm(found, total=steps, desc=printable(video.video_id), unit="clip")
-    for folder in write_results(out, video.video_id, frames, queries, bar, wanted):
+    for folder in write_results(out, video.video_id, frames, queries, found, wanted):
         print(folder)
     return frames.lacking()
 
@@ -185,11 +171,7 @@ def _by_index(
         segmenter.query_encoder.loaded.vocabulary.encode(text)  # a mistake is found before the work
     frames = open_frames(job.video.path)
     index = _index(options, segmenter, job.video, out)
-    if tuple(frames.size) != index.size:
-        raise InputError(
-            f"{frames.path} has frames of {frames.size[1]}x{frames.size[0]}, the index "
-            f"{index.file.path} is of a video of {index.size[1]}x{index.size[0]}"
-        )
+    index.check(frames)
     wanted = _wanted(options, index.header.frames)
     tracks = index.query(
         job.texts,

@@ -61,7 +61,7 @@ def _dataset(
         input_spec,
         vocabulary,
         ProposalStore.read(config.data.proposals) if input_spec.proposals else None,
-        stored_flow(config.data.flow, input_spec),
+        stored_flow(config.data.flow, input_spec, config.flow),
         config.augment if learning else None,
         config.seed,
         config.flow,

@@ -156,7 +156,7 @@ def test_a_later_run_looks_at_the_groups_alone_that_lack_a_video(clips, undistur
             video = file.video(row)
             ends = np.cumsum(video.counts)[:-1]
             arrays = (np.split(a, ends) for a in (video.boxes, video.scores, video.labels))
-            writer.add(video_id, *arrays, frame_size=video.frame_size)
+            writer.add(video_id, *arrays, video.frame_size, video.identity)
     detector = BrightSpot()
     report = run(clips, out, detector)
     assert (report.stored, report.there) == (3, 5)

@@ -103,7 +103,7 @@ def test_videos_are_indexed_by_a_bundle_and_found_again(made, tmp_path, call):
 
 def test_boxes_flow_and_precision_are_those_of_the_options(made, tmp_path, call):
     given = ("--checkpoint", made / "segmenter.pt", "--out", tmp_path, "--precision", "bfloat16")
-    files = ("--proposals", made / "p.h5", "--flow", made / "f.h5")
+    files = ("--proposals", made / "p.h5", "--flow", made / "f.h5", "--set", "flow.preset=fast")
     assert call("index_video", made / "videos" / "a", *given, *files)[0] == 0
     header = IndexFile.read(tmp_path / "a.h5").header
     assert header.origin.precision == "bfloat16" and header.origin.flow["preset"] == "fast"
@@ -367,6 +367,7 @@ def test_a_segmenter_is_opened_with_its_configuration_changed(made, tmp_path):
 def test_inputs_are_what_is_named_and_opened_once(made):
     checkpoint = {"checkpoint": made / "segmenter.pt"}
     names = {"proposals": made / "p.h5", "detector": made / "detector.pt", "flow": made / "f.h5"}
+    checkpoint["overrides"] = ("flow.preset=fast",)  # as the flow was made
     full = Inputs(InputOptions(**checkpoint, **names))
     assert full.store.video_ids == ["a", "b"] and full.store is full.store
     assert full.flow.frame_count("b") == 4 and full.detector is full.detector
@@ -394,7 +395,8 @@ def test_an_index_s_frames_and_replacement_are_the_caller_s(made, tmp_path, monk
     )
     model, path = load_segmenter(made / "segmenter.pt"), tmp_path / "a.h5"
     files = {"proposals": made / "p.h5", "flow": made / "f.h5"}
-    options = InputOptions(checkpoint=made / "segmenter.pt", **files)
+    preset = ("flow.preset=fast",)
+    options = InputOptions(checkpoint=made / "segmenter.pt", overrides=preset, **files)
     segmenter, video = Inputs(options).video_segmenter(), Video("a", made / "videos" / "a")
     part = Selection(range(3, 4))
     assert segmenter.build(video, path, part)

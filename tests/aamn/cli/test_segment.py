@@ -286,7 +286,7 @@ def test_sentences_of_a_file_follow_those_of_the_command(world, tmp_path):
     words = ("--queries", tmp_path / "s.txt", "--query", "w3", "--end", 1, "--out", tmp_path / "o")
     assert call(*video(world), *OTHER, *words, "--palette") == 0
     folders = {path.name for path in (tmp_path / "o").iterdir()}
-    assert folders == {"00_w3", "01_w4", "02_w5_w6", "palette"}
+    assert folders == {"00_w3", "01_w4", "02_w5_w6", "palette", "run.json"}
 
 
 def test_results_lie_in_runs_where_no_other_place_is_named(world, tmp_path, monkeypatch):

@@ -19,7 +19,9 @@ from aamn.inference.clip_by_clip import Answer
 from aamn.structures import MaskTrack
 from proposals.errors import InputError
 
-LOADED = SimpleNamespace(segmenter=SimpleNamespace(input_spec="needs"))
+LOADED = SimpleNamespace(
+    segmenter=SimpleNamespace(input_spec="needs"), config=SimpleNamespace(flow="way")
+)
 DATA = DataConfig(root="demo", proposals="boxes.h5", flow="flow.h5")
 
 
@@ -126,7 +128,7 @@ class Program:
             "QueryEncoder": query_encoder,
             "open_source": lambda data, split: sources[split],
             "extend_words": extend,
-            "stored_flow": lambda path, input_spec: (path, input_spec),
+            "stored_flow": lambda path, input_spec, config: (path, input_spec, config),
             "ProposalStore": SimpleNamespace(read=lambda path: path),
         }
         for name, value in swap.items():
@@ -150,7 +152,7 @@ def test_both_linkings_are_measured_on_the_objects_that_are_known(monkeypatch, t
     assert program.asked["a", "clip"] == [["a0"]] and program.asked["c", "clip"] == [["c0"]]
     assert ("b", "clip") not in program.asked
     assert program.extended == ["a0", "a1", "b0", "c0"]
-    assert program.made == [(tmp_path / "index", "boxes.h5", ("flow.h5", "needs"))] * 3
+    assert program.made == [(tmp_path / "index", "boxes.h5", ("flow.h5", "needs", "way"))] * 3
     assert not program.open, "every index is closed"
 
 

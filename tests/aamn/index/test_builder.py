@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_videos import SIZE, Frames, Store, built, job, loaded
+from tiny_videos import SIZE, Frames, Store, Unchecked, built, job, loaded
 
 from aamn.config.schema import FlowConfig
 from aamn.data.samples import load_clip, load_proposals
@@ -275,7 +275,7 @@ def test_every_frame_enters_as_it_is_with_the_flow_to_the_next_one(
         np.testing.assert_allclose(flow, in_the_square(*moved), atol=1e-4)
 
 
-class Flow:
+class Flow(Unchecked):
     """Stored flow at half the video's size: frame n moves by (n, -2 n) of its pixels."""
 
     attributes = {"method": "stored", "longest_side": 25}  # noqa: RUF012

@@ -308,9 +308,9 @@ def test_the_file_is_opened_where_flow_is_wanted(
 ) -> None:
     out = tmp_path / "f.h5"
     extract_flow({"v": numbered_video(tmp_path / "v", 2)}, out, FlowConfig(), 0)
-    store = stored_flow(out if named else None, InputSpec((0,), (8, 8), flow, 0))
+    store = stored_flow(out if named else None, InputSpec((0,), (8, 8), flow, 0), FlowConfig())
     assert (store is not None) == there
     if there:
         assert store.video_ids == ["v"]
     with pytest.raises(InputError, match=r"no flow file at .*none\.h5"):
-        stored_flow(tmp_path / "none.h5", InputSpec((0,), (8, 8), True, 0))
+        stored_flow(tmp_path / "none.h5", InputSpec((0,), (8, 8), True, 0), FlowConfig())
