@@ -1,28 +1,33 @@
 """A bundle: one folder with a detector and a segmenter, which is what users pass around.
 
-bundle.json    versions, what made it, the calibrated threshold for "not present"
+bundle.json    versions, what made it, the calibrated threshold for "no match"
 detector.pt    stage one            segmenter.pt    stage two, with vocabulary and configuration
+words.npz      vectors of words that training has not seen, in half precision; may lack
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from aamn.data.flow.store import FlowStore
+from aamn.data.word_vectors import VectorFile, open_vectors, write_vectors
+from aamn.data.words import first_words
 from aamn.index.box_source import BoxSource, DetectedBoxes, Detector, StoredBoxes, detected_boxes
 from aamn.index.builder import build_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
-from aamn.index.query_encoder import QueryEncoder
+from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.index.video_index import VideoIndex, VideoTrack
-from aamn.inference.checkpoint import Loaded, load_segmenter, read_checkpoint
+from aamn.inference.checkpoint import Loaded, beside, load_segmenter, read_checkpoint
 from aamn.search.folder import IndexFolder
 from aamn.version import __version__
 from proposals.build import best_device, checked_device, load_detector
@@ -35,6 +40,9 @@ from proposals.weights import save_tensors
 
 FORMAT, VERSION = "aamn-bundle", 1
 DETECTOR, SEGMENTER, RECORD = "detector.pt", "segmenter.pt", "bundle.json"
+WORDS, BUNDLED_WORDS = "words.npz", 50_000
+
+log = logging.getLogger("aamn")
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,6 @@ class VideoSegmenter:
     query_encoder: QueryEncoder
     boxes: Detector | ProposalStore | None = None
     flow: FlowStore | None = None
-    absent_threshold: float | None = None
 
     def __repr__(self) -> str:
         loaded, boxes = self.loaded, "no boxes"
@@ -73,6 +80,11 @@ class VideoSegmenter:
         """The segmenter with its vocabulary and configuration."""
         return self.query_encoder.loaded
 
+    @property
+    def absent_threshold(self) -> float | None:
+        """The score below which a sentence means nobody; None where it was not calibrated."""
+        return self.query_encoder.absent_threshold
+
     @cached_property
     def _detected(self) -> DetectedBoxes:
         assert self.boxes is not None and not isinstance(self.boxes, ProposalStore)
@@ -84,7 +96,7 @@ class VideoSegmenter:
         queries: str | Sequence[str],
         *,
         linking: str = "video",
-        absent_threshold: float | None = None,
+        absent_threshold: float | str | None = CALIBRATED,
         top: int = 1,
         frames: range | None = None,
     ) -> list[VideoTrack]:
@@ -194,18 +206,33 @@ def write_bundle(
     detector: Path | str,
     checkpoint: Path | str,
     absent_threshold: float | None = None,
+    vectors: Path | str | None = None,
+    words: int = BUNDLED_WORDS,
 ) -> None:
     """Makes a bundle of a detector's and a segmenter's checkpoint; training state stays behind.
 
+    Args:
+        vectors: a file of word vectors, whose first `words` words the bundle's users can ask for
+            beside the training's; None: the one of the training, where it is at hand. Without one,
+            the bundle knows the words of its training alone, which is logged.
+
     Raises:
-        InputError: either file is missing or of another kind, or `out` cannot be written.
+        InputError: a file is missing or of another kind, or `out` cannot be written.
     """
     out, detector = Path(out), Path(detector)
     content = read_checkpoint(checkpoint)
     load_detector(detector)
+    file = _vectors_for(Path(checkpoint), content, vectors) if words else None
+    settings = content["config"]["words"]
+    if file:
+        settings = {**settings, "vectors": WORDS}
+    content = {**content, "config": {**content["config"], "words": settings}}
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / RECORD).unlink(missing_ok=True)
+        (out / WORDS).unlink(missing_ok=True)
+        if file:
+            write_vectors(file, first_words(file, words), out / WORDS)
         save_tensors({**content, "optimiser": {}}, out / SEGMENTER)
         with written_aside(out / DETECTOR) as aside:
             shutil.copyfile(detector, aside)
@@ -219,6 +246,34 @@ def write_bundle(
         write_json(out / RECORD, record)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from None
+
+
+def _vectors_for(
+    checkpoint: Path, content: dict[str, Any], named: Path | str | None
+) -> VectorFile | None:
+    """The file of word vectors for a checkpoint's content: the named one, else the training's.
+
+    Raises:
+        InputError: the named one is missing, or its vectors are of another dimension.
+    """
+    settings = content["config"]["words"]
+    path = named or beside(checkpoint, settings["vectors"])
+    if not path:
+        return None
+    if not named and not Path(path).is_file():
+        log.warning(
+            "no word vectors at %s, with which the segmenter was trained: the bundle knows the "
+            "words of its training alone; --vectors names the file",
+            path,
+        )
+        return None
+    file = open_vectors(path)
+    if file.dimension != settings["dimension"]:
+        raise InputError(
+            f"{path} has {file.dimension} numbers a word, the segmenter was trained with "
+            f"{settings['dimension']}"
+        )
+    return file
 
 
 def read_bundle(path: Path | str) -> Bundle:
@@ -258,7 +313,6 @@ def load(path: Path | str, device: torch.device | str | None = None) -> VideoSeg
     device = checked_device(device or best_device())
     bundle = read_bundle(path)
     return VideoSegmenter(
-        QueryEncoder(load_segmenter(bundle.segmenter, device)),
+        QueryEncoder(load_segmenter(bundle.segmenter, device), bundle.absent_threshold),
         load_detector(bundle.detector, device),
-        absent_threshold=bundle.absent_threshold,
     )

@@ -78,15 +78,23 @@ class Inputs:
         """The flow file, where one is named and wanted."""
         return stored_flow(self.options.flow, self.loaded.segmenter.input_spec)
 
+    @property
+    def _calibrated(self) -> float | None:
+        return self.bundle.absent_threshold if self.bundle else None
+
     def absent_threshold(self, wanted: float | str | None) -> float | None:
-        """The score below which a sentence means nobody; "auto": the one that the bundle was made
-        with.
+        """The score below which a sentence means nobody; None: the bundle's, where it has one;
+        "auto": the bundle's, which it must have; "none": there is none.
 
         Raises:
             InputError: "auto" without a bundle, or with one that is not calibrated.
         """
-        if wanted is None or not isinstance(wanted, str):
+        if wanted is None:
+            return self._calibrated
+        if not isinstance(wanted, str):
             return wanted
+        if wanted == "none":
+            return None
         if self.bundle is None:
             raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")
         if self.bundle.absent_threshold is None:
@@ -100,4 +108,4 @@ class Inputs:
         """All of them together, ready for videos; a mistake in one is found now. Without
         `boxes_needed` it only reads indexes that are there."""
         boxes = (self.store or self.detector) if boxes_needed else None
-        return VideoSegmenter(QueryEncoder(self.loaded), boxes, self.flow)
+        return VideoSegmenter(QueryEncoder(self.loaded, self._calibrated), boxes, self.flow)

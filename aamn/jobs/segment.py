@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,11 @@ from tqdm import tqdm
 from aamn.data.datasets.registry import open_source
 from aamn.index.file import NO_END, WHOLE, IndexFile, Selection, index_path
 from aamn.index.video_index import VideoIndex
-from aamn.inference.checkpoint import Loaded, extend_words
+from aamn.inference.checkpoint import Loaded
 from aamn.inference.clip_by_clip import segment_video, windows_of
 from aamn.inference.results import OutputOptions, write_results
 from aamn.inference.track import answers
+from aamn.inference.verdict import JudgedAnswers, Verdict
 from aamn.jobs.inputs import Inputs
 from aamn.predictor import VideoSegmenter
 from aamn.tubes.video_linking import TRANSITION_COST
@@ -146,7 +148,7 @@ def _clip_by_clip(
     options: SegmentOptions, loaded: Loaded, inputs: Inputs, job: Job, out: Path
 ) -> None:
     """Any system, clip by clip."""
-    queries = [loaded.vocabulary.encode(text) for text in job.texts]
+    queries = loaded.words.queries(job.texts)
     video, input_spec = job.video, loaded.segmenter.input_spec
     frames = open_frames(video.path)
     wanted = _wanted(options, len(frames))
@@ -166,8 +168,9 @@ def _clip_by_clip(
     )
     steps = len(windows_of(wanted.frames, len(frames), input_spec))
     bar = tqdm(found, total=steps, desc=video.video_id, unit="clip")
-    for folder in write_results(out, video.video_id, frames, queries, bar, wanted):
-        print(folder)
+    judged = JudgedAnswers(queries, bar)
+    folders = write_results(out, video.video_id, frames, queries, judged, wanted, judged.facts)
+    _say(folders, video.video_id, judged.verdicts)
 
 
 def _by_index(
@@ -178,8 +181,7 @@ def _by_index(
     out: Path,
 ) -> None:
     """AAMN, through the video's index."""
-    for text in job.texts:
-        segmenter.query_encoder.loaded.vocabulary.encode(text)  # a mistake is found before the work
+    segmenter.query_encoder.queries(job.texts)  # a mistake is found before the work
     frames = open_frames(job.video.path)
     index = _index(options, segmenter, job.video, out)
     if tuple(frames.size) != index.size:
@@ -197,11 +199,15 @@ def _by_index(
     facts = [track.facts for track in tracks]
     queries = [track.query for track in tracks]
     found = answers(tracks, wanted.frames)
-    for folder in write_results(out, index.video_id, frames, queries, found, wanted, facts):
+    folders = write_results(out, index.video_id, frames, queries, found, wanted, facts)
+    _say(folders, index.video_id, [track.verdict for track in tracks])
+
+
+def _say(folders: Sequence[Path], video_id: str, verdicts: Sequence[Verdict]) -> None:
+    """The folders of the sentences' results, and what each came to."""
+    for folder, verdict in zip(folders, verdicts, strict=True):
         print(folder)
-    for track in tracks:
-        if not track.present:
-            log.info("nobody in %s is meant by %r", index.video_id, track.text)
+        log.info("%r in %s: %s", verdict.query.text, video_id, verdict)
 
 
 def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
@@ -214,13 +220,15 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
     threshold = inputs.absent_threshold(options.absent_threshold)
     loaded = inputs.loaded
     jobs = _jobs(options, loaded)
-    texts = [text for job in jobs for text in job.texts]
     if loaded.config.system == "aamn":
         segmenter = inputs.video_segmenter(boxes_needed=options.index is None)
-        segmenter.query_encoder.know(texts)
         segment = partial(_by_index, options, segmenter, threshold)
     else:
-        loaded = extend_words(loaded, texts)
+        if options.absent_threshold not in (None, "none"):
+            raise InputError(
+                f"--absent-threshold: wanted with the system aamn, whose score it is; this one is "
+                f"{loaded.config.system}"
+            )
         segment = partial(_clip_by_clip, options, loaded, inputs)
     if len(jobs) == 1:
         segment(jobs[0], options.out or Path("runs") / jobs[0].video.video_id)

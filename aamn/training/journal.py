@@ -12,7 +12,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from aamn.config.schema import Config
-from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import save_checkpoint
 from aamn.models.segmenter import Segmenter
 from proposals.files import write_text
@@ -68,13 +67,12 @@ class CheckpointSaver:
         self,
         out: Path,
         segmenter: Segmenter,
-        vocabulary: Vocabulary,
         config: Config,
         fabric: Fabric,
         best: float,
     ) -> None:
         self.out, self.fabric, self.best = out, fabric, best
-        self.model = (segmenter, vocabulary, config)
+        self.model = (segmenter, config)
 
     def keep_best(self, iteration: int, score: float) -> None:
         """Writes best.pt where a validation's score is the highest so far."""
