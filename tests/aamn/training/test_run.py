@@ -9,7 +9,7 @@ import torch
 from tiny_models import WORDS, tiny_config, tiny_segmenter
 
 from aamn.data.words import Vocabulary
-from aamn.inference.checkpoint import save_checkpoint, words_of
+from aamn.inference.checkpoint import load_segmenter, save_checkpoint, words_of
 from aamn.structures import Row
 from aamn.training import run
 from aamn.training.loop import Progress
@@ -234,3 +234,14 @@ def test_vectors_of_a_file_are_the_embedding_s(trained, tmp_path):
     place = {word: number for number, word in enumerate(seen["vocabulary"].words)}
     assert weight[place["w2"]].tolist() == [1, 2, 3, 4, 5, 6]
     assert weight[place["runs"]].tolist() == [6, 5, 4, 3, 2, 1]
+
+
+def test_the_start_of_a_training_is_a_checkpoint(monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "open_source", lambda data, split: Source(split))
+    path = run.write_start(tiny_config("seed=5"), tmp_path)
+    found = load_segmenter(path)
+    assert path == tmp_path / "start.pt" and found.iteration == 0
+    assert set(found.vocabulary.words[2:]) == {"w2", "the", "train", "runs"}
+    again = load_segmenter(run.write_start(tiny_config("seed=5"), tmp_path / "b"))
+    for one, other in zip(found.segmenter.parameters(), again.segmenter.parameters(), strict=True):
+        assert torch.equal(one, other)
