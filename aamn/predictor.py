@@ -1,7 +1,8 @@
 """A bundle: one folder with a detector and a segmenter, which is what users pass around.
 
-bundle.json    versions, what made it, the calibrated threshold for "not present", its files' names
+bundle.json    versions, what made it, the calibrated threshold for "no match", its files' names
 detector.pt    stage one            segmenter.pt    stage two, with vocabulary and configuration
+words.npz      vectors of words that training has not seen, in half precision; may lack
 
 A bundle that is made again gets files of other names, such as segmenter-5f0c12ab.pt, which the
 record names when they are whole; then those of the one before go.
@@ -26,12 +27,15 @@ from typing import Any
 import torch
 
 from aamn.data.flow.store import FlowStore
+from aamn.data.word_vectors import VectorFile, open_vectors, write_vectors
+from aamn.data.words import first_words
 from aamn.index.box_source import BoxSource, DetectedBoxes, Detector, StoredBoxes, detected_boxes
 from aamn.index.builder import build_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
-from aamn.index.query_encoder import QueryEncoder
-from aamn.index.video_index import VideoIndex, VideoTrack, checked_number
-from aamn.inference.checkpoint import Loaded, load_segmenter, read_checkpoint
+from aamn.index.query_encoder import CALIBRATED, QueryEncoder
+from aamn.index.video_index import VideoIndex, VideoTrack
+from aamn.inference.checkpoint import Loaded, beside, load_segmenter, read_checkpoint
+from aamn.inference.verdict import checked_number
 from aamn.search.folder import IndexFolder
 from aamn.version import __version__
 from proposals.build import best_device, checked_device, load_detector
@@ -46,19 +50,30 @@ log = logging.getLogger("aamn")
 
 FORMAT, VERSION = "aamn-bundle", 1
 DETECTOR, SEGMENTER, RECORD = "detector.pt", "segmenter.pt", "bundle.json"
-_OWN = re.compile(r"(detector|segmenter)(-[0-9a-f]{8})?\.pt")  # names of a bundle's files
-_LEFT = re.compile(r"(detector|segmenter)-[0-9a-f]{8}\.pt|\.(detector|segmenter|bundle)\S*\.tmp")
+WORDS, BUNDLED_WORDS = "words.npz", 50_000
+_ID = "(-[0-9a-f]{8})"
+_OWN = re.compile(rf"(detector|segmenter){_ID}?\.pt|words{_ID}?\.npz")  # names of a bundle's files
+_LEFT = re.compile(
+    rf"(detector|segmenter){_ID}\.pt|words{_ID}\.npz|\.(detector|segmenter|words|bundle)\S*\.tmp"
+)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Where a bundle's parts lie, the score below which a sentence means nobody (None: it was not
-    calibrated), and the parts' SHA-256 by their usual names, as far as they are known."""
+    """Where a bundle's parts lie, by their usual names, the score below which a sentence means
+    nobody (None: it was not calibrated), and the parts' SHA-256 as far as they are known."""
 
-    detector: Path
-    segmenter: Path
+    parts: dict[str, Path]
     absent_threshold: float | None
     sha256: dict[str, str]
+
+    @property
+    def detector(self) -> Path:
+        return self.parts[DETECTOR]
+
+    @property
+    def segmenter(self) -> Path:
+        return self.parts[SEGMENTER]
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,7 +87,6 @@ class VideoSegmenter:
     query_encoder: QueryEncoder
     boxes: Detector | ProposalStore | None = None
     flow: FlowStore | None = None
-    absent_threshold: float | None = None
 
     def __repr__(self) -> str:
         loaded, boxes = self.loaded, "no boxes"
@@ -87,6 +101,11 @@ class VideoSegmenter:
         """The segmenter with its vocabulary and configuration."""
         return self.query_encoder.loaded
 
+    @property
+    def absent_threshold(self) -> float | None:
+        """The score below which a sentence means nobody; None where it was not calibrated."""
+        return self.query_encoder.absent_threshold
+
     @cached_property
     def _detected(self) -> DetectedBoxes:
         assert self.boxes is not None and not isinstance(self.boxes, ProposalStore)
@@ -98,7 +117,7 @@ class VideoSegmenter:
         queries: str | Sequence[str],
         *,
         linking: str = "video",
-        absent_threshold: float | None = None,
+        absent_threshold: float | str | None = CALIBRATED,
         top: int = 1,
         frames: range | None = None,
     ) -> list[VideoTrack]:
@@ -210,11 +229,18 @@ def write_bundle(
     detector: Path | str,
     checkpoint: Path | str,
     absent_threshold: float | None = None,
+    vectors: Path | str | None = None,
+    words: int = BUNDLED_WORDS,
 ) -> None:
     """Makes a bundle of a detector's and a segmenter's checkpoint; training state stays behind.
 
+    Args:
+        vectors: a file of word vectors, whose first `words` words the bundle's users can ask for
+            beside the training's; None: the one of the training, where it is at hand. Without one,
+            the bundle knows the words of its training alone, which is logged.
+
     Raises:
-        InputError: either file is missing or of another kind, or `out` cannot be written.
+        InputError: a file is missing or of another kind, or `out` cannot be written.
     """
     out, detector = Path(out), Path(detector)
     if absent_threshold is not None:
@@ -222,10 +248,17 @@ def write_bundle(
     check_output(out, folder=True)
     content = read_checkpoint(checkpoint)
     load_detector(detector)
+    file = _vectors_for(Path(checkpoint), content, vectors) if words else None
     with locked(out / ".lock", out):
         before = _names_there(out)
-        own = f"-{token_hex(4)}.pt" if before else ".pt"
-        files = {name: name.replace(".pt", own) for name in (DETECTOR, SEGMENTER)}
+        own = f"-{token_hex(4)}" if before else ""
+        parts = (DETECTOR, SEGMENTER, *([WORDS] if file else ()))
+        files = {name: name.replace(".", f"{own}.") for name in parts}
+        settings = content["config"]["words"]
+        if file:
+            settings = {**settings, "vectors": files[WORDS]}
+            write_vectors(file, first_words(file, words), out / files[WORDS])
+        content = {**content, "config": {**content["config"], "words": settings}}
         save_tensors({**content, "optimiser": {}}, out / files[SEGMENTER], durable=True)
         with written_aside(out / files[DETECTOR], durable=True) as aside:
             shutil.copyfile(detector, aside)
@@ -252,7 +285,7 @@ def _names_there(out: Path) -> set[str]:
         names = {*_files(record).values(), *filter(_OWN.fullmatch, record.get("replaced", ()))}
         return names & {*os.listdir(out)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {DETECTOR, SEGMENTER}  # it is damaged
+        return {DETECTOR, SEGMENTER, WORDS}  # it is damaged
 
 
 def _files(record: dict[str, Any]) -> dict[str, str]:
@@ -262,10 +295,11 @@ def _files(record: dict[str, Any]) -> dict[str, str]:
         ValueError: other names.
     """
     files = record.get("files", {DETECTOR: DETECTOR, SEGMENTER: SEGMENTER})
-    for name in (DETECTOR, SEGMENTER):
+    parts = (DETECTOR, SEGMENTER, *({WORDS} & files.keys()))
+    for name in parts:
         if not (_OWN.fullmatch(files[name]) and files[name].startswith(Path(name).stem)):
             raise ValueError(f"{files[name]!r} is no name of a bundle's file")
-    return files
+    return {name: files[name] for name in parts}
 
 
 def _sweep(out: Path, kept: set[str], before: set[str]) -> None:
@@ -273,6 +307,34 @@ def _sweep(out: Path, kept: set[str], before: set[str]) -> None:
     for path in [*out.iterdir()]:
         if path.name not in kept and (path.name in before or _LEFT.fullmatch(path.name)):
             path.unlink()
+
+
+def _vectors_for(
+    checkpoint: Path, content: dict[str, Any], named: Path | str | None
+) -> VectorFile | None:
+    """The file of word vectors for a checkpoint's content: the named one, else the training's.
+
+    Raises:
+        InputError: the named one is missing, or its vectors are of another dimension.
+    """
+    settings = content["config"]["words"]
+    path = named or beside(checkpoint, settings["vectors"])
+    if not path:
+        return None
+    if not named and not Path(path).is_file():
+        log.warning(
+            "no word vectors at %s, with which the segmenter was trained: the bundle knows the "
+            "words of its training alone; --vectors names the file",
+            path,
+        )
+        return None
+    file = open_vectors(path)
+    if file.dimension != settings["dimension"]:
+        raise InputError(
+            f"{path} has {file.dimension} numbers a word, the segmenter was trained with "
+            f"{settings['dimension']}"
+        )
+    return file
 
 
 def read_bundle(path: Path | str) -> Bundle:
@@ -283,12 +345,11 @@ def read_bundle(path: Path | str) -> Bundle:
             changed, or a threshold that is no number.
     """
     bundle = _read_bundle(Path(path))
-    if not (bundle.detector.is_file() and bundle.segmenter.is_file()):
+    if not all(part.is_file() for part in bundle.parts.values()):
         bundle = _read_bundle(Path(path))  # another may just have taken its place
-    for part in (bundle.detector, bundle.segmenter):
+    for name, part in bundle.parts.items():
         if not part.is_file():
             raise InputError(f"{path} lacks {part.name}; make the bundle again")
-    for name, part in ((DETECTOR, bundle.detector), (SEGMENTER, bundle.segmenter)):
         if bundle.sha256.get(name) not in (None, _hash(part)):
             raise InputError(f"{part} has changed since its bundle; make the bundle again")
     return bundle
@@ -312,12 +373,8 @@ def _read_bundle(path: Path) -> Bundle:
     if threshold is not None:
         threshold = checked_number(threshold, f"{path / RECORD}: absent_threshold")
     known = record.get("sha256")  # bundles of version 0.1 have none; their parts' own checksums do
-    return Bundle(
-        path / files[DETECTOR],
-        path / files[SEGMENTER],
-        threshold,
-        known if isinstance(known, dict) else {},
-    )
+    parts = {name: path / own for name, own in files.items()}
+    return Bundle(parts, threshold, known if isinstance(known, dict) else {})
 
 
 def _hash(path: Path) -> str:
@@ -346,7 +403,8 @@ def load(
     device = checked_device(device or best_device())
     bundle = read_bundle(path)
     return VideoSegmenter(
-        QueryEncoder(load_segmenter(bundle.segmenter, device, overrides=overrides)),
+        QueryEncoder(
+            load_segmenter(bundle.segmenter, device, overrides=overrides), bundle.absent_threshold
+        ),
         load_detector(bundle.detector, device),
-        absent_threshold=bundle.absent_threshold,
     )

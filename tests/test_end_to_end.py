@@ -379,7 +379,7 @@ def test_nobody_is_found_below_the_threshold(demo, indexed, tmp_path):
     out = ("--query", "dog", "--out", tmp_path)
     assert call("segment_video", *words, "--absent-threshold", 1e6, *out) == 0
     record = json.loads((tmp_path / "00_dog" / "result.json").read_text())
-    assert record["present"] is False and record["score"] < 1e6
+    assert record["matched"] is False and record["score"] < 1e6
     for path in (tmp_path / "00_dog" / "masks").iterdir():
         assert not cv2.imread(str(path), cv2.IMREAD_UNCHANGED).any()
 
@@ -415,7 +415,7 @@ def test_whole_videos_are_evaluated_by_both_linkings(demo, tmp_path, capsys):
     assert call("segment_video", *words) == 0
     assert len(list((tmp_path / "o" / "00_dog" / "masks").iterdir())) == 3
     result = json.loads((tmp_path / "o" / "00_dog" / "result.json").read_text())
-    assert result["present"] == (result["score"] >= round(record["absent_threshold"], 6))
+    assert result["matched"] == (result["score"] >= round(record["absent_threshold"], 6))
     assert call("make_bundle", *parts[:4], "--out", bundle) == 0
     capsys.readouterr()
     assert call("segment_video", *words) == 2

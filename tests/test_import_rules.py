@@ -51,7 +51,7 @@ OPTIONAL = {  # imported in one file each
     "concurrent.futures.ProcessPoolExecutor": {"proposals/workers.py"},
     "detectron2": {"proposals/detectron2_rcnn.py"},
     "filelock": {"proposals/files.py"},
-    "gensim": {"aamn/data/words.py"},
+    "gensim": {"aamn/data/word_vectors.py"},
     "jinja2": {"aamn/report/render.py"},
     "lightning_fabric": {"aamn/training/"},
     "matplotlib": {"aamn/visualization/"},

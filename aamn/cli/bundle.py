@@ -27,12 +27,28 @@ METRICS = Existing("metrics", "; `aamn evaluate --full-video --calibrate` writes
     metavar="JSON",
     help="of `aamn evaluate --full-video --calibrate`, which finds that score",
 )
+@click.option(
+    "--vectors",
+    type=Existing("file of word vectors"),
+    metavar="FILE",
+    help="word vectors for sentences with words that training has not seen; default: the file of "
+    "the training, where it is at hand",
+)
+@click.option(
+    "--words",
+    type=click.IntRange(min=0),
+    default=50_000,
+    metavar="N",
+    help="how many of its first words go into the bundle; 0: none",
+)
 @out_option("the folder for the bundle", required=True, folder=True)
 def command(
     checkpoint: Path,
     detector: Path,
     absent_threshold: float | None,
     metrics: Path | None,
+    vectors: Path | None,
+    words: int,
     out: Path,
 ) -> None:
     """Puts a detector and a segmenter into one folder, which aamn.load() and --bundle of the other
@@ -42,5 +58,5 @@ def command(
 
     if absent_threshold is None and metrics:
         absent_threshold = read_threshold(metrics)
-    write_bundle(out, detector, checkpoint, absent_threshold)
+    write_bundle(out, detector, checkpoint, absent_threshold, vectors, words)
     print(out)

@@ -158,6 +158,25 @@ def inputs_options(function: Function) -> Function:
     return function
 
 
+class _Threshold(click.ParamType):
+    name = "score"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
+        return value if value in ("auto", "none") else click.FLOAT.convert(value, param, ctx)
+
+
+def threshold_option(function: Function) -> Function:
+    """--absent-threshold: the score below which a sentence has no match."""
+    return click.option(
+        "--absent-threshold",
+        type=_Threshold(),
+        metavar="SCORE",
+        help="sentences that score below have no match; default: the bundle's own score, where it "
+        "has one, which `aamn evaluate --full-video --calibrate` finds; auto: refuse a bundle "
+        "without one; none: any score is a match",
+    )(function)
+
+
 INPUTS = ("bundle", "checkpoint", "detector", "proposals", "flow", "config", "overrides")
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aamn.cli.command_line import CHECKPOINT, PATH, out_option, recipe_options, subcommand
+from aamn.cli.command_line import (
+    CHECKPOINT,
+    PATH,
+    out_option,
+    recipe_options,
+    subcommand,
+    threshold_option,
+)
 from proposals.errors import InputError
 from proposals.terminal import printable
 
@@ -17,7 +25,8 @@ if TYPE_CHECKING:
 
 def _line(place: int, hit: Hit) -> str:
     frames = f"frames {hit.frames.start} to {hit.frames.stop - 1}"
-    return f"{place:3d}  {hit.score:8.3f}  {printable(hit.video_id)}, {frames}"
+    found = "match" if hit.matched else "no match"
+    return f"{place:3d}  {hit.score:8.3f}  {found:<8}  {printable(hit.video_id)}, {frames}"
 
 
 def _record(hit: Hit) -> dict[str, Any]:
@@ -26,6 +35,7 @@ def _record(hit: Hit) -> dict[str, Any]:
         "video_id": hit.video_id,
         "path": str(hit.path),
         "score": hit.score,
+        "matched": hit.matched,
         "frames": frames,
     }
 
@@ -39,6 +49,7 @@ def _record(hit: Hit) -> dict[str, Any]:
 @click.option("--bundle", type=PATH, metavar="DIR", help="a segmenter with its detector")
 @click.option("--checkpoint", type=CHECKPOINT, metavar="PT", help="the segmenter, without bundle")
 @click.option("--top", default=10, metavar="N", help="videos a sentence")
+@threshold_option
 @recipe_options
 @out_option("also write what was found there, as JSON")
 def command(
@@ -46,6 +57,7 @@ def command(
     queries: tuple[str, ...],
     query: tuple[str, ...],
     top: int,
+    absent_threshold: float | str | None,
     out: Path | None,
     **values: Any,
 ) -> None:
@@ -55,14 +67,21 @@ def command(
     if not texts or top < 1:
         raise InputError('wanted at least one --query "SENTENCE", and --top above 0')
 
+    from aamn.inference.verdict import Verdict
     from aamn.jobs.inputs import InputOptions, Inputs
     from proposals.files import write_json
 
-    segmenter = Inputs(InputOptions(**values)).video_segmenter(boxes_needed=False)
+    inputs = Inputs(InputOptions(**values))
+    threshold = inputs.absent_threshold(absent_threshold)
+    segmenter = inputs.video_segmenter(boxes_needed=False)
     indexes = segmenter.open_indexes(folder)
-    found = dict(zip(texts, indexes.search(texts, top), strict=True))
+    found = dict(zip(texts, indexes.search(texts, top, threshold), strict=True))
+    limit = "no threshold" if threshold is None else f"threshold {threshold:.3f}"
     for text, hits in found.items():
-        print(f"{printable(text)} ({len(indexes)} videos)")
+        print(f"{printable(text)} ({len(indexes)} videos, {limit})")
+        if not hits:
+            (asked,) = segmenter.query_encoder.queries(text)
+            print(Verdict.of(asked, -math.inf))
         for place, hit in enumerate(hits, start=1):
             print(_line(place, hit))
     if out:

@@ -16,18 +16,12 @@ from aamn.cli.command_line import (
     sentences,
     split_inputs,
     subcommand,
+    threshold_option,
 )
 from proposals.errors import InputError
 
 INDEX = Existing("index", "; `aamn index` writes one")
 SENTENCES = Existing("file of sentences")
-
-
-class _Threshold(click.ParamType):
-    name = "score"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
-        return value if value == "auto" else click.FLOAT.convert(value, param, ctx)
 
 
 @subcommand(
@@ -57,13 +51,7 @@ class _Threshold(click.ParamType):
     help="of --linking video: what it costs to change the actor between two clips, beside their "
     "scores (docs/indexes.md)",
 )
-@click.option(
-    "--absent-threshold",
-    type=_Threshold(),
-    metavar="SCORE",
-    help="sentences that score below get empty masks; auto: below the bundle's own score, which "
-    "`aamn evaluate --full-video --calibrate` finds",
-)
+@threshold_option
 @click.option("--start", default=0, metavar="N", help="first frame, from 0")
 @click.option("--end", type=int, metavar="N", help="the frame to stop before")
 @click.option("--stride", default=1, metavar="N", help="every N-th frame")

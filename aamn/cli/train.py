@@ -19,6 +19,11 @@ from proposals.errors import InputError
 @click.option("--proposals", type=PATH, metavar="HDF5", help="default: data.proposals")
 @click.option("--flow", type=FLOW, metavar="HDF5", help="default: data.flow; none: on the fly")
 @click.option("--restart", is_flag=True, help="ignore an existing checkpoint")
+@click.option(
+    "--only-start",
+    is_flag=True,
+    help="write what the training would begin with, such as a released model, to start.pt, and end",
+)
 @recipe_options
 @out_option("the run's folder; default: runs/NAME", folder=True)
 def command(
@@ -26,6 +31,7 @@ def command(
     proposals: Path | None,
     flow: Path | None,
     restart: bool,
+    only_start: bool,
     config: str | None,
     overrides: tuple[str, ...],
     out: Path | None,
@@ -47,8 +53,10 @@ def command(
     if not recipe.data.root:
         raise InputError("wanted --data ROOT, the data set to train on")
 
-    from aamn.training.run import train_from
+    from aamn.training.run import train_from, write_start
 
     out = out or Path("runs") / recipe.name
+    if only_start:
+        return log.info("wrote %s", write_start(recipe, out))
     progress = train_from(recipe, out, restart)
     log.info("%s: %d iterations done; checkpoint in %s", recipe.name, progress.iteration, out)

@@ -59,6 +59,7 @@ class ACGAConfig:
     fusion: Literal["all", "res3", "res3+res1", "res3+res2"] = "all"  # responses fused (12)
     foreground_weight: float = 1.5  # P of (15)
     backbone_cache: str = ""  # folder that keeps the frozen layers' features of each clip; "": none
+    weights: str = ""  # the authors' released checkpoint, in place of I3D's; "": none
     i3d: I3DConfig = field(default_factory=I3DConfig)
 
 
@@ -66,6 +67,7 @@ class ACGAConfig:
 class CSTMConfig:
     """Collaborative spatial-temporal modelling; sizes are the authors' released model's."""
 
+    weights: str = ""  # the authors' released checkpoint, in place of the encoders'; "": none
     size: int = 320  # H = W of the network's input, pixels; a multiple of 32
     frames: int = 8  # of a clip; the annotated one is index frames / 2
     stride: int = 2  # frames of the video from one frame of the clip to the next

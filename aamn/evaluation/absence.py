@@ -20,9 +20,10 @@ from aamn.data.flow.store import stored_flow
 from aamn.evaluation.full_video import format_videos, frame_rows, summarise_videos
 from aamn.index.indexed_segmenter import StoredIndexes
 from aamn.index.query_encoder import QueryEncoder
-from aamn.index.video_index import LINKINGS, VideoIndex, checked_number
-from aamn.inference.checkpoint import Loaded, extend_words
+from aamn.index.video_index import LINKINGS, VideoIndex
+from aamn.inference.checkpoint import Loaded
 from aamn.inference.track import answers
+from aamn.inference.verdict import checked_number
 from aamn.structures import Row
 from aamn.tubes.video_linking import calibrate_absence, shares_at
 from proposals.errors import InputError
@@ -63,7 +64,7 @@ def write_videos(
     """Prints the metrics of a split's whole videos and writes them to `out`; indexes are kept in
     `folder`; `calibrate`: the split to find the threshold of absence on."""
     source = open_source(data, split)
-    loaded = extend_words(loaded, source.texts())
+    loaded.words.learn(source.texts())
     store = ProposalStore.read(data.proposals)
     flow = stored_flow(data.flow, loaded.segmenter.input_spec, loaded.config.flow)
     indexes = StoredIndexes(folder, QueryEncoder(loaded), source, store, flow)
@@ -104,7 +105,8 @@ def _add_rows(found: Found, source: VideoTextSource, index: VideoIndex) -> None:
         return
     expressions, targets = zip(*pairs, strict=True)
     for linking in LINKINGS:
-        tracks = index.query([e.text for e in expressions], linking=linking)
+        queries = index.query_encoder.expressions(e.text for e in expressions)
+        tracks = index.answer(queries, linking=linking)
         clips = (answer.tracks for answer in answers(tracks, index.frames))
         for protocol, rows in frame_rows(expressions, targets, clips).items():
             found[system_name(linking)][protocol] += rows
@@ -122,7 +124,8 @@ def _add_scores(
         (scores.absent, strangers(own, foreign)),
     ):
         if texts:
-            known += [track.score for track in index.query(sorted(texts))]
+            queries = index.query_encoder.expressions(sorted(texts))
+            known += [track.score for track in index.answer(queries)]
 
 
 def strangers(own: Sequence[Expression], foreign: Sequence[Expression]) -> set[str]:

@@ -21,7 +21,7 @@ from aamn.evaluation.key_frames import evaluate
 from aamn.evaluation.metrics import summarise
 from aamn.index.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
 from aamn.index.query_encoder import QueryEncoder
-from aamn.inference.checkpoint import Loaded, extend_words, load_segmenter
+from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.models.segmenter import Segmenter
 from aamn.structures import MaskTrack, Report, Sample
 from proposals.build import best_device
@@ -99,7 +99,7 @@ def open_system(
     data = replace(loaded.config.data, **moved)
     split = split or data.test_split
     source = open_source(data, split)
-    loaded = extend_words(loaded, source.texts())
+    loaded.words.learn(source.texts())
     return System(loaded, data, split, open_samples(loaded, data, source))
 
 

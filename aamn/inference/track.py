@@ -17,6 +17,7 @@ from aamn.inference.clip_by_clip import Answer
 from aamn.inference.labels import merge_objects, write_labels
 from aamn.inference.result_folder import one_run
 from aamn.inference.results import OutputOptions, run_lengths, write_folders
+from aamn.inference.verdict import Verdict
 from aamn.structures import MaskTrack, Query
 from aamn.visualization.overlays import highlighted, query_colours
 from proposals.errors import InputError
@@ -31,13 +32,14 @@ class Track(ABC):
     """One sentence's answer through a video: a box and a mask in each of its frames, made when they
     are asked for.
 
-    `score` is the mean matching score on the path; `present` says whether it reaches the threshold
-    that was given: where it does not, boxes are zeros and masks empty.
+    `score` is the mean matching score on the path; `present` says whether the sentence has a match:
+    where it has none, boxes are zeros and masks empty, and `reason` says why.
     """
 
     query: Query
     score: float
     present: bool
+    absent_threshold: float | None
 
     @property
     @abstractmethod
@@ -126,13 +128,23 @@ class Track(ABC):
     @property
     def facts(self) -> dict[str, Any]:
         """What `result.json` says of the whole track."""
-        return {"score": self.score, "present": self.present}
+        return self.verdict.facts
+
+    @property
+    def verdict(self) -> Verdict:
+        """Score, match or no match, and the threshold."""
+        return Verdict(self.query, self.score, self.present, self.absent_threshold)
+
+    @property
+    def reason(self) -> str:
+        """Why the sentence has no match; "" where it has one."""
+        return self.verdict.reason
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __repr__(self) -> str:
-        found = f"score {self.score:.3f}" + ("" if self.present else ", not present")
+        found = f"score {self.score:.3f}" + ("" if self.present else ", no match")
         return f"Track({self.text!r} in {self.video_id!r}, {found}, {len(self)} frames)"
 
     def to_coco(self, frames: FrameNumbers = None, category_id: int = 1) -> list[dict[str, Any]]:
@@ -215,6 +227,7 @@ class JoinedTrack(Track):
     clips: tuple[MaskTrack, ...]
     source: FrameSource | None = None
     present: bool = True
+    absent_threshold: float | None = None
 
     @property
     def video_id(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,11 @@ from aamn.data.datasets.registry import open_source
 from aamn.index.file import NO_END, WHOLE, IndexFile, Selection, index_path
 from aamn.index.indexed_video import video_of
 from aamn.index.video_index import VideoIndex
-from aamn.inference.checkpoint import Loaded, extend_words
+from aamn.inference.checkpoint import Loaded
 from aamn.inference.clip_by_clip import segment_video
 from aamn.inference.results import OutputOptions, write_results
 from aamn.inference.track import answers
+from aamn.inference.verdict import JudgedAnswers, Verdict
 from aamn.jobs.inputs import Inputs
 from aamn.predictor import VideoSegmenter
 from aamn.tubes.video_linking import TRANSITION_COST
@@ -136,7 +138,7 @@ def _clip_by_clip(
     options: SegmentOptions, loaded: Loaded, inputs: Inputs, job: Job, out: Path
 ) -> str:
     """Any system, clip by clip; returns what lacks in the video, or ""."""
-    queries = [loaded.vocabulary.encode(text) for text in job.texts]
+    queries = loaded.words.queries(job.texts)
     video, input_spec = job.video, loaded.segmenter.input_spec
     frames = open_frames(video.path)
     wanted = _wanted(options, len(frames))
@@ -154,8 +156,9 @@ def _clip_by_clip(
         loaded.config.flow,
         wanted.frames,
     )
-    for folder in write_results(out, video.video_id, frames, queries, found, wanted):
-        print(folder)
+    judged = JudgedAnswers(queries, found)
+    folders = write_results(out, video.video_id, frames, queries, judged, wanted, judged.facts)
+    _say(folders, video.video_id, judged.verdicts)
     return frames.lacking()
 
 
@@ -167,8 +170,7 @@ def _by_index(
     out: Path,
 ) -> str:
     """AAMN, through the video's index; returns what lacks in the video, or ""."""
-    for text in job.texts:
-        segmenter.query_encoder.loaded.vocabulary.encode(text)  # a mistake is found before the work
+    segmenter.query_encoder.queries(job.texts)  # a mistake is found before the work
     frames = open_frames(job.video.path)
     index = _index(options, segmenter, job.video, out)
     index.check(frames)
@@ -182,13 +184,17 @@ def _by_index(
     facts = [track.facts for track in tracks]
     queries = [track.query for track in tracks]
     found = answers(tracks, wanted.frames)
-    for folder in write_results(out, index.video_id, frames, queries, found, wanted, facts):
-        print(folder)
-    for track in tracks:
-        if not track.present:
-            log.info("nobody in %s is meant by %r", index.video_id, track.text)
+    folders = write_results(out, index.video_id, frames, queries, found, wanted, facts)
+    _say(folders, index.video_id, [track.verdict for track in tracks])
     whole = index.header.selection.whole
     return frames.lacking(index.header.frames if whole else None)
+
+
+def _say(folders: Sequence[Path], video_id: str, verdicts: Sequence[Verdict]) -> None:
+    """The folders of the sentences' results, and what each came to."""
+    for folder, verdict in zip(folders, verdicts, strict=True):
+        print(folder)
+        log.info("%r in %s: %s", verdict.query.text, video_id, verdict)
 
 
 def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
@@ -203,13 +209,15 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
     threshold = inputs.absent_threshold(options.absent_threshold)
     loaded = inputs.loaded
     jobs = _jobs(options, loaded)
-    texts = [text for job in jobs for text in job.texts]
     if loaded.config.system == "aamn":
         segmenter = inputs.video_segmenter(boxes_needed=options.index is None)
-        segmenter.query_encoder.know(texts)
         segment = partial(_by_index, options, segmenter, threshold)
     else:
-        loaded = extend_words(loaded, texts)
+        if options.absent_threshold not in (None, "none"):
+            raise InputError(
+                f"--absent-threshold: wanted with the system aamn, whose score it is; this one is "
+                f"{loaded.config.system}"
+            )
         segment = partial(_clip_by_clip, options, loaded, inputs)
     failures = {}
     for job in jobs:

@@ -12,7 +12,6 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from aamn.config.schema import Config
-from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import save_checkpoint
 from aamn.models.segmenter import Segmenter
 from aamn.training.folder import BEST, LAST, LOG, RunFolder
@@ -90,13 +89,12 @@ class CheckpointSaver:
         self,
         folder: RunFolder,
         segmenter: Segmenter,
-        vocabulary: Vocabulary,
         config: Config,
         fabric: Fabric,
         best: float,
     ) -> None:
         self.folder, self.fabric, self.best = folder, fabric, best
-        self.model = (segmenter, vocabulary, config)
+        self.model = (segmenter, config)
 
     def keep_best(self, iteration: int, score: float) -> None:
         """Writes best.pt where a validation's score is the highest so far."""

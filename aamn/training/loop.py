@@ -26,7 +26,6 @@ from tqdm import tqdm
 from aamn.config.loading import to_dict, with_new_names
 from aamn.config.schema import Config, Precision, TrainConfig
 from aamn.data.samples import SampleDataset
-from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import read_checkpoint
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Sample
@@ -189,7 +188,6 @@ def train(
     config: Config,
     segmenter: Segmenter,
     dataset: SampleDataset,
-    vocabulary: Vocabulary,
     out: Path,
     *,
     restart: bool = False,
@@ -231,7 +229,7 @@ def train(
             write_text(folder.path / CONFIG, yaml.safe_dump(to_dict(config)))
         end = settings.optimiser.iterations
         stop = min(end, start + stop_after) if stop_after else end
-        keeper = CheckpointSaver(folder, segmenter, vocabulary, config, fabric, best)
+        keeper = CheckpointSaver(folder, segmenter, config, fabric, best)
         journal = MetricLogger(folder, fabric, start)
         values: dict[str, float] = {}
         bar = tqdm(

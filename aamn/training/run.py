@@ -13,10 +13,10 @@ from aamn.config.schema import Config
 from aamn.data.datasets.registry import open_source, validation_split
 from aamn.data.flow.store import stored_flow
 from aamn.data.samples import SampleDataset
-from aamn.data.words import Vocabulary, load_vectors
+from aamn.data.words import Vocabulary, Words, load_vectors
 from aamn.evaluation.key_frames import evaluate
 from aamn.evaluation.metrics import summarise
-from aamn.inference.checkpoint import load_segmenter
+from aamn.inference.checkpoint import load_segmenter, save_checkpoint, words_of
 from aamn.models.build import build_segmenter, start_backbones
 from aamn.models.segmenter import Segmenter
 from aamn.structures import InputSpec
@@ -91,14 +91,14 @@ def _validation(
     return mean_iou
 
 
-def start_from(path: str, segmenter: Segmenter, vocabulary: Vocabulary) -> None:
+def start_from(path: str, segmenter: Segmenter) -> None:
     """Gives the segmenter all weights of a checkpoint of the same form and vocabulary.
 
     Raises:
         InputError: no checkpoint, other words, or weights that do not fit.
     """
     found = load_segmenter(path)
-    if found.vocabulary.state() != vocabulary.state():
+    if found.vocabulary.state() != words_of(segmenter).vocabulary.state():
         raise InputError(f"train.start: {path} was trained on other words than this training split")
     try:
         segmenter.load_state_dict(found.segmenter.state_dict())
@@ -107,18 +107,41 @@ def start_from(path: str, segmenter: Segmenter, vocabulary: Vocabulary) -> None:
         raise InputError(f"train.start: {path} is of another form: {reason}") from None
 
 
-def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
-    """Trains what the configuration says on the data it names, or goes on with it, in `out`."""
-    check_output(out, folder=True)
+def _built(config: Config) -> Segmenter:
+    """The segmenter with the words of the training split, and random weights but for theirs."""
     torch.manual_seed(config.seed)
     source = open_source(config.data, config.data.train_split)
     vocabulary = Vocabulary.build(source.texts(), config.words.max_words)
-    segmenter = build_segmenter(config, len(vocabulary), _word_vectors(config, vocabulary))
+    words = Words(
+        vocabulary, config.words.dimension, config.words.vectors, config.words.allow_pickle
+    )
+    return build_segmenter(config, words, _word_vectors(config, vocabulary))
+
+
+def _start(config: Config, segmenter: Segmenter) -> None:
+    """The weights that a training begins with."""
+    if config.train.start:
+        start_from(config.train.start, segmenter)
+    else:
+        start_backbones(segmenter, config)
+
+
+def write_start(config: Config, out: Path) -> Path:
+    """Writes a checkpoint of the weights that a training would begin with, such as those of a
+    released model, to `out`/start.pt."""
+    segmenter = _built(config)
+    _start(config, segmenter)
+    save_checkpoint(out / "start.pt", segmenter, config, 0)
+    return out / "start.pt"
+
+
+def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
+    """Trains what the configuration says on the data it names, or goes on with it, in `out`."""
+    check_output(out, folder=True)
+    segmenter = _built(config)
+    vocabulary = words_of(segmenter).vocabulary
     dataset = _dataset(config, config.data.train_split, segmenter.input_spec, vocabulary, True)
     validate = _validation(config, segmenter.input_spec, vocabulary)
     if restart or not (out / "last.pt").is_file():
-        if config.train.start:
-            start_from(config.train.start, segmenter, vocabulary)
-        else:
-            start_backbones(segmenter, config)
-    return train(config, segmenter, dataset, vocabulary, out, restart=restart, validate=validate)
+        _start(config, segmenter)
+    return train(config, segmenter, dataset, out, restart=restart, validate=validate)

@@ -13,12 +13,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_models import WORDS, tiny_config, tiny_segmenter
+from tiny_models import FROM_NOUGHT, WORDS, tiny_config, tiny_segmenter
 from tiny_videos import Unchecked
 
 import aamn
 from aamn import predictor
-from aamn.data.words import Vocabulary
 from aamn.index import job, query_encoder
 from aamn.inference.checkpoint import read_checkpoint, save_checkpoint
 from aamn.predictor import read_bundle, write_bundle
@@ -36,9 +35,9 @@ def bundle(tmp_path_factory):
     config = DetectorConfig(name="small", weights="", classes=("a", "b"), score_threshold=0.0,
                             proposals=8, **small)  # fmt: skip
     save_detector(build_detector(config), folder / "d.pt")
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
+    segmenter = tiny_segmenter(vocabulary=FROM_NOUGHT)
     training = {"momentum": torch.zeros(1000)}
-    save_checkpoint(folder / "s.pt", tiny_segmenter(), vocabulary, tiny_config(), 7, training)
+    save_checkpoint(folder / "s.pt", segmenter, tiny_config(), 7, training)
     write_bundle(folder / "b", folder / "d.pt", folder / "s.pt", absent_threshold=-1e6)
     return folder / "b"
 
@@ -186,7 +185,7 @@ def test_tracks_in_one_call(bundle, video, tmp_path):
         segmenter.segment(tmp_path / "nowhere.mp4", "!")
     track.save(tmp_path / "saved")
     record = json.loads((tmp_path / "saved" / "result.json").read_text())
-    assert (record["linking"], record["present"], record["video_id"]) == ("video", True, "clip")
+    assert (record["linking"], record["matched"], record["video_id"]) == ("video", True, "clip")
     assert record["score"] == pytest.approx(track.score, abs=1e-6)
 
 

@@ -16,14 +16,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_models import WORDS, tiny_config, tiny_segmenter
+from tiny_models import FROM_NOUGHT, tiny_config, tiny_segmenter
 
 from aamn.cli import command_line
 from aamn.cli.main import aamn
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
 from aamn.data.synthetic.config import SyntheticConfig
-from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import save_checkpoint
 from aamn.predictor import write_bundle
 from proposals.build import build_detector
@@ -130,8 +129,7 @@ def bundle(tmp_path_factory) -> Path:
         name="small", weights="", classes=("a", "b"), score_threshold=0.0, proposals=8, **small
     )
     save_detector(build_detector(config), folder / "d.pt")
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    save_checkpoint(folder / "s.pt", tiny_segmenter(), vocabulary, tiny_config(), 7, {})
+    save_checkpoint(folder / "s.pt", tiny_segmenter(vocabulary=FROM_NOUGHT), tiny_config(), 7, {})
     write_bundle(folder / "bundle", folder / "d.pt", folder / "s.pt", absent_threshold=-1e6)
     return folder / "bundle"
 

@@ -209,7 +209,7 @@ BRANCHES = {
 }
 
 
-def _own_key(key: str) -> str:
+def own_key(key: str) -> str:
     """Either port's key as ours."""
     key = key.lower().replace(".batch3d.", ".bn.")
     return re.sub(r"branch_\d(\.\d(?=\.))?", lambda m: BRANCHES.get(m[0], m[0]), key)
@@ -223,7 +223,7 @@ def load_i3d(layers: nn.Sequential, path: str | Path) -> None:
     Raises:
         InputError: no such file, other keys, a layer missing, or another number of channels.
     """
-    weights = {_own_key(key): value for key, value in read_weights(path).items()}
+    weights = {own_key(key): value for key, value in read_weights(path).items()}
     first = f"{LAYERS[0]}.conv3d.weight"
     if first not in weights:
         raise InputError(

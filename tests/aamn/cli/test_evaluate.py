@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 from tiny_models import tiny_config, tiny_segmenter
-from tiny_training import VOCABULARY
 
 from aamn.cli.main import run
 from aamn.data.samples import load_clip, load_proposals
@@ -70,7 +69,7 @@ def world(tmp_path_factory):
     write_boxes(root / "boxes.h5", 0)
     places = (f"data.root={own}", f"data.proposals={root / 'boxes.h5'}")
     config = tiny_config(*MODEL, *places)
-    save_checkpoint(root / "last.pt", tiny_segmenter(*MODEL, seed=4), VOCABULARY, config, 0)
+    save_checkpoint(root / "last.pt", tiny_segmenter(*MODEL, seed=4), config, 0)
     return root
 
 
@@ -177,7 +176,7 @@ def test_other_data_boxes_and_split_than_in_training(world, tmp_path):
 def test_systems_are_compared_under_names_of_their_own(world, tmp_path, capsys):
     second = world / "second.pt"
     config = tiny_config(*MODEL)  # of no data set: it is asked about the first one's
-    save_checkpoint(second, tiny_segmenter(*MODEL, seed=2), VOCABULARY, config, 0)
+    save_checkpoint(second, tiny_segmenter(*MODEL, seed=2), config, 0)
     words = ("--checkpoint", world / "last.pt", "--compare", "most_confident", "--compare", second)
     assert call(*words, "--out", tmp_path / "m.json") == 0
     found = json.loads((tmp_path / "m.json").read_text())
@@ -363,7 +362,7 @@ def test_a_system_that_answers_for_key_frames_alone_has_a_page_too(world, tmp_pa
     config = tiny_config(*MODEL, *values)
     segmenter = tiny_segmenter(*MODEL, *values)
     assert segmenter.input_spec.predicts == "key" and segmenter.input_spec.key > 0
-    save_checkpoint(tmp_path / "key.pt", segmenter, VOCABULARY, config, 0)
+    save_checkpoint(tmp_path / "key.pt", segmenter, config, 0)
     words = ("--checkpoint", tmp_path / "key.pt", "--out", tmp_path / "m.json", "--pictures", 1)
     words += ("--compare", world / "last.pt", "--proposals", world / "boxes.h5")
     seen = seen_on_the_page(monkeypatch, *words, "--report", tmp_path / "page")

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 from programs import call as call_program
-from tiny_models import WORDS, tiny_config, tiny_segmenter
+from tiny_models import FROM_NOUGHT, WORDS, tiny_config, tiny_segmenter
 from tiny_videos import SIZE, Frames, Store, loaded
 
 from aamn import predictor
 from aamn.config.schema import FlowConfig
 from aamn.data.datasets.source import Expression, KeyFrame
 from aamn.data.flow.store import extract_flow
-from aamn.data.words import Vocabulary
 from aamn.evaluation import systems
 from aamn.index.box_source import DetectedBoxes, StoredBoxes
 from aamn.index.file import IndexFile, Selection
@@ -57,8 +56,9 @@ def made(tmp_path_factory):
             cv2.imwrite(str(folder / "videos" / name / f"{n}.png"), frame)
     torch.manual_seed(0)
     save_detector(build_detector(SMALL), folder / "detector.pt")
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    save_checkpoint(folder / "segmenter.pt", tiny_segmenter(), vocabulary, tiny_config(), 7)
+    save_checkpoint(
+        folder / "segmenter.pt", tiny_segmenter(vocabulary=FROM_NOUGHT), tiny_config(), 7
+    )
     write_bundle(folder / "bundle", folder / "detector.pt", folder / "segmenter.pt", 0.25)
     videos = {name: folder / "videos" / name for name in COUNTS}
     detector = load_detector(folder / "detector.pt")
@@ -193,17 +193,23 @@ def test_a_search_prints_and_writes_the_hits_best_first(
     monkeypatch.chdir(made)
     library = IndexFolder(indexes, QueryEncoder(load_segmenter(made / "segmenter.pt")))
     texts = ["w3 w4", "w9"]
+    limit = 0.25 if segmenter[0] == "--bundle" else None
     queries = [word for text in texts for word in ("--query", text)]
     words = (indexes, *segmenter, *queries, "--top", top, "--out", tmp_path / "found.json")
     code, out, _ = call("search_index", *words)
     lines, written = iter(out.splitlines()), json.loads((tmp_path / "found.json").read_text())
     assert code == 0 and list(written) == texts
-    for text, hits in zip(texts, library.search(texts, top), strict=True):
-        assert next(lines) == f"{text} (2 videos)" and len(hits) == len(written[text]) == top
+    for text, hits in zip(texts, library.search(texts, top, limit), strict=True):
+        said = "threshold 0.250" if limit else "no threshold"
+        assert (
+            next(lines) == f"{text} (2 videos, {said})" and len(hits) == len(written[text]) == top
+        )
         for place, (hit, record) in enumerate(zip(hits, written[text], strict=True), start=1):
             first, stop = hit.frames.start, hit.frames.stop
-            columns = [str(place), f"{hit.score:.3f}", f"{hit.video_id},", "frames"]
+            found = "match" if hit.score >= (limit or -1e9) else "no match"
+            columns = [str(place), f"{hit.score:.3f}", *found.split(), f"{hit.video_id},", "frames"]
             assert next(lines).split() == [*columns, str(first), "to", str(stop - 1)]
+            assert record.pop("matched") is hit.matched is (found == "match")
             assert record.pop("score") == pytest.approx(hit.score)
             path = str(indexes / f"{hit.video_id}.h5")
             assert record == {"video_id": hit.video_id, "path": path, "frames": [first, stop]}
@@ -310,8 +316,10 @@ def test_a_threshold_is_no_other_word(made, segmented, capsys):
     assert "'much'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("given", "taken"), [("auto", 0.25), (0.0, 0.0), (None, None)])
-def test_auto_is_the_threshold_of_the_bundle(made, given, taken):
+@pytest.mark.parametrize(
+    ("given", "taken"), [("auto", 0.25), (0.0, 0.0), (None, 0.25), ("none", None)]
+)
+def test_the_threshold_is_the_bundle_s_unless_another_is_named(made, given, taken):
     inputs = Inputs(InputOptions(bundle=made / "bundle"))
     assert inputs.absent_threshold(given) == taken
 

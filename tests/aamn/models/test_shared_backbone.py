@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_models import WORDS, tiny_config, tiny_segmenter
+from tiny_models import tiny_config, tiny_segmenter
 
 import aamn
 from aamn.config.schema import FlowConfig
-from aamn.data.words import Vocabulary
 from aamn.index.box_source import DetectedBoxes, SharedBoxes, StoredBoxes, detected_boxes
 from aamn.index.builder import build_index
 from aamn.index.file import IndexFile
@@ -97,8 +96,7 @@ def test_one_pass_a_frame_gives_what_two_give(tmp_path, config, overrides):
     assert (sum(passes[0]), sum(passes[1])) == (COUNT, 0)
     build_index(job(segmenter, DetectedBoxes(detector, 4)), tmp_path / "two.h5")
     assert (sum(passes[0]), sum(passes[1])) == (2 * COUNT, COUNT)
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    model = Loaded(segmenter, vocabulary, tiny_config(*overrides), 0)
+    model = Loaded(segmenter, tiny_config(*overrides), 0)
     one, two = (VideoIndex.read(tmp_path / f"{name}.h5", model) for name in ("one", "two"))
     assert one.file.header.origin == two.file.header.origin
     for name in ("boxes", "vectors", "links"):
@@ -122,7 +120,7 @@ def test_it_also_gives_what_stored_proposals_give(tmp_path):
     found = {}
     for name, boxes in (("stored", stored), ("shared", detected_boxes(detector, segmenter))):
         build_index(job(segmenter, boxes), tmp_path / f"{name}.h5")
-        model = Loaded(segmenter, Vocabulary([]), tiny_config(), 0)
+        model = Loaded(segmenter, tiny_config(), 0)
         found[name] = VideoIndex.read(tmp_path / f"{name}.h5", model).file.array("vectors")[:]
     np.testing.assert_allclose(found["shared"], found["stored"], atol=1e-4, rtol=1e-4)
 
@@ -173,8 +171,7 @@ def test_the_detector_of_a_fine_tuned_segmenter_shares_its_backbone(tmp_path):
 def test_a_bundle_takes_one_pass(tmp_path):
     detector = detector_of(SMALL)
     segmenter = segmenter_on(detector, tmp_path / "d.pt")
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    save_checkpoint(tmp_path / "s.pt", segmenter, vocabulary, tiny_config(), 1)
+    save_checkpoint(tmp_path / "s.pt", segmenter, tiny_config(), 1)
     write_bundle(tmp_path / "b", tmp_path / "d.pt", tmp_path / "s.pt")
     (tmp_path / "v").mkdir()
     for number, frame in enumerate(Frames().video):

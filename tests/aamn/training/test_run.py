@@ -9,7 +9,7 @@ import torch
 from tiny_models import WORDS, tiny_config, tiny_segmenter
 
 from aamn.data.words import Vocabulary
-from aamn.inference.checkpoint import save_checkpoint
+from aamn.inference.checkpoint import load_segmenter, save_checkpoint, words_of
 from aamn.structures import Row
 from aamn.training import run
 from aamn.training.loop import Progress
@@ -26,7 +26,7 @@ def start_from():
 @pytest.fixture
 def checkpoint(tmp_path):
     path = tmp_path / "s.pt"
-    save_checkpoint(path, tiny_segmenter(seed=1), VOCABULARY, tiny_config(), 7)
+    save_checkpoint(path, tiny_segmenter(seed=1), tiny_config(), 7)
     return path
 
 
@@ -34,7 +34,7 @@ def test_a_run_may_begin_with_the_weights_of_another_and_frozen_stages_of_its_ow
     start_from, checkpoint
 ):
     segmenter = tiny_segmenter("aamn.backbone.frozen_stages=2")
-    start_from(str(checkpoint), segmenter, VOCABULARY)
+    start_from(str(checkpoint), segmenter)
     wanted = tiny_segmenter(seed=1).state_dict()
     assert all(torch.equal(value, wanted[key]) for key, value in segmenter.state_dict().items())
     assert not any(p.requires_grad for p in segmenter.streams["rgb"].backbone.parameters())
@@ -43,11 +43,11 @@ def test_a_run_may_begin_with_the_weights_of_another_and_frozen_stages_of_its_ow
 def test_other_words_and_other_forms_are_refused(start_from, checkpoint):
     words = Vocabulary([f"v{n}" for n in range(2, WORDS)])
     with pytest.raises(InputError, match=r"train\.start: .*s\.pt was trained on other words"):
-        start_from(str(checkpoint), tiny_segmenter(), words)
+        start_from(str(checkpoint), tiny_segmenter(vocabulary=words))
     with pytest.raises(InputError, match=r"s\.pt is of another form: .*match"):
-        start_from(str(checkpoint), tiny_segmenter("aamn.match_channels=11"), VOCABULARY)
+        start_from(str(checkpoint), tiny_segmenter("aamn.match_channels=11"))
     with pytest.raises(InputError, match="no checkpoint at"):
-        start_from(str(checkpoint) + "x", tiny_segmenter(), VOCABULARY)
+        start_from(str(checkpoint) + "x", tiny_segmenter())
 
 
 @pytest.fixture
@@ -141,8 +141,9 @@ def trained(monkeypatch, tmp_path):
                 source=source, augment=augment, seed=seed, flow=flow, flow_config=flow_config
             )
 
-        def train(config, segmenter, dataset, vocabulary, out, restart, validate):
-            seen.update(segmenter=segmenter, dataset=dataset, vocabulary=vocabulary)
+        def train(config, segmenter, dataset, out, restart, validate):
+            seen.update(segmenter=segmenter, dataset=dataset)
+            seen.update(vocabulary=words_of(segmenter).vocabulary)
             seen.update(restart=restart, validate=validate, drawn=torch.rand(1).item())
             return Progress(1, {})
 
@@ -259,3 +260,14 @@ def test_vectors_of_a_file_are_the_embedding_s(trained, tmp_path):
     place = {word: number for number, word in enumerate(seen["vocabulary"].words)}
     assert weight[place["w2"]].tolist() == [1, 2, 3, 4, 5, 6]
     assert weight[place["runs"]].tolist() == [6, 5, 4, 3, 2, 1]
+
+
+def test_the_start_of_a_training_is_a_checkpoint(monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "open_source", lambda data, split: Source(split))
+    path = run.write_start(tiny_config("seed=5"), tmp_path)
+    found = load_segmenter(path)
+    assert path == tmp_path / "start.pt" and found.iteration == 0
+    assert set(found.vocabulary.words[2:]) == {"w2", "the", "train", "runs"}
+    again = load_segmenter(run.write_start(tiny_config("seed=5"), tmp_path / "b"))
+    for one, other in zip(found.segmenter.parameters(), again.segmenter.parameters(), strict=True):
+        assert torch.equal(one, other)
