@@ -84,7 +84,6 @@ def load_config(
         InputError: a file that cannot be read, an unknown key, a value of the wrong type or
             none of the choices; names the file or the override, and the key.
     """
-    tree = _tree(schema if start is None else start)
     layers = _read(find_recipe(path).resolve()) if path else []
     sources: list[tuple[str, Any]] = [(str(file), content) for file, content in layers]
     for override in overrides:
@@ -96,6 +95,9 @@ def load_config(
             sources.append((f"--set {override}", dotted))
         except (OmegaConfBaseException, yaml.YAMLError) as error:
             raise InputError(f"--set {override}: {_said(error, override)}") from None
+    if start is not None and not sources:
+        return deepcopy(start)
+    tree = _tree(schema if start is None else start)
     for source, content in sources:
         try:  # unsafe: of the tree, which is ours alone, no copy is made for every value
             tree = OmegaConf.unsafe_merge(tree, with_new_names(content, source))
