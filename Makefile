@@ -13,6 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 WHEEL := runs/wheel
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
 .PHONY: demo demo-clean test lint docs install coverage mutants gpu wheel-test
@@ -45,10 +46,10 @@ demo-clean:
 	rm -rf $(RUN)
 
 test: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) $(PYTEST)
 
 coverage: $(VENV)/installed-mutants
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --cov --cov-report=term-missing:skip-covered $(PYTEST)
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --cov --cov-report=term-missing:skip-covered $(PYTEST)
 
 mutants: $(VENV)/installed-mutants
 	$(BIN)/python tests/mutants/campaign.py $(MUTANTS)

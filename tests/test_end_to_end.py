@@ -422,6 +422,7 @@ def test_whole_videos_are_evaluated_by_both_linkings(demo, tmp_path, capsys):
     assert "holds no score for --absent-threshold auto" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_tables_are_reproduced_and_share_their_runs(demo, tmp_path):
     out, runs = tmp_path / "tables", tmp_path / "tables" / "runs"
     words = ("--data", demo / "corpus", "--proposals", demo / "proposals.h5", "--out", out)
@@ -460,10 +461,11 @@ OTHER_SYSTEMS = (
     *(f"{system}.{value}" for system in ("acga", "gavrilyuk") for value in ("size=32", "frames=4")),
     *(f"{system}.i3d.width=0.05" for system in ("acga", "gavrilyuk", "cstm")),
     *("acga.channels=[4,3,2]", "gavrilyuk.channels=[4,3]"),
-    *("cstm.size=64", "cstm.channels=4", "cstm.text_channels=8"),
+    *("cstm.size=64", "cstm.channels=4", "cstm.text_channels=8", "cstm.spatial=resnet18"),
 )
 
 
+@pytest.mark.slow
 def test_systems_are_compared_on_the_same_clips(demo, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("aamn.experiments.costs.PAIRS", 3)
     monkeypatch.setattr("aamn.experiments.costs.VIDEOS", 1)

@@ -2,6 +2,7 @@
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,13 @@ def files(package):
     return sorted((ROOT / package).rglob("*.py"))
 
 
+@cache
 def imports(path):
     """Dotted names of all modules a file imports, wherever it does so but for type checkers."""
+    return frozenset(_imports(path))
+
+
+def _imports(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing_only = {
         id(inner)

@@ -1,4 +1,4 @@
-"""A training run of a tiny model on five clips of noise; under torchrun, one of its processes."""
+"""Training runs of a tiny model on a few clips of noise; under torchrun, one of their processes."""
 
 from __future__ import annotations
 
@@ -65,5 +65,6 @@ def train_divisibly(out: Path, *overrides: str) -> None:
     train(tiny_config(*values), segmenter, samples, out)
 
 
-if __name__ == "__main__":
-    train_divisibly(Path(sys.argv[1]), *sys.argv[2:])
+if __name__ == "__main__":  # a JSON list of runs: [folder, override, ...]
+    for folder, *overrides in json.loads(sys.argv[1]):
+        train_divisibly(Path(folder), *overrides)

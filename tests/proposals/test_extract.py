@@ -1,5 +1,6 @@
 """The batch job: what it finds, what it survives, and that its bytes never depend on its past."""
 
+import fcntl
 import multiprocessing
 import os
 import random
@@ -244,20 +245,25 @@ def test_options_that_are_none(clips, tmp_path, name, value):
         run(clips, tmp_path / "p.h5", **{name: value})
 
 
+PAGE = 4096  # the least that a pipe holds
+
+
 def in_a_process(job: Callable[[int], None], kill_after: int | None = None) -> bool:
-    """Runs the job in a process of its own and kills it once it has written so many bytes to the
-    pipe it is given; whether it finished."""
+    """Runs the job in a process of its own and kills it once it has written so many pages to the
+    pipe it is given, which holds one: however busy the machine is, it is at most two ahead. Whether
+    it finished."""
     reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PAGE)
     process = FORK.Process(target=job, args=(writer,))
     process.start()
     os.close(writer)
     try:
-        with os.fdopen(reader, "rb", buffering=0) as pipe:
-            while pipe.read(1):
+        with os.fdopen(reader, "rb") as pipe:
+            while pipe.read(PAGE):
                 kill_after = kill_after and kill_after - 1
                 if kill_after == 0:
                     os.kill(process.pid, signal.SIGKILL)
-        process.join(60)
+        process.join(600)
         return process.exitcode == 0
     finally:
         process.kill()  # whatever went wrong above, nothing stays behind
@@ -309,14 +315,14 @@ def test_killed_at_any_step_of_writing(clips, undisturbed, tmp_path, step):
 
 
 class Telling(BrightSpot):
-    """Writes a byte for every batch, so that it can be killed at any of them, or soon after."""
+    """Writes a page for every batch, so that it can be killed at any of them, or soon after."""
 
     def __init__(self, pipe: int) -> None:
         super().__init__()
         self.pipe = pipe
 
     def detect(self, frames):
-        os.write(self.pipe, b".")
+        os.write(self.pipe, bytes(PAGE))
         return super().detect(frames)
 
 

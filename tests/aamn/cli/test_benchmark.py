@@ -45,6 +45,7 @@ def printed(monkeypatch, capsys, *more):
     return said, {name: float(value) for name, value in rows}
 
 
+@pytest.mark.slow
 def test_the_table_has_every_part_and_names_the_fastest_way(monkeypatch, capsys):
     said, numbers = printed(monkeypatch, capsys, "--set", "aamn.mask_head.detail_stride=4")
     assert said.startswith("7 frames of 50x40; ")

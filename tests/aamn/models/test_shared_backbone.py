@@ -86,6 +86,7 @@ def counted(backbone):
 @pytest.mark.parametrize(
     ("config", "overrides"), [(SMALL, ()), (PYRAMID, OF_PYRAMID)], ids=["small", "pyramid"]
 )
+@pytest.mark.slow
 def test_one_pass_a_frame_gives_what_two_give(tmp_path, config, overrides):
     detector = detector_of(config)
     segmenter = segmenter_on(detector, tmp_path / "d.pt", *overrides)

@@ -303,6 +303,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
     assert FlowStore.read(out).video_ids == ["--first", "sec_ond", "third-3"]
 
 
+@pytest.mark.slow
 def test_videos_are_added_to_a_file_but_not_in_another_way(
     videos: dict[str, Path], tmp_path: Path
 ) -> None:

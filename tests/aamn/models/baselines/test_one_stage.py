@@ -270,6 +270,7 @@ def test_words_are_padded_with_zeros_and_never_cut(system):
         ("cstm", {"channels": 8, "text_channels": 16, "frames": 2}, 5e-3, 60),
     ],
 )
+@pytest.mark.slow
 def test_they_learn_which_square_is_meant(tiny, embedding, make_sample, name, changes, rate, steps):
     """Two sentences about two squares of one clip: after some steps each gets its own."""
     if "i3d" in changes:
