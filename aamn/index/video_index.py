@@ -19,6 +19,7 @@ from aamn.index.indexed_video import IndexedVideo
 from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.track import Track
+from aamn.inference.verdict import checked_number
 from aamn.models.encoded import EncodedSentences, ModuleScores
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.tubes.video_linking import (
