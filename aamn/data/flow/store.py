@@ -209,8 +209,8 @@ def _extract_one(job: Job) -> tuple[str, str]:
 def _write_flow(file: h5py.File, video_id: str, frames: FrameSource, config: FlowConfig) -> None:
     """Adds the flow of one video, a block of frames at a time: videos may be long."""
     size = grid_size(frames.size, config.longest_side)
-    name = f"videos/{escaped(video_id)}"
-    data = file.create_dataset(
+    name = escaped(video_id)
+    data = file["videos"].create_dataset(
         name,
         (0, 2, *size),
         np.float16,
@@ -223,7 +223,7 @@ def _write_flow(file: h5py.File, video_id: str, frames: FrameSource, config: Flo
     pictures = (resize_frame(frame, size) for frame in frames.iterate())
     flows = iterate_flow(pictures, build_estimator(config))
     while block := list(islice(flows, BLOCK)):
-        data = file[name]  # a full disk ends it here
+        data = file["videos"][name]  # a full disk ends it here
         data.resize(len(data) + len(block), 0)
         data[-len(block) :] = np.stack(block)
 
