@@ -24,15 +24,8 @@ FLOORS = (
 APART = {("models", "data"), ("data", "models")}  # on one floor, and still strangers
 # From aamn, stage one is the ground floor; what builds and runs its detectors is for few.
 GROUND = {
-    "errors",
-    "files",
-    "weights",
-    "workers",
-    "store",
-    "store_writer",
-    "frames",
-    "decoding",
-    "backbones",
+    *("errors", "files", "outputs", "weights", "workers", "store", "store_writer", "frames"),
+    *("decoding", "backbones"),
 }
 DETECTORS = {
     *("build", "config", "detector", "torchvision_rcnn", "extract", "finetune", "manifest"),

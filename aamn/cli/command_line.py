@@ -34,7 +34,7 @@ class Output(click.Path):
         """Raises:
         InputError: as `check_output`.
         """
-        from proposals.files import check_output
+        from proposals.outputs import check_output
 
         path = Path(str(super().convert(value, param, ctx)))
         check_output(path, self.folder)

@@ -22,8 +22,8 @@ from aamn.tubes.video_linking import TRANSITION_COST
 from proposals.decoding import Video
 from proposals.errors import InputError
 from proposals.extract import extract
-from proposals.files import check_output
 from proposals.frames import FrameSource, open_frames
+from proposals.outputs import check_output
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
