@@ -41,8 +41,9 @@ from aamn.version import __version__
 from proposals.build import best_device, checked_device, load_detector
 from proposals.decoding import Video
 from proposals.errors import InputError
-from proposals.files import check_output, locked, write_json, written_aside
+from proposals.files import locked, write_json, written_aside
 from proposals.frames import FrameSource, VideoLike, is_path, open_frames, take_frames
+from proposals.outputs import check_output
 from proposals.store import ProposalStore
 from proposals.weights import save_tensors
 

@@ -261,7 +261,7 @@ class Replaced(InputError):
 
 def _versions_at(path: Path) -> dict[Path, tuple[int, int, int]]:
     """Which files the writers of `path`, or of the files in it, have there."""
-    folder, name = (path, "") if path.is_dir() else (path.parent, path.stem)
+    folder, name = (path, "") if path.is_dir() else (path.parent, path.stem.rstrip("*"))
     found = {}
     for pattern in (f"{name}*.h5", f"{name}*.h5{PARTS}/*.h5"):
         for file in folder.glob(pattern):

@@ -33,6 +33,7 @@ GROUND = {
     "identity",
     "limits",
     "optimiser",
+    "outputs",
     "pictures",
     "progress",
     "store",

@@ -34,7 +34,7 @@ class Output(click.Path):
         """Raises:
         InputError: as `check_output`.
         """
-        from proposals.files import check_output
+        from proposals.outputs import check_output
 
         path = Path(str(super().convert(value, param, ctx)))
         check_output(path, self.folder)
@@ -138,9 +138,10 @@ def out_option(
 ) -> Callable[[Function], Function]:
     """--out: where the result goes, a file or a folder of files."""
     kind = OUT_FOLDER if folder else OUT_FILE
-    return click.option(
-        "--out", type=kind, metavar="PATH", required=required, default=default, help=help
-    )
+    given: dict[str, Any] = {}
+    if default is not None:  # which would be a value to click
+        given["default"] = default
+    return click.option("--out", type=kind, metavar="PATH", required=required, help=help, **given)
 
 
 def inputs_options(function: Function) -> Function:

@@ -49,7 +49,8 @@ def command(action: str, name: str | None, folder: Path) -> None:
 
 def _copy(files: Sequence[Path], folder: Path) -> None:
     """Copies recipes into a folder; one that is there already, word for word, is left alone."""
-    from proposals.files import check_output, write_text
+    from proposals.files import write_text
+    from proposals.outputs import check_output
 
     check_output(folder, folder=True)
     known = recipe_folder().resolve()

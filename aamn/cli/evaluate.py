@@ -55,7 +55,7 @@ def evaluate(values: dict[str, Any], out: Path | None, report: Path | None, pict
     from aamn.evaluation.key_frames import format_table, write_metrics
     from aamn.evaluation.systems import EvaluateOptions, evaluate_all, shuffled_system
     from aamn.report.assemble import write_page
-    from proposals.files import check_output
+    from proposals.outputs import check_output
 
     options = EvaluateOptions(**values)
     out = out or options.checkpoint.with_name("metrics.json")

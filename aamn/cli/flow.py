@@ -39,7 +39,7 @@ def command(
     from aamn.data.datasets.registry import all_videos
     from aamn.data.flow.store import extract_flow
     from proposals.extract import find_videos
-    from proposals.files import check_output
+    from proposals.outputs import check_output
 
     recipe = load_config(Config, config, overrides)
     paths = (*videos_too, *paths)

@@ -116,6 +116,8 @@ def run(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
+        if error.errno is None:  # not of the operating system
+            raise
         where = "" if error.filename is None else f"{error.filename}: "
         return _mistake(f"{where}{reason_of(error)}")
     except KeyboardInterrupt:

@@ -27,7 +27,8 @@ from aamn.inference.verdict import checked_number
 from aamn.structures import Row
 from aamn.tubes.video_linking import calibrate_absence, shares_at
 from proposals.errors import InputError
-from proposals.files import check_output, write_json
+from proposals.files import write_json
+from proposals.outputs import check_output
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")

@@ -11,9 +11,10 @@ from proposals.build import best_device, build_detector, load_network
 from proposals.config import DetectorConfig, config_to_dict
 from proposals.detector import TorchDetector, TrainableDetector
 from proposals.errors import InputError
-from proposals.files import check_output, locked, write_text
+from proposals.files import locked, write_text
 from proposals.finetune import evaluate, finetune, write_measures
 from proposals.manifest import Manifest, read_manifest
+from proposals.outputs import check_output
 
 log = logging.getLogger("proposals")
 

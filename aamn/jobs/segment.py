@@ -23,8 +23,9 @@ from aamn.tubes.video_linking import TRANSITION_COST
 from proposals.decoding import Video
 from proposals.errors import InputError
 from proposals.extract import JobOptions, extract
-from proposals.files import check_output, escaped
+from proposals.files import escaped
 from proposals.frames import open_frames
+from proposals.outputs import check_output
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from proposals.files import check_output, locked
+from proposals.files import locked
+from proposals.outputs import check_output
 
 CONFIG, LOG, BEST, LAST = "config.yaml", "log.jsonl", "best.pt", "last.pt"
 

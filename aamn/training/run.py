@@ -22,7 +22,7 @@ from aamn.models.segmenter import Segmenter
 from aamn.structures import InputSpec
 from aamn.training.loop import Progress, train
 from proposals.errors import InputError
-from proposals.files import check_output
+from proposals.outputs import check_output
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")

@@ -23,9 +23,10 @@ from aamn.predictor import read_bundle, write_bundle
 from aamn.training import run as training_run
 from aamn.training.folder import run_folder
 from aamn.training.loop import train
-from proposals import files, store
+from proposals import outputs, store
 from proposals.errors import CannotWrite, InputError
-from proposals.files import check_output, hdf5_aside, locked, write_text
+from proposals.files import hdf5_aside, locked, write_text
+from proposals.outputs import check_output
 from proposals.store import ProposalStore
 from proposals.store_writer import write_proposals
 from proposals.weights import save_tensors
@@ -85,7 +86,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder").mkdir()
     if fault in DISKS:
-        monkeypatch.setattr(files, "TemporaryFile", failing(DISKS[fault]))
+        monkeypatch.setattr(outputs, "TemporaryFile", failing(DISKS[fault]))
     at = at.format(tmp=tmp_path)
     words = (TO_FILE | TO_FOLDER)[program]
     named = tuple(word.format(tmp=tmp_path, **vars(things)) for word in words)

@@ -301,8 +301,8 @@ def _extract_one(job: Job) -> tuple[str, str]:
 def _write_flow(file: h5py.File, video_id: str, frames: FrameSource, config: FlowConfig) -> None:
     """Adds the flow of one video, a block of frames at a time: videos may be long."""
     size = grid_size(frames.size, config.longest_side)
-    name = f"videos/{escaped(video_id)}"
-    data = file.create_dataset(
+    name = escaped(video_id)
+    data = file["videos"].create_dataset(
         name,
         (0, 2, *size),
         np.float16,
@@ -319,7 +319,7 @@ def _write_flow(file: h5py.File, video_id: str, frames: FrameSource, config: Flo
         values = np.stack(block).astype(np.float16)
         if not np.isfinite(values).all():
             raise InputError(f"{frames.path}: {config.method} found flow that is not finite")
-        data = file[name]  # a full disk ends it here
+        data = file["videos"][name]  # a full disk ends it here
         data.resize(len(data) + len(block), 0)
         data[-len(block) :] = values
 

@@ -384,4 +384,5 @@ def test_what_the_system_refuses_is_one_line_with_the_file(monkeypatch, capsys):
 
     monkeypatch.setattr(aamn, "invoke", refuse)
     assert run(["checks"]) == 2
-    assert capsys.readouterr().err == "error: /some/file: Permission denied\n"
+    said = "permission denied; choose another place, or change who may write there"
+    assert capsys.readouterr().err == f"error: /some/file: {said}\n"
