@@ -22,6 +22,7 @@ from proposals.errors import InputError
 
 PRECISIONS = ("float32", "bfloat16")
 FRAMES_AT_ONCE = {"cpu": 16, "cuda": 96}
+BYTES_AT_ONCE = 1 << 30  # of decoded frames, as far as that is a clip or more
 
 
 def build_index(
@@ -85,7 +86,8 @@ def _run(
 ) -> Generator[ClipBlock, None, bool]:
     """The clips of one run of frames; returns whether the video ended in it."""
     length = len(encoder.input_spec.offsets)
-    at_once = length * max(1, FRAMES_AT_ONCE[encoder.device.type] // length)
+    most = _frames_at_once(encoder.device.type, encoder.job.frames.size)
+    at_once = length * max(1, most // length)
     pictures, total, ended = reader.pictures(run), run.start, False
     known: EncodedFrames | None = None
     planner.begin(run)
@@ -106,3 +108,8 @@ def _run(
                 known = encoder.encode(list(reader.pictures(span)), span.start)
             yield encoder.clips(known, windows, total)
     return ended
+
+
+def _frames_at_once(device: str, size: tuple[int, int]) -> int:
+    """How many frames of `size` (H0, W0) are in memory at a time, if a clip is not longer."""
+    return min(FRAMES_AT_ONCE[device], BYTES_AT_ONCE // (3 * size[0] * size[1]))
