@@ -12,6 +12,7 @@ import pytest
 from fault_cases import Outcome, called, contents, refused
 from PIL import Image
 
+import aamn
 from proposals.store import ProposalStore
 
 SIZE, COUNT = (32, 48), 24
@@ -95,6 +96,11 @@ def test_masks_of_half_a_video_are_written_and_said_to_be_of_half(things, tmp_pa
     (line,) = [line for line in lines(found, caplog) if "video ends at frame" in line]
     masks = len(list(out.glob("*/masks/*.png")))
     assert f"a.mp4: video ends at frame {masks} of {COUNT} announced" in line and masks > 4
+
+
+def test_python_is_warned_of_half_a_video(things, tmp_path, caplog):
+    index = aamn.load(things.bundle, "cpu").index(cut(write_video(tmp_path / "a.mp4")))
+    assert f"a.mp4: video ends at frame {len(index)} of {COUNT} announced" in caplog.text
 
 
 def test_an_index_of_half_a_video_is_said_to_be_one_each_time(things, tmp_path, capsys):
