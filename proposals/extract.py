@@ -22,6 +22,7 @@ from tqdm import tqdm
 from proposals.decoding import Chunk, Event, Finished, Video, decode_ahead
 from proposals.detector import Detector, FrameDetections
 from proposals.errors import InputError
+from proposals.files import read_text
 from proposals.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_key, open_frames
 from proposals.identity import Identity, identity_of
 from proposals.store import shard_path
@@ -306,8 +307,8 @@ def _paths_at(place: Path) -> list[Path]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(file).splitlines()
+    except (OSError, InputError) as error:
         raise InputError(f"{file} is no readable list of videos: {error}") from None
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:

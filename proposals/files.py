@@ -4,6 +4,7 @@ apart, to name a file after a video, and to open HDF5."""
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import json
@@ -128,6 +129,38 @@ def sweep(path: Path) -> None:
     """Removes what killed writers of `path` have left beside it; only for who holds its lock."""
     for stray in path.parent.glob(f".{escape(path.name)}.*.tmp*"):
         stray.unlink(missing_ok=True)
+
+
+def read_text(path: Path) -> str:
+    """UTF-8 text, without the byte order mark that it may begin with; line ends as they are.
+
+    Raises:
+        InputError: it is no UTF-8, or holds a NUL, which would hide in a name.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {line}: no UTF-8; save the file as UTF-8 text") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise InputError(f"{path}, line {line}: holds a NUL; save the file as UTF-8 text")
+    return text
+
+
+def read_rows(path: Path, delimiter: str = ",") -> list[list[str]]:
+    """The rows of a CSV.
+
+    Raises:
+        InputError: as `read_text`, or it is no CSV.
+        OSError: it cannot be read.
+    """
+    try:
+        return list(csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise InputError(f"{path} is no CSV ({error})") from None
 
 
 def write_text(path: Path, text: str, durable: bool = False) -> None:

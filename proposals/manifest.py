@@ -19,8 +19,9 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from proposals.errors import InputError
+from proposals.files import read_text
 from proposals.frames import IMAGE_SUFFIXES, open_frames
-from proposals.limits import open_picture
+from proposals.pictures import read_picture
 
 log = logging.getLogger("proposals")
 
@@ -55,7 +56,7 @@ def read_manifest(path: Path | str) -> Manifest:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"no manifest at {path}; `aamn manifest` writes one") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -153,7 +154,7 @@ def _decode(path: Path, frames: Sequence[AnnotatedFrame]) -> Iterable[np.ndarray
     """The pictures of frames of one file; a frame past the video's end becomes its last one."""
     pictures: Iterable[np.ndarray]
     if frames[0].frame is None:
-        pictures = [_picture(path)] * len(frames)
+        pictures = [read_picture(path)] * len(frames)
     else:
         with open_frames(path) as source:
             wanted = np.array([frame.frame for frame in frames])
@@ -172,11 +173,3 @@ def _decode(path: Path, frames: Sequence[AnnotatedFrame]) -> Iterable[np.ndarray
                 f" {frame.size[1]}x{frame.size[0]}; write the manifest again"
             )
     return pictures
-
-
-def _picture(path: Path) -> np.ndarray:
-    try:
-        with open_picture(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise InputError(f"{path} is no readable picture: {error}") from None

@@ -46,7 +46,8 @@ def opened_picture(file: Path) -> Iterator[Image.Image]:
     except InputError:
         raise
     except Exception as error:  # a damaged file makes Pillow raise errors of all kinds
-        reason = " ".join(str(error).split()) or type(error).__name__
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = " ".join(said.split())
         raise InputError(f"{file} is no readable image: {reason}") from None
 
 

@@ -168,8 +168,9 @@ def _reason(error: Exception) -> str:
 def _video_stream(path: Path, container: av.container.InputContainer) -> av.VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream):
-        kinds = sorted({one.type for one in container.streams})
-        raise InputError(f"{path} holds no video, only {', '.join(kinds) or 'nothing'}")
+        if container.streams.audio:
+            raise InputError(f"{path} holds no video, only sound")
+        raise no_frame(path, "it holds no video")
     if stream.codec_context is None:
         raise InputError(
             f"{path} is encoded as {_codec_name(container)}, for which there is no decoder here "

@@ -194,8 +194,10 @@ def sentences(file: Path | None) -> list[str]:
     """
     if file is None:
         return []
+    from proposals.files import read_text
+
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(file).splitlines()
+    except (OSError, InputError) as error:
         raise InputError(f"{file} is no readable list of sentences: {error}") from None
     return [line for line in lines if line.strip()]

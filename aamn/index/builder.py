@@ -28,6 +28,7 @@ from proposals.progress import progress
 
 PRECISIONS = ("float32", "bfloat16")
 FRAMES_AT_ONCE = {"cpu": 16, "cuda": 96}
+BYTES_AT_ONCE = 1 << 30  # of decoded frames, as far as that is a clip or more
 
 
 def build_index(
@@ -139,9 +140,10 @@ def _span(job: IndexJob) -> range:
 
 
 def _frames_at_once(job: IndexJob) -> int:
-    """Of whole clips."""
-    length = len(job.segmenter.input_spec.offsets)
-    return length * max(1, FRAMES_AT_ONCE[job.segmenter.device.type] // length)
+    """How many frames are in memory at a time: whole clips, as many as fit, and at least one."""
+    length, (height, width) = len(job.segmenter.input_spec.offsets), job.frames.size
+    most = min(FRAMES_AT_ONCE[job.segmenter.device.type], BYTES_AT_ONCE // (3 * height * width))
+    return length * max(1, most // length)
 
 
 @torch.inference_mode()

@@ -127,7 +127,8 @@ def _vgg16_layers() -> nn.Sequential:
     for layer in layers:
         if isinstance(layer, nn.Conv2d):  # as torchvision starts them
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return layers
 
 

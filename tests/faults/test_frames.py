@@ -12,6 +12,7 @@ import pytest
 from fault_cases import Outcome, called, contents, refused
 from PIL import Image
 
+import aamn
 from proposals.store import ProposalStore
 
 SIZE, COUNT = (32, 48), 24
@@ -95,6 +96,11 @@ def test_masks_of_half_a_video_are_written_and_said_to_be_of_half(things, tmp_pa
     (line,) = [line for line in lines(found, caplog) if "video ends at frame" in line]
     masks = len(list(out.glob("*/masks/*.png")))
     assert f"a.mp4: video ends at frame {masks} of {COUNT} announced" in line and masks > 4
+
+
+def test_python_is_warned_of_half_a_video(things, tmp_path, caplog):
+    index = aamn.load(things.bundle, "cpu").index(cut(write_video(tmp_path / "a.mp4")))
+    assert f"a.mp4: video ends at frame {len(index)} of {COUNT} announced" in caplog.text
 
 
 def test_an_index_of_half_a_video_is_said_to_be_one_each_time(things, tmp_path, capsys):
@@ -232,3 +238,40 @@ def test_the_limit_of_pixels_can_be_lifted(things, tmp_path, capsys, monkeypatch
     assert called(capsys, *call).code == 1
     monkeypatch.setenv("AAMN_MAX_MEGAPIXELS", "0.002")
     assert called(capsys, *call).code == 0
+
+
+def data_set(root: Path) -> Path:
+    """Two videos in A2D's layout, without annotations."""
+    (root / "Release" / "clips320H").mkdir(parents=True)
+    (root / "text_annotations").mkdir()
+    rows = "".join(f"{name},11,,,32,48,{COUNT},1,1\n" for name in ("one", "two"))
+    (root / "Release" / "videoset.csv").write_text(rows)
+    sentences = "video_id,instance_id,query\none,1,w1 w2\ntwo,1,w3\n"
+    (root / "text_annotations" / "a2d_annotation.txt").write_text(sentences)
+    for name in ("one", "two"):
+        write_video(root / "Release" / "clips320H" / f"{name}.mp4", "mpeg4")
+    return root
+
+
+@pytest.mark.parametrize("name", ["Release/videoset.csv", "text_annotations/a2d_annotation.txt"])
+def test_a_byte_order_mark_drops_no_video(name, things, tmp_path, capsys):
+    root, out = data_set(tmp_path / "data"), tmp_path / "out.h5"
+    file = root / name
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    call = ("extract", "--data", root, "--detector", things.detector, "--out", out)
+    assert called(capsys, *call).code == 0
+    assert ProposalStore.read(out).video_ids == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", ["Release/videoset.csv", "text_annotations/a2d_annotation.txt"])
+@pytest.mark.parametrize(
+    ("text", "said"), [(b"on\0e", r"line \d: holds a NUL"), (b"\xe9ne", r"line \d: no UTF-8")]
+)
+def test_a_list_that_hides_something_in_a_name_is_refused(
+    name, text, said, things, tmp_path, capsys
+):
+    root, out = data_set(tmp_path / "data"), tmp_path / "out.h5"
+    file = root / name
+    file.write_bytes(file.read_bytes().replace(b"one", text))
+    call = ("extract", "--data", root, "--detector", things.detector, "--out", out)
+    refused(capsys, call, rf"{Path(name).name}, {said}", (root,))

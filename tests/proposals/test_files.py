@@ -16,6 +16,8 @@ from proposals.files import (
     inside,
     locked,
     open_hdf5,
+    read_rows,
+    read_text,
     sweep,
     unescaped,
     write_json,
@@ -248,3 +250,26 @@ def test_what_is_no_hdf5_is_named_with_what_to_do(tmp_path, content, said):
         (tmp_path / "x.h5").write_bytes(content)
     with pytest.raises(InputError, match=said):
         open_hdf5(tmp_path / "x.h5", "thing", "make one")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path, mark):
+    (tmp_path / "a.csv").write_bytes(mark + 'é,1\r\n"a\nb",2\r\n'.encode())
+    assert read_text(tmp_path / "a.csv") == 'é,1\r\n"a\nb",2\r\n'
+    assert read_rows(tmp_path / "a.csv") == [["é", "1"], ["a\nb", "2"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a,1\nb\0,2\n", "line 2: holds a NUL"),
+        ("a,1\n".encode("utf-16"), "line 1: no UTF-8"),
+        (b"a\nb\n\xe9,1\n", "line 3: no UTF-8"),
+        (b'a,"' + b"x" * 200_000, "is no CSV"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_text_that_would_hide_something_is_refused(tmp_path, content, said):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(InputError, match=rf"a\.csv.*{said}"):
+        read_rows(tmp_path / "a.csv")

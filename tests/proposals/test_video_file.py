@@ -200,7 +200,7 @@ def test_a_file_without_pictures_is_no_video(tmp_path):
         sound.rate = 8000
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
-    with pytest.raises(InputError, match=r"v.mp4 holds no video, only audio"):
+    with pytest.raises(InputError, match=r"v.mp4 holds no video, only sound"):
         open_frames(tmp_path / "v.mp4")
 
 

@@ -12,7 +12,6 @@ video_id,instance_id,frame,x1,y1,x2,y2 (1-based frame).
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ import torch
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.structures import Target
 from proposals.errors import InputError
-from proposals.files import inside, open_hdf5
+from proposals.files import inside, open_hdf5, read_rows, read_text
 from proposals.frames import FrameSource, open_frames
 from proposals.limits import check_bytes
 
@@ -78,8 +77,7 @@ def text_rows(path: Path, header: str) -> list[list[str]]:
     """
     if not path.is_file():
         raise InputError(f"no file at {path}; wanted a CSV with the header {header}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.reader(file))
+    rows = read_rows(path)
     names = header.split(",")
     columns = len(names)
     if not rows or ",".join(rows[0]).replace(" ", "") != header:
@@ -107,19 +105,18 @@ def read_videoset(path: Path) -> dict[str, Video]:
     if not path.is_file():
         raise InputError(f"no video list at {path}; wanted an A2D root with Release/videoset.csv")
     videos = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            try:
-                name, label, _, _, height, width, frames, annotated, split = row
-                sizes = (int(label), int(height), int(width), int(frames), int(annotated))
-                videos[inside(path, name).name] = Video(name, *sizes, split.strip())
-            except InputError:
-                raise
-            except ValueError:
-                raise InputError(
-                    f"{path}, line {number}: wanted nine columns (video, label, start, end, "
-                    f"height, width, frames, annotated, split), got {','.join(row)[:80]!r}"
-                ) from None
+    for number, row in enumerate(read_rows(path), start=1):
+        try:
+            name, label, _, _, height, width, frames, annotated, split = row
+            sizes = (int(label), int(height), int(width), int(frames), int(annotated))
+            videos[inside(path, name).name] = Video(name, *sizes, split.strip())
+        except InputError:
+            raise
+        except ValueError:
+            raise InputError(
+                f"{path}, line {number}: wanted nine columns (video, label, start, end, "
+                f"height, width, frames, annotated, split), got {','.join(row)[:80]!r}"
+            ) from None
     return videos
 
 
@@ -259,7 +256,7 @@ class A2DSentences(SentencesByVideo):
     def _usable_videos(self) -> dict[str, Video]:
         videos = read_videoset(self.root / "Release" / "videoset.csv")
         path = self._text / "a2d_missed_videos.txt"
-        missed = set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
+        missed = set(read_text(path).split()) if path.is_file() else set()
         return {
             video_id: video
             for video_id, video in videos.items()
@@ -403,11 +400,11 @@ def _tags(path: Path, column: str) -> dict[tuple[str, int, str], str]:
 def _labelled_non_trivial(path: Path) -> Iterator[tuple[str, int]]:
     if not path.is_file():
         raise InputError(f"no file of RefVOS's labels at {path}")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter=";")
-        wanted = {"video_id", "instance_id", "ref_exp_difficulty"}
-        if not wanted <= set(rows.fieldnames or ()):
-            raise InputError(f"{path}: wanted RefVOS's labels with the columns {sorted(wanted)}")
-        for row in rows:
-            if row["ref_exp_difficulty"] == "Non-trivial":
-                yield row["video_id"], int(row["instance_id"])
+    names, *rows = read_rows(path, delimiter=";") or [[]]
+    wanted = {"video_id", "instance_id", "ref_exp_difficulty"}
+    if not wanted <= set(names):
+        raise InputError(f"{path}: wanted RefVOS's labels with the columns {sorted(wanted)}")
+    for values in rows:
+        row = dict(zip(names, values, strict=False))
+        if row.get("ref_exp_difficulty") == "Non-trivial":
+            yield row["video_id"], int(row["instance_id"])

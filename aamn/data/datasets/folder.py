@@ -26,6 +26,7 @@ from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, Sentence
 from aamn.ops.masks import boxes_of_masks, decode_run_lengths
 from aamn.structures import Target
 from proposals.errors import InputError
+from proposals.files import read_text
 from proposals.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, FrameSource, open_frames
 from proposals.limits import open_picture
 
@@ -127,7 +128,7 @@ class YourVideos(SentencesByVideo):
 def _sentence_rows(path: Path, split: str) -> list[tuple[int, list[str]]]:
     """Line number and video_id, instance_id, query of the split's sentences."""
     header = "video_id,instance_id,query"
-    if path.is_file() and path.read_text(encoding="utf-8-sig").split("\n", 1)[0].count(",") == 3:
+    if path.is_file() and read_text(path).split("\n", 1)[0].count(",") == 3:
         rows = text_rows(path, header + ",split")
         return [(n, row[:3]) for n, row in enumerate(rows, 2) if row[3].strip() == split]
     return list(enumerate(text_rows(path, header), 2))
@@ -135,7 +136,7 @@ def _sentence_rows(path: Path, split: str) -> list[tuple[int, list[str]]]:
 
 def _listed_masks(path: Path) -> dict[tuple[str, int], dict[int, Mask]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         rows = content["annotations"] if isinstance(content, dict) else content
         found: dict[tuple[str, int], dict[int, Mask]] = {}
         for row in rows:

@@ -26,7 +26,7 @@ from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, Sentence
 from aamn.ops.masks import boxes_of_masks
 from aamn.structures import Target
 from proposals.errors import InputError
-from proposals.files import inside
+from proposals.files import inside, read_text
 from proposals.frames import FrameSource, open_frames
 
 log = logging.getLogger("aamn")
@@ -120,7 +120,7 @@ class JHMDBSentences(SentencesByVideo):
     def _listed(self, path: Path) -> list[KeyFrame]:
         """The frames of a list of [video, image path, mask path, masks, sentence]."""
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
+            rows = json.loads(read_text(path))
             frames = [(str(row[0]), int(Path(row[1]).stem) - 1) for row in rows]
             if min((frame for _, frame in frames), default=0) < 0:
                 raise ValueError("images are numbered from 1 on")

@@ -28,7 +28,7 @@ from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, Sentence
 from aamn.ops.masks import boxes_of_masks, decode_run_lengths
 from aamn.structures import Target
 from proposals.errors import InputError
-from proposals.files import inside
+from proposals.files import inside, read_text
 from proposals.frames import FrameSource, ImageFolder, open_frames
 from proposals.limits import open_picture
 
@@ -240,7 +240,7 @@ def _find(root: Path, split: str) -> tuple[Path, Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"no file at {path}") from None
     except (OSError, ValueError, RecursionError) as error:

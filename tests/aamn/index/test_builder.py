@@ -498,3 +498,12 @@ def test_memory_holds_the_frames_of_a_block_and_those_clips_share(tmp_path, monk
     build_index(job_of(model, 64), tmp_path / "v.h5")
     assert max(held) <= 15 + 4, "blocks of 15 frames, four of which two clips may share"
     assert len(VideoIndex.read(tmp_path / "v.h5", model)) == 64
+
+
+@pytest.mark.parametrize(
+    ("size", "device", "frames"),
+    [((320, 568), "cuda", 96), ((1080, 1920), "cpu", 16), ((4320, 7680), "cpu", 10)],
+)
+def test_frames_in_memory_are_bounded_in_bytes(size, device, frames):
+    """8K video has 99.5 million bytes a frame."""
+    assert indexing._frames_at_once(device, size) == frames
