@@ -23,7 +23,10 @@ FLOORS = (
 )
 APART = {("models", "data"), ("data", "models")}  # on one floor, and still strangers
 # From aamn, stage one is the ground floor; what builds and runs its detectors is for few.
-GROUND = {"errors", "files", "weights", "store", "store_writer", "frames", "decoding", "backbones"}
+GROUND = {
+    *("errors", "files", "ranges", "weights", "store", "store_writer", "frames", "decoding"),
+    "backbones",
+}
 DETECTORS = {
     *("build", "config", "detector", "torchvision_rcnn", "extract", "finetune", "manifest"),
     "measures",

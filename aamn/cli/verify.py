@@ -6,11 +6,15 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import PATH, out_option, recipe_options, subcommand
+from aamn.cli.command_line import PATH, all_but, out_option, recipe_options, subcommand
 from proposals.errors import InputError
 
 
-@subcommand("verify", "aamn verify --data data/a2d --deep --fix-list again.txt")
+@subcommand(
+    "verify",
+    "aamn verify --data data/a2d --deep --fix-list again.txt",
+    unread=(*all_but("data"), "data.proposals", "data.flow", "data.workers"),
+)
 @click.option("--data", metavar="ROOT", help="the data set; default: data.root")
 @click.option(
     "--kind",

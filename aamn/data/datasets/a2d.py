@@ -69,8 +69,14 @@ def normalise(query: str) -> str:
 
 
 def text_rows(path: Path, header: str) -> list[list[str]]:
-    """The rows below `header`; commas beyond the header's belong to the query, or, where there is
-    no such column, to the last one.
+    """The rows of `numbered_rows` alone."""
+    return [row for _, row in numbered_rows(path, header)]
+
+
+def numbered_rows(path: Path, header: str) -> list[tuple[int, list[str]]]:
+    """The rows below `header` with the numbers of their lines in the file, blank ones counted;
+    commas beyond the header's belong to the query, or, where there is no such column, to the last
+    one.
 
     Raises:
         InputError: the file is missing or has another header or too few columns.
@@ -78,20 +84,22 @@ def text_rows(path: Path, header: str) -> list[list[str]]:
     if not path.is_file():
         raise InputError(f"no file at {path}; wanted a CSV with the header {header}")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.reader(file))
+        reader = csv.reader(file)
+        rows = [(reader.line_num, row) for row in reader]
     names = header.split(",")
     columns = len(names)
-    if not rows or ",".join(rows[0]).replace(" ", "") != header:
-        got = ",".join(rows[0])[:80] if rows else ""
+    first = ",".join(rows[0][1]) if rows else ""
+    if first.replace(" ", "") != header:
+        got = first[:80]
         raise InputError(f"{path}: wanted the header {header}, got {got!r}")
-    short = next((n for n, row in enumerate(rows, 1) if row and len(row) < columns), None)
+    short = next((n for n, row in rows if row and len(row) < columns), None)
     if short:
         raise InputError(f"{path}, line {short}: wanted {columns} columns")
     free = names.index("query") if "query" in names else columns - 1
     behind = columns - 1 - free
     return [
-        [*row[:free], ",".join(row[free : len(row) - behind]), *row[len(row) - behind :]]
-        for row in rows[1:]
+        (n, [*row[:free], ",".join(row[free : len(row) - behind]), *row[len(row) - behind :]])
+        for n, row in rows[1:]
         if row
     ]
 
@@ -100,22 +108,24 @@ def read_videoset(path: Path) -> dict[str, Video]:
     """The video list, which has no header.
 
     Raises:
-        InputError: the file is missing or a row has not the nine columns.
+        InputError: the file is missing, a row has not the nine columns, or a video has two.
     """
     if not path.is_file():
         raise InputError(f"no video list at {path}; wanted an A2D root with Release/videoset.csv")
-    videos = {}
+    videos: dict[str, Video] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.reader(file), start=1):
             try:
                 name, label, _, _, height, width, frames, annotated, split = row
                 sizes = (int(label), int(height), int(width), int(frames), int(annotated))
-                videos[name] = Video(name, *sizes, split.strip())
             except ValueError:
                 raise InputError(
                     f"{path}, line {number}: wanted nine columns (video, label, start, end, "
                     f"height, width, frames, annotated, split), got {','.join(row)[:80]!r}"
                 ) from None
+            if name in videos:
+                raise InputError(f"{path}, line {number}: {name} has a row already; remove one")
+            videos[name] = Video(name, *sizes, split.strip())
     return videos
 
 
