@@ -237,11 +237,9 @@ def reproduce(options: TableOptions) -> int:
     paths = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
     moved: dict[str, Any] = {key: path for key, path in paths.items() if path}
     base.data = replace(base.data, **moved)
-    runs = planned_runs(table, base, out, options.seeds)
-    for config in runs.values():
-        refuse_without_inputs(config)
+    refuse_without_inputs(base)
     load_config(Config, None, options.test_set, base)  # a mistake is found before the work
-    failed = run_rows(_run_row, runs, options.jobs)
+    failed = run_rows(_run_row, planned_runs(table, base, out, options.seeds), options.jobs)
     if failed:
         log.error("%d run(s) failed; the finished ones are kept: %s", len(failed), out / "runs")
         return 1

@@ -127,7 +127,7 @@ def detected_boxes(detector: Detector, segmenter: AAMN) -> DetectedBoxes:
     """The detector as a source of boxes for indexes by this segmenter, in one pass of the backbone
     that both have where they have the same."""
     batch = DETECTED_AT_ONCE[segmenter.device.type]
-    if _goes_on_from_maps(detector) and detector.square:
+    if _goes_on_from_maps(detector):
         same_square = (detector.square, detector.square) == segmenter.input_spec.network_size
         if same_square and segmenter.backbone_hash == detector.backbone_hash:
             return SharedBoxes(detector, batch)
@@ -136,9 +136,9 @@ def detected_boxes(detector: Detector, segmenter: AAMN) -> DetectedBoxes:
 
 
 def _goes_on_from_maps(detector: Detector) -> TypeGuard[BackboneDetector]:
-    """Whether it is a BackboneDetector. Its class says so: before Python 3.12 isinstance would
-    evaluate its properties, and a detector without a backbone has a hash of none."""
-    return all(hasattr(type(detector), name) for name in ("square", "backbone_hash", "detect_from"))
+    """Whether it is a BackboneDetector that fits frames into squares. isinstance would evaluate all
+    of its properties before Python 3.12, and detectron2's detectors have no backbone to hash."""
+    return hasattr(type(detector), "detect_from") and bool(getattr(detector, "square", 0))
 
 
 def _best_boxes(found: Sequence[Detections], top: int) -> BoxWindow:

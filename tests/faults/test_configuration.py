@@ -1,12 +1,15 @@
 """Values, keys and options that cannot be, or that would do nothing: one line before any work."""
 
+import json
 import math
 import re
+from pathlib import Path
 
 import click
 import pytest
 from fault_cases import refused
 
+import aamn as aamn_library
 from aamn.cli.main import SUBCOMMANDS, aamn
 from aamn.config.loading import from_dict, load_config, schema_keys, to_dict
 from aamn.config.schema import Config
@@ -167,7 +170,7 @@ FILES = {  # name -> a recipe, what the line says
     "a value for a part": ("train: 5\n", r"train: wanted keys with values, got 5"),
     "a date": ("name: 2020-99-99\n", "no readable YAML"),
     "a Python object": ("name: !!python/object/apply:os.getcwd []\n", "no readable YAML"),
-    "a tree of brackets": ("name: " + "[" * 1500 + "\n", "no readable YAML"),
+    "a tree of brackets": ("name: " + "[" * 500 + "\n", "no readable YAML"),
     "laughs": (
         "a: &a [x,x,x,x,x,x,x,x]\n"
         + "".join(
@@ -293,6 +296,32 @@ IDLE = {  # name -> words (fields of the things in braces), what the line says
         + ("--metrics", "{detector}", "--absent-threshold", "1"),
         "--absent-threshold: wanted without --metrics",
     ),
+    "pixels of a system without": (
+        ("attention", "--checkpoint", "{checkpoint}", "--video", "{clip}", "--query", "w1")
+        + ("--pixel", "3", "3", "--out", "{tmp}/o"),
+        "--pixel: for acga alone",
+    ),
+    "a cost between clips that nothing joins": (
+        ("segment", "{clip}", "w1", "--bundle", "{bundle}", "--out", "{tmp}/o")
+        + ("--linking", "clip", "--transition-cost", "0.3"),
+        "--transition-cost: wanted with --linking video",
+    ),
+    "a folder that nothing is copied to": (
+        ("configs", "show", "aamn_demo", "{tmp}"),
+        "a folder is for `aamn configs copy` alone",
+    ),
+    "a table that counts": (
+        ("table", "acga-parameters", "--seeds", "3", "--out", "{tmp}/o"),
+        "acga-parameters counts recipes of its own: nothing but --out is read",
+    ),
+    "a table's rows of another system": (
+        ("table", "4", "--data", "d", "--proposals", "p.h5", "--set", "acga.size=96"),
+        "no row of this table is of the system acga",
+    ),
+    "a table tested with what is none": (
+        ("table", "4", "--data", "d", "--proposals", "p.h5", "--test-set", "data.knd=jhmdb"),
+        r"data\.knd is no key; is data\.kind meant",
+    ),
     "two bases of a table": (
         ("table", "4", "--base", "aamn_demo", "--config", "aamn_demo"),
         "--base: wanted without --config",
@@ -307,6 +336,110 @@ def test_what_would_do_nothing_is_refused(name, things, tmp_path, capsys):
     recipe.write_text("name: x\ntrain: {batch: 2}\n")
     named = tuple(w.format(tmp=tmp_path, recipe=recipe, **vars(things)) for w in words)
     refused(capsys, named, said, (tmp_path, things.bundle, things.clip))
+
+
+LACKING = {
+    "aamn": ("train", "--data", "d"),
+    "the detector's own choice": ("train", "--data", "d", "--set", "system=most_confident"),
+    "a table": ("table", "4", "--data", "d", "--out", "{tmp}/o"),
+}
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_proposals_that_lack_are_said_before_anything_is_read(name, tmp_path, capsys):
+    words = tuple(word.format(tmp=tmp_path) for word in LACKING[name])
+    refused(capsys, words, "wanted --proposals HDF5: .* chooses among the boxes", (tmp_path,))
+
+
+def test_a_system_without_proposals_wants_none(tmp_path, capsys):
+    words = ("train", "--data", tmp_path, "--set", "system=acga", "--out", tmp_path / "run")
+    refused(capsys, words, "no video list at", (tmp_path,))
+
+
+@pytest.mark.parametrize(
+    "frames", [range(0), range(5, 5), range(-3, 2), range(9, 0, -1), [1, 2], 5]
+)
+def test_frames_that_are_none_are_refused_before_the_work(things, frames):
+    segmenter = aamn_library.load(things.bundle, "cpu")
+    with pytest.raises(InputError, match=r"wanted (0 <= start < end|a range)"):
+        segmenter.index(things.clip, frames=frames)
+
+
+@pytest.mark.parametrize("device", ["mps", "gpu", "cuda:9", "meta", "tpu:0"])
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(things, device):
+    with pytest.raises(InputError, match=rf"^device '{device}': this machine has cpu"):
+        aamn_library.load(things.bundle, device)
+
+
+VIDEOSET = "a,17,,,48,64,5,1,0\nb,17,,,48,64,5,1,0\n"
+
+
+def a2d(folder: Path, third: str = "", sentences: str = "a,1,dog\n") -> Path:
+    (folder / "Release").mkdir(parents=True)
+    (folder / "text_annotations").mkdir()
+    (folder / "Release/videoset.csv").write_text(VIDEOSET + third)
+    header = "video_id,instance_id,query\n"
+    (folder / "text_annotations/a2d_annotation.txt").write_text(header + sentences)
+    return folder
+
+
+def folder_of(folder: Path, sentences: str) -> Path:
+    (folder / "videos").mkdir(parents=True)
+    (folder / "videos/a.mp4").write_bytes(b"")
+    (folder / "sentences.csv").write_text(sentences)
+    return folder
+
+
+TABLES = {  # name -> kind, what makes the data set, what the line says
+    "a video twice": (
+        "a2d",
+        lambda place: a2d(place, "a,17,,,48,64,5,1,1\n"),
+        r"videoset\.csv, line 3: a has a row already",
+    ),
+    "a short row below blank lines": (
+        "a2d",
+        lambda place: a2d(place, sentences="\n\na,1,dog\n\nb\n"),
+        r"a2d_annotation\.txt, line 6: wanted 3 columns",
+    ),
+    "an unknown video below blank lines": (
+        "folder",
+        lambda place: folder_of(place, "video_id,instance_id,query\n\n\na,0,dog\n\nb,0,dog\n"),
+        r"sentences\.csv, line 6: .* has no video b",
+    ),
+    "an instance below a sentence of two lines": (
+        "folder",
+        lambda place: folder_of(
+            place, 'video_id,instance_id,query,split\na,0,"dog\nruns",train\n\na,x,dog,train\n'
+        ),
+        r"sentences\.csv, line 5: wanted a whole number",
+    ),
+    "a split without sentences": (
+        "folder",
+        lambda place: folder_of(place, "video_id,instance_id,query,split\na,0,dog,test\n"),
+        "has no sentence of the split 'train'",
+    ),
+    "a split without videos": (
+        "a2d",
+        lambda place: a2d(place, sentences="c,1,dog\n"),
+        "no video of the split 'train' has a sentence",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_cannot_be_is_one_line(name, tmp_path, capsys):
+    kind, make, said = TABLES[name]
+    root = make(tmp_path / "root")
+    words = ("train", "--data", root, "--proposals", "p.h5", "--out", tmp_path / "run")
+    refused(capsys, (*words, "--set", f"data.kind={kind}"), said, (tmp_path,))
+
+
+def test_a_video_of_two_masks_for_one_object_is_refused(tmp_path, capsys):
+    root = folder_of(tmp_path / "root", "video_id,instance_id,query\na,0,dog\n")
+    mask = {"video_id": "a", "instance_id": 0, "frame": 2, "segmentation": {"size": [2, 2]}}
+    (root / "masks.json").write_text(json.dumps([mask, mask]))
+    words = ("manifest", "--data", root, "--kind", "folder", "--out", tmp_path / "m.json")
+    refused(capsys, words, "two masks of a, instance 0, frame 2", (tmp_path,))
 
 
 def options(kind):
