@@ -16,7 +16,7 @@ from aamn.config.schema import Config
 from aamn.data.synthetic.config import SyntheticConfig
 from proposals.config import DetectorConfig, config_from_dict, config_to_dict
 from proposals.errors import InputError
-from proposals.ranges import Range, field_types
+from proposals.ranges import field_types
 
 SCHEMAS = {"stage two": Config, "detector": DetectorConfig, "synthetic": SyntheticConfig}
 NAMES = [name for group in SUBCOMMANDS.values() for name in group]
@@ -539,12 +539,3 @@ def test_a_hostile_value_is_one_line(name, things, tmp_path, capsys):
     words, said = HOSTILE[name]
     named = tuple(word.format(tmp=tmp_path, **vars(things)) for word in words)
     refused(capsys, named, said, (tmp_path, things.bundle, things.clip))
-
-
-def test_ranges_say_what_they_hold():
-    share = Range(0, 1, below=True)
-    assert [value in share for value in (-0.1, 0, 0.5, 1, math.nan, math.inf)] == [
-        *(False, True, True),
-        *(False, False, False),
-    ]
-    assert str(share) == "a number from 0 to below 1" and 0 not in Range(0, above=True)
