@@ -55,7 +55,7 @@ def test_numbers_inside_a_range():
         ({"kind": "c"}, "kind", "wanted one of ['a', 'b'], got 'c'"),
         ({"on": 1}, "on", "wanted a value of type bool, got 1"),
         ({"part": Part(names=[3])}, "part.names[0]", "wanted a value of type str, got 3"),
-        ({"part": Part(factors={"x": -1})}, "part.factors.x", "wanted a number from 0 to 1, got -1"),
+        ({"part": Part([], {"x": -1})}, "part.factors.x", "wanted a number from 0 to 1, got -1"),
         ({"part": Part(factors=[1])}, "part.factors", "wanted a dict, got [1]"),
         ({"part": None}, "part", "wanted values of Part, got None"),
     ],
