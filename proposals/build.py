@@ -36,14 +36,10 @@ def checked_device(device: torch.device | str) -> torch.device:
         found = torch.device(device)
     except (RuntimeError, TypeError):
         found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise InputError(f"device {str(device)!r}: wanted cpu, cuda or cuda:N")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if found.type == "cuda" and (found.index or 0) >= count:
-        raise InputError(
-            f"device {str(device)!r}: this machine has {count} CUDA devices; wanted cpu"
-            + (f", or cuda:0 to cuda:{count - 1}" if count else "")
-        )
+    there = ["cpu", *(f"cuda:{number}" for number in range(count))]
+    if found is None or (str(found)) not in {*there, "cuda" if count else "cpu"}:
+        raise InputError(f"device {str(device)!r}: this machine has {', '.join(there)}")
     return found
 
 

@@ -151,14 +151,20 @@ def read_text(path: Path) -> str:
 
 
 def read_rows(path: Path, delimiter: str = ",") -> list[list[str]]:
-    """The rows of a CSV.
+    """The rows of a CSV; raises as `numbered_csv`."""
+    return [row for _, row in numbered_csv(path, delimiter)]
+
+
+def numbered_csv(path: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
+    """The rows of a CSV with the numbers of their lines in the file.
 
     Raises:
         InputError: as `read_text`, or it is no CSV.
         OSError: it cannot be read.
     """
     try:
-        return list(csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter))
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
+        return [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise InputError(f"{path} is no CSV ({error})") from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -23,7 +23,6 @@ from proposals.errors import InputError
 LIMITS = {  # variable -> its value where it is not set
     "AAMN_MAX_MEGAPIXELS": 64.0,  # of a picture, a frame or a mask; 8K video has 33
     "AAMN_MAX_GIGABYTES": 8.0,  # of an array that is read at once
-    "AAMN_MAX_VALUES": 100_000.0,  # of a YAML file, its aliases written out
 }
 _DEEPEST = 100  # of a YAML file
 
@@ -121,25 +120,3 @@ def check_nesting(text: str, what: str) -> str:
     if max(accumulate(steps), default=0) > _DEEPEST:
         raise InputError(f"{what}: its brackets lie deeper than {_DEEPEST} levels")
     return text
-
-
-def check_values(content: Any, what: str) -> None:
-    """Refuses a tree of values, as YAML gives it, that its aliases make endless or huge.
-
-    Raises:
-        InputError: it has more values than the limit, or is too deep, such as one inside itself.
-    """
-    _refuse_above("AAMN_MAX_VALUES", _count(content, {}, 0, what), f"{what} has too many values")
-
-
-def _count(value: Any, known: dict[int, int], depth: int, what: str) -> int:
-    """The values of a tree, those of parts that it shares counted once and taken as often as they
-    are used."""
-    if depth > _DEEPEST:
-        raise InputError(f"{what}: its values lie deeper than {_DEEPEST} levels, or in themselves")
-    if not isinstance(value, Mapping | list | tuple):
-        return 1
-    if id(value) not in known:
-        inner = value.values() if isinstance(value, Mapping) else value
-        known[id(value)] = 1 + sum(_count(one, known, depth + 1, what) for one in inner)
-    return known[id(value)]

@@ -204,7 +204,7 @@ def test_the_page_shows_both_systems_and_its_pictures(demo):
 def test_other_checkpoints_are_compared_on_the_same_sentences(demo, tmp_path):
     checkpoint = demo / "aamn" / "last.pt"
     words = ("--checkpoint", checkpoint, "--compare", checkpoint, "--out", tmp_path / "m.json")
-    assert call("eval_net", *words, "--set", "system=most_confident", "--pictures", 1) == 0
+    assert call("eval_net", *words, "--set", "system=most_confident") == 0
     found = json.loads((tmp_path / "m.json").read_text())
     before = json.loads((demo / "metrics.json").read_text())
     assert list(found) == ["most_confident", "aamn"]
@@ -555,7 +555,7 @@ def mistakes(demo, tmp_path):
         "two sources of boxes": (
             "index_video",
             (clip, *checkpoint, *boxes, *detector, "--out", tmp_path / "i"),
-            "one of --proposals",
+            "--detector: wanted without --proposals",
         ),
         "index of nothing": ("index_video", (clip, *checkpoint, *boxes), "--out"),
         "cannot be indexed": (

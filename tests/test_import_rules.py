@@ -36,6 +36,7 @@ GROUND = {
     "outputs",
     "pictures",
     "progress",
+    "ranges",
     "store",
     "store_writer",
     "terminal",

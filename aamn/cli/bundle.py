@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import CHECKPOINT, DETECTOR, Existing, out_option, subcommand
+from aamn.cli.command_line import CHECKPOINT, DETECTOR, Existing, Finite, out_option, subcommand
 
 METRICS = Existing("metrics", "; `aamn evaluate --full-video --calibrate` writes them")
 
@@ -15,12 +15,13 @@ METRICS = Existing("metrics", "; `aamn evaluate --full-video --calibrate` writes
     "bundle",
     "aamn bundle --checkpoint runs/a2d/aamn/last.pt --detector runs/a2d/detector/detector.pt "
     "\\\n    --out runs/a2d/bundle",
+    apart=[("--absent-threshold", "--metrics")],
 )
 @click.option(
     "--checkpoint", type=CHECKPOINT, required=True, metavar="PT", help="from `aamn train`"
 )
 @click.option("--detector", type=DETECTOR, required=True, metavar="PT", help="from train-detector")
-@click.option("--absent-threshold", type=float, metavar="SCORE", help="below it: no match")
+@click.option("--absent-threshold", type=Finite(), metavar="SCORE", help="below it: no match")
 @click.option(
     "--metrics",
     type=METRICS,

@@ -27,10 +27,12 @@ def _what(path: Path) -> str:
 @subcommand("configs", "aamn configs copy aamn_vgg16_a2d .")
 @click.argument("action", type=click.Choice(["list", "show", "copy"]), default="list")
 @click.argument("name", required=False)
-@click.argument("folder", type=PATH, default=".")
-def command(action: str, name: str | None, folder: Path) -> None:
+@click.argument("folder", type=PATH, required=False)
+def command(action: str, name: str | None, folder: Path | None) -> None:
     """Lists the recipes that --config takes by name, prints one, or copies one into a folder, its
     bases beside it."""
+    if action != "copy" and folder is not None:
+        raise InputError(f"{folder}: a folder is for `aamn configs copy` alone")
     if action == "list":
         for known in recipe_names():
             if name is None or name in known:
@@ -44,7 +46,7 @@ def command(action: str, name: str | None, folder: Path) -> None:
     if action == "show":
         print(path.read_text(encoding="utf-8"), end="")
         return
-    _copy(recipe_files(path), folder)
+    _copy(recipe_files(path), folder or Path())
 
 
 def _copy(files: Sequence[Path], folder: Path) -> None:

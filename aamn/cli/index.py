@@ -14,10 +14,15 @@ from aamn.cli.command_line import (
     split_inputs,
     subcommand,
 )
-from proposals.errors import InputError
+from aamn.config.schema import ONLY_TRAINING
 
 
-@subcommand("index", "aamn index clips/ --bundle runs/a2d/bundle --out runs/a2d/index")
+@subcommand(
+    "index",
+    "aamn index clips/ --bundle runs/a2d/bundle --out runs/a2d/index",
+    apart=[("--detector", "--proposals")],
+    unread=(*ONLY_TRAINING, "data"),
+)
 @click.argument("videos", nargs=-1, required=True)
 @inputs_options
 @click.option(
@@ -35,9 +40,6 @@ def command(videos: tuple[str, ...], precision: str, out: Path, **values: Any) -
     VIDEOS are files, folders, quoted patterns, or .txt lists of them. The same command again goes
     on with the videos that lack.
     """
-    if values["proposals"] and values["detector"]:
-        raise InputError("wanted one of --proposals HDF5 and --detector PT: the boxes")
-
     from aamn.jobs.index import index_videos
     from aamn.jobs.inputs import InputOptions, Inputs
     from proposals.extract import find_videos

@@ -16,6 +16,7 @@ from aamn.cli.command_line import (
     subcommand,
     threshold_option,
 )
+from aamn.config.schema import ONLY_TRAINING
 from proposals.errors import InputError
 from proposals.terminal import printable
 
@@ -41,14 +42,16 @@ def _record(hit: Hit) -> dict[str, Any]:
 
 
 @subcommand(
-    "search", """aamn search runs/a2d/index "man in red jumping" --bundle runs/a2d/bundle --top 5"""
+    "search",
+    """aamn search runs/a2d/index "man in red jumping" --bundle runs/a2d/bundle --top 5""",
+    unread=(*ONLY_TRAINING, "data", "flow"),
 )
 @click.argument("folder", type=PATH)
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
 @click.option("--query", multiple=True, help="the same as QUERY; may be repeated")
 @click.option("--bundle", type=PATH, metavar="DIR", help="a segmenter with its detector")
 @click.option("--checkpoint", type=CHECKPOINT, metavar="PT", help="the segmenter, without bundle")
-@click.option("--top", default=10, metavar="N", help="videos a sentence")
+@click.option("--top", type=click.IntRange(1), default=10, metavar="N", help="videos a sentence")
 @threshold_option
 @recipe_options
 @out_option("also write what was found there, as JSON")
@@ -64,8 +67,8 @@ def command(
     """Prints, for each sentence, the videos of a folder of indexes whose best tube fits it best,
     and the frames in which that tube is."""
     texts = (*queries, *query)
-    if not texts or top < 1:
-        raise InputError('wanted at least one --query "SENTENCE", and --top above 0')
+    if not texts:
+        raise InputError('wanted at least one QUERY: "SENTENCE"')
 
     from aamn.inference.verdict import Verdict
     from aamn.jobs.inputs import InputOptions, Inputs

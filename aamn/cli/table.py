@@ -14,14 +14,15 @@ from aamn.cli.command_line import out_option, recipe_options, subcommand
     "table",
     "aamn table 4 --data runs/demo/corpus --proposals runs/demo/proposals.h5 "
     "\\\n    --flow runs/demo/flow.h5 --out runs/tables",
+    apart=[("--base", "--config")],
 )
 @click.argument("name")
 @click.option("--base", default="aamn_demo", help="the recipe that rows vary; the same as --config")
 @click.option("--data", default="", metavar="ROOT", help="default: data.root")
 @click.option("--proposals", default="", metavar="HDF5", help="default: data.proposals")
 @click.option("--flow", default="", metavar="HDF5", help="default: data.flow")
-@click.option("--seeds", type=click.IntRange(1), default=1, metavar="N", help="runs a row")
-@click.option("--jobs", type=click.IntRange(1), default=1, metavar="N", help="runs at a time")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, metavar="N", help="runs a row")
+@click.option("--jobs", type=click.IntRange(1, 1024), default=1, metavar="N", help="runs at a time")
 @click.option(
     "--test-set",
     multiple=True,

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from aamn.cli.command_line import FLOW, PATH, log, out_option, recipe_options, subcommand
-from proposals.errors import InputError
 
 
 @subcommand(
@@ -40,7 +39,7 @@ def command(
     the same curve. Several GPUs: the same under torchrun."""
     from dataclasses import replace
 
-    from aamn.config.loading import load_config
+    from aamn.config.loading import load_config, refuse_without_inputs
     from aamn.config.schema import Config
 
     recipe = load_config(Config, config, overrides)
@@ -50,8 +49,7 @@ def command(
         proposals=str(proposals or recipe.data.proposals),
         flow=str(flow or recipe.data.flow),
     )
-    if not recipe.data.root:
-        raise InputError("wanted --data ROOT, the data set to train on")
+    refuse_without_inputs(recipe)
 
     from aamn.training.run import train_from, write_start
 

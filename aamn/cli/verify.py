@@ -6,12 +6,16 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import OUT_FILE, out_option, recipe_options, subcommand
+from aamn.cli.command_line import OUT_FILE, all_but, out_option, recipe_options, subcommand
 from proposals.errors import InputError
 from proposals.terminal import printable
 
 
-@subcommand("verify", "aamn verify --data data/a2d --deep --fix-list again.txt")
+@subcommand(
+    "verify",
+    "aamn verify --data data/a2d --deep --fix-list again.txt",
+    unread=(*all_but("data"), "data.proposals", "data.flow", "data.workers"),
+)
 @click.option("--data", metavar="ROOT", help="the data set; default: data.root")
 @click.option(
     "--kind",

@@ -23,8 +23,9 @@ from aamn.index.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
 from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.models.segmenter import Segmenter
-from aamn.structures import MaskTrack, Report, Sample
+from aamn.structures import InputSpec, MaskTrack, Report, Sample
 from proposals.build import best_device
+from proposals.errors import InputError
 from proposals.store import ProposalStore
 from proposals.workers import end_with_parent, loaded
 
@@ -175,10 +176,19 @@ class EvaluateOptions:
     index: Path | None = None
 
 
+def _refuse_useless(options: EvaluateOptions, wanted: InputSpec, system: str) -> None:
+    """Refuses files that the checkpoint's system does not read."""
+    if options.proposals and not wanted.proposals:
+        raise InputError(f"--proposals: {system} chooses among no boxes")
+    if options.flow and not wanted.flow:
+        raise InputError(f"--flow: this {system} sees no flow")
+
+
 def evaluate_all(options: EvaluateOptions) -> list[Run]:
     """The checkpoint's run, and those of the systems it is compared with on the same samples."""
     paths = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
     first = open_system(options.checkpoint, options.overrides, options.config, options.split, paths)
+    _refuse_useless(options, first.segmenter.input_spec, first.loaded.config.system)
     if options.index:
         first = through_indexes(first, options.index / "key_frames")
     runs = [evaluate_system(first)]

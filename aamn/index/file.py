@@ -62,6 +62,8 @@ class Selection:
 
     def __post_init__(self) -> None:
         frames, keys = self.frames, self.key_frames
+        if not isinstance(frames, range | None):
+            raise InputError(f"frames: wanted a range such as range(100), got {frames!r}")
         if frames is not None and not (0 <= frames.start < frames.stop and frames.step > 0):
             raise InputError(f"{frames}: wanted 0 <= start < end and a step above 0")
         if keys is not None and (list(keys) != sorted({*keys}) or min(keys, default=-1) < 0):

@@ -120,6 +120,8 @@ def draw_attention(
     """
     loaded = inputs.loaded
     (query,), system = loaded.words.queries(text), loaded.segmenter
+    if pixel and not isinstance(system, ACGA):
+        raise InputError("--pixel: for acga alone, whose words and places look at each other")
     with open_frames(video.path) as frames:
         key = _key_frame(frame, frames)
         pixel = _checked(pixel, frames.size)

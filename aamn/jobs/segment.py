@@ -198,6 +198,25 @@ def _say(folders: Sequence[Path], video_id: str, verdicts: Sequence[Verdict]) ->
         log.info("%r in %s: %s", verdict.query.text, video_id, verdict)
 
 
+def _refuse_useless(options: SegmentOptions, loaded: Loaded) -> None:
+    """Refuses what the checkpoint's system would not look at.
+
+    Raises:
+        InputError: names the option.
+    """
+    system, other = loaded.config.system, options.transition_cost != TRANSITION_COST
+    if other and options.linking == "clip":
+        raise InputError("--transition-cost: wanted with --linking video")
+    of_indexes = {
+        "--index": options.index is not None,
+        "--absent-threshold": options.absent_threshold is not None,
+        "--transition-cost": other,
+    }
+    given = next((name for name, is_given in of_indexes.items() if is_given), None)
+    if given and system != "aamn":
+        raise InputError(f"{given}: for aamn alone, the checkpoint is of {system}")
+
+
 def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
     """Segments one video, or a data set's videos one after another; the exit code: 1 where some of
     several failed or cannot be decoded to their end, which are listed at the end.
@@ -209,6 +228,7 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
         check_output(Path("runs"), folder=True)
     threshold = inputs.absent_threshold(options.absent_threshold)
     loaded = inputs.loaded
+    _refuse_useless(options, loaded)
     jobs = _jobs(options, loaded)
     if loaded.config.system == "aamn":
         segmenter = inputs.video_segmenter(boxes_needed=options.index is None)

@@ -25,7 +25,7 @@ import torch
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.structures import Target
 from proposals.errors import InputError
-from proposals.files import inside, open_hdf5, read_rows, read_text
+from proposals.files import inside, numbered_csv, open_hdf5, read_rows, read_text
 from proposals.frames import FrameSource, open_frames
 from proposals.limits import check_bytes
 
@@ -69,28 +69,35 @@ def normalise(query: str) -> str:
 
 
 def text_rows(path: Path, header: str) -> list[list[str]]:
-    """The rows below `header`; commas beyond the header's belong to the query, or, where there is
-    no such column, to the last one.
+    """The rows of `numbered_rows` alone."""
+    return [row for _, row in numbered_rows(path, header)]
+
+
+def numbered_rows(path: Path, header: str) -> list[tuple[int, list[str]]]:
+    """The rows below `header` with the numbers of their lines in the file, blank ones counted;
+    commas beyond the header's belong to the query, or, where there is no such column, to the last
+    one.
 
     Raises:
         InputError: the file is missing or has another header or too few columns.
     """
     if not path.is_file():
         raise InputError(f"no file at {path}; wanted a CSV with the header {header}")
-    rows = read_rows(path)
+    rows = numbered_csv(path)
     names = header.split(",")
     columns = len(names)
-    if not rows or ",".join(rows[0]).replace(" ", "") != header:
-        got = ",".join(rows[0])[:80] if rows else ""
+    first = ",".join(rows[0][1]) if rows else ""
+    if first.replace(" ", "") != header:
+        got = first[:80]
         raise InputError(f"{path}: wanted the header {header}, got {got!r}")
-    short = next((n for n, row in enumerate(rows, 1) if row and len(row) < columns), None)
+    short = next((n for n, row in rows if row and len(row) < columns), None)
     if short:
         raise InputError(f"{path}, line {short}: wanted {columns} columns")
     free = names.index("query") if "query" in names else columns - 1
     behind = columns - 1 - free
     return [
-        [*row[:free], ",".join(row[free : len(row) - behind]), *row[len(row) - behind :]]
-        for row in rows[1:]
+        (n, [*row[:free], ",".join(row[free : len(row) - behind]), *row[len(row) - behind :]])
+        for n, row in rows[1:]
         if row
     ]
 
@@ -99,17 +106,17 @@ def read_videoset(path: Path) -> dict[str, Video]:
     """The video list, which has no header.
 
     Raises:
-        InputError: the file is missing, a row has not the nine columns, or an id is no name of
-            a file.
+        InputError: the file is missing, a row has not the nine columns, a video has two, or an id
+            is no name of a file.
     """
     if not path.is_file():
         raise InputError(f"no video list at {path}; wanted an A2D root with Release/videoset.csv")
-    videos = {}
+    videos: dict[str, Video] = {}
     for number, row in enumerate(read_rows(path), start=1):
         try:
             name, label, _, _, height, width, frames, annotated, split = row
             sizes = (int(label), int(height), int(width), int(frames), int(annotated))
-            videos[inside(path, name).name] = Video(name, *sizes, split.strip())
+            own = inside(path, name).name
         except InputError:
             raise
         except ValueError:
@@ -117,6 +124,9 @@ def read_videoset(path: Path) -> dict[str, Video]:
                 f"{path}, line {number}: wanted nine columns (video, label, start, end, "
                 f"height, width, frames, annotated, split), got {','.join(row)[:80]!r}"
             ) from None
+        if own in videos:
+            raise InputError(f"{path}, line {number}: {name} has a row already; remove one")
+        videos[own] = Video(name, *sizes, split.strip())
     return videos
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aamn.data.datasets.a2d import normalise, text_rows
+from aamn.data.datasets.a2d import normalise, numbered_rows
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.ops.masks import boxes_of_masks, decode_run_lengths
 from aamn.structures import Target
@@ -129,9 +129,9 @@ def _sentence_rows(path: Path, split: str) -> list[tuple[int, list[str]]]:
     """Line number and video_id, instance_id, query of the split's sentences."""
     header = "video_id,instance_id,query"
     if path.is_file() and read_text(path).split("\n", 1)[0].count(",") == 3:
-        rows = text_rows(path, header + ",split")
-        return [(n, row[:3]) for n, row in enumerate(rows, 2) if row[3].strip() == split]
-    return list(enumerate(text_rows(path, header), 2))
+        rows = numbered_rows(path, header + ",split")
+        return [(n, row[:3]) for n, row in rows if row[3].strip() == split]
+    return numbered_rows(path, header)
 
 
 def _listed_masks(path: Path) -> dict[tuple[str, int], dict[int, Mask]]:
@@ -143,7 +143,9 @@ def _listed_masks(path: Path) -> dict[tuple[str, int], dict[int, Mask]]:
             key = str(row["video_id"]), int(row["instance_id"])
             if int(row["frame"]) < 0:
                 raise ValueError(f"frame {row['frame']}")
-            found.setdefault(key, {})[int(row["frame"])] = row["segmentation"]
+            masks, frame = found.setdefault(key, {}), int(row["frame"])
+            if masks.setdefault(frame, row["segmentation"]) is not row["segmentation"]:
+                raise ValueError(f"two masks of {key[0]}, instance {key[1]}, frame {frame}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: wanted a list of video_id, instance_id, frame and segmentation "

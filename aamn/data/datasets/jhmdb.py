@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from scipy.io import loadmat, whosmat
 
-from aamn.data.datasets.a2d import normalise, text_rows
+from aamn.data.datasets.a2d import normalise, numbered_rows
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.ops.masks import boxes_of_masks
 from aamn.structures import Target
@@ -48,10 +48,7 @@ class JHMDBSentences(SentencesByVideo):
         self._listed_in = self.root / "jhmdb_annotation.txt"
         self._actions = _folders(self.root / "puppet_mask")
         self._image_actions = _folders(self.root / "Rename_Images")
-        self._sentences = {
-            inside(self.root, video_id).name: (Expression(video_id, 0, normalise(query)),)
-            for video_id, query in text_rows(self._listed_in, "video_id,query")
-        }
+        self._sentences = _read_sentences(self._listed_in)
         listed = self.root / "eval_samples.json"
         self.key_frames: list[KeyFrame] = (
             self._listed(listed) if listed.is_file() else self._uniform()
@@ -133,6 +130,21 @@ class JHMDBSentences(SentencesByVideo):
         if unknown:
             raise InputError(f"{path}: {min(unknown)} is not in jhmdb_annotation.txt")
         return [KeyFrame(video_id, frame, self._sentences[video_id]) for video_id, frame in frames]
+
+
+def _read_sentences(path: Path) -> dict[str, tuple[Expression, ...]]:
+    """The one sentence of every video.
+
+    Raises:
+        InputError: a video has two, or as `numbered_rows`.
+    """
+    found: dict[str, tuple[Expression, ...]] = {}
+    for number, (video_id, query) in numbered_rows(path, "video_id,query"):
+        own = inside(path, video_id).name
+        if own in found:
+            raise InputError(f"{path}, line {number}: {video_id} has a sentence already")
+        found[own] = (Expression(video_id, 0, normalise(query)),)
+    return found
 
 
 def uniform_frames(count: int, samples: int = SAMPLES) -> list[int]:

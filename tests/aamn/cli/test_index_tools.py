@@ -150,7 +150,7 @@ def test_a_broken_video_is_named_and_the_others_are_indexed(made, tmp_path, call
         (("--out", "i", "--bundle", "bundle", "--checkpoint", "segmenter.pt"), "--checkpoint PT"),
         (("--out", "i", "--checkpoint", "segmenter.pt"), "--proposals HDF5 or --detector PT"),
         (("--out", "i", "--bundle", "bundle", "--proposals", "p.h5", "--detector", "detector.pt"),
-         "--proposals HDF5 and --detector PT"),
+         "--detector: wanted without --proposals"),
         (("--out", "i", "--bundle", "bundle", "--detector", "none.pt"), "no detector at none.pt"),
         (("--out", "i", "--checkpoint", "none.pt"), "no checkpoint at none.pt"),
         (("--out", "i", "--bundle", "bundle", "--proposals", "none.h5"), "none.h5"),
@@ -219,7 +219,7 @@ def test_a_search_prints_and_writes_the_hits_best_first(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--bundle", "bundle"), "--query"),
+        (("--bundle", "bundle"), "at least one QUERY"),
         (("--bundle", "bundle", "--query", "w3", "--top", "0"), "--top"),
         (("--bundle", "bundle", "--query", "..."), "'...'"),
         (("--query", "w3"), "--bundle DIR and --checkpoint PT"),
@@ -242,7 +242,7 @@ def test_what_cannot_be_searched_is_one_line(made, indexes, words, said, call, m
         ((), None),
         (("--absent-threshold", "-1.5"), -1.5),
         (("--metrics", "m.json"), 0.336),
-        (("--metrics", "m.json", "--absent-threshold", "0"), 0.0),
+        (("--absent-threshold", "0"), 0.0),
     ],
 )
 def test_a_bundle_holds_both_parts_and_the_threshold(
@@ -262,6 +262,7 @@ def test_a_bundle_holds_both_parts_and_the_threshold(
     ("options", "said"),
     [
         (("--out", "b", "--metrics", "none.json"), "no metrics at none.json"),
+        (("--out", "b", "--metrics", "text.json", "--absent-threshold", "0"), "--absent-threshold"),
         (("--out", "b", "--metrics", "text.json"), "text.json holds no calibrated threshold"),
         (("--out", "b", "--metrics", "other.json"), "other.json holds no calibrated threshold"),
         (("--out", "b", "--metrics", "null.json"), "null.json holds no calibrated threshold"),
@@ -428,11 +429,8 @@ def test_the_words_of_segment_reach_the_job(made, segmented, tmp_path):
     assert options == default, "what is not said is as the library has it"
     words = {
         "--video-id": ("video_id", "x"),
-        "--data": ("data", "root"),
-        "--split": ("split", "train"),
-        "--count": ("count", 3),
         "--linking": ("linking", "clip"),
-        "--transition-cost": ("transition_cost", -0.5),
+        "--transition-cost": ("transition_cost", 0.5),
         "--start": ("start", 2),
         "--end": ("end", 9),
         "--stride": ("stride", 4),
@@ -442,15 +440,19 @@ def test_the_words_of_segment_reach_the_job(made, segmented, tmp_path):
         found = segmented("--video", clip, "w3", word, value, *bundle)[2]
         assert getattr(found, name) == value, word
         assert (found.video, found.texts) == (clip, ("w3",)), word
+    found = segmented("w3", "--data", "root", "--split", "train", "--count", 3, *bundle)[2]
+    assert (found.data, found.split, found.count) == ("root", "train", 3)
     assert segmented(clip, "w3", "--palette", *bundle)[2].palette
     assert segmented(clip, "w3", "--every-frame", *bundle)[2].stride == 1
-    files = ("--proposals", made / "p.h5", "--flow", made / "f.h5", "--set", "seed=3")
+    files = ("--flow", made / "f.h5", "--set", "aamn.link_balance=3")
     detector = ("--detector", made / "detector.pt", "--config", "aamn_demo")
     found = segmented(clip, "w3", "--checkpoint", made / "segmenter.pt", *files, *detector)[1]
     assert found.options == InputOptions(
-        None, made / "segmenter.pt", made / "detector.pt", made / "p.h5", made / "f.h5",
-        "aamn_demo", ("seed=3",),
+        None, made / "segmenter.pt", made / "detector.pt", None, made / "f.h5",
+        "aamn_demo", ("aamn.link_balance=3",),
     )  # fmt: skip
+    found = segmented(clip, "w3", "--proposals", made / "p.h5", *bundle)[1]
+    assert found.options == InputOptions(made / "bundle", proposals=made / "p.h5")
     without = segmented("w3", "--data", "root", *bundle)[2]
     assert (without.video, without.texts) == (None, ("w3",)), "a data set's videos, one sentence"
     (tmp_path / "i.h5").touch()

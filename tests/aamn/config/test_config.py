@@ -185,6 +185,8 @@ CHOICES = {
     "cstm.cmam": "both spatial temporal",
 }
 
+SYSTEM = {part: [f"system={part}"] for part in ("gavrilyuk", "acga", "cstm")}
+
 
 @pytest.mark.parametrize(("key", "choices"), CHOICES.items())
 def test_a_choice_that_is_none_is_answered_with_the_key_and_the_choices(tmp_path, key, choices):
@@ -203,7 +205,7 @@ def test_a_choice_that_is_none_is_answered_with_the_key_and_the_choices(tmp_path
         from_dict(Config, nested)
     assert str(error.value).endswith(f"this version: {key}: {wanted}")
     for choice in choices.split():
-        found = load_config(Config, None, [f"{key}={choice}"])
+        found = load_config(Config, None, [f"{key}={choice}", *SYSTEM.get(key.split(".")[0], ())])
         for part in key.split("."):
             found = getattr(found, part)
         assert found == choice

@@ -416,7 +416,7 @@ def test_a_run_ends_at_its_last_iteration_however_many_are_allowed(tmp_path):
         ("augment.flip=0.5", r"augment\.flip = 0\.0 there, 0\.5 here"),
         ("flow.preset=fast", r"flow\.preset = 'medium' there, 'fast' here"),
         ("system=acga", "system = 'aamn' there, 'acga' here"),
-        ("acga.i3d.width=0.5", r"acga\.i3d\.width = 1\.0 there, 0\.5 here"),
+        ("aamn.backbone.fc=5", r"aamn\.backbone\.fc = 12 there, 5 here"),
         ("train.optimiser.name=adamw", r"train\.optimiser\.name = 'sgd' there, 'adamw' here"),
         ("train.freeze=[left]", r"train\.freeze = .* there, .*left.* here"),
         ("aamn.radius=2", r"aamn\.radius = 1 there, 2 here"),
