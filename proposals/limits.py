@@ -9,14 +9,11 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import h5py
-from PIL import Image
 
 from proposals.errors import InputError
 
@@ -60,23 +57,6 @@ def check_pixels(size: Sequence[int], what: str) -> None:
         raise InputError(f"{what} is of {width}x{height} pixels")
     described = f"{what} announces {width}x{height} pixels, {height * width / 1e6:.0f} million"
     _refuse_above("AAMN_MAX_MEGAPIXELS", height * width / 1e6, described)
-
-
-@contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
-    """A picture whose size was looked at, not decoded yet.
-
-    Raises:
-        InputError: it announces too many pixels.
-        OSError, SyntaxError: as Pillow: it is no picture.
-    """
-    try:
-        opened = Image.open(path)
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {error}") from None
-    with opened as image:
-        check_pixels(image.size[::-1], str(path))
-        yield image
 
 
 def check_bytes(count: int, what: str) -> None:

@@ -28,7 +28,7 @@ from aamn.structures import Target
 from proposals.errors import InputError
 from proposals.files import read_text
 from proposals.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, FrameSource, open_frames
-from proposals.limits import open_picture
+from proposals.pictures import opened_picture
 
 log = logging.getLogger("aamn")
 
@@ -157,11 +157,8 @@ def _listed_masks(path: Path) -> dict[tuple[str, int], dict[int, Mask]]:
 def _read_mask(mask: Mask) -> np.ndarray:
     """(H0, W0) bool."""
     if isinstance(mask, Path):
-        try:
-            with open_picture(mask) as image:
-                return np.array(image.convert("L") if image.mode != "P" else image) > 0
-        except (OSError, SyntaxError) as error:
-            raise InputError(f"{mask} is no readable PNG ({error})") from None
+        with opened_picture(mask) as image:
+            return np.array(image.convert("L") if image.mode != "P" else image) > 0
     return decode_run_lengths(mask, "masks.json")
 
 

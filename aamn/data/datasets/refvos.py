@@ -30,7 +30,7 @@ from aamn.structures import Target
 from proposals.errors import InputError
 from proposals.files import inside, read_text
 from proposals.frames import FrameSource, ImageFolder, open_frames
-from proposals.limits import open_picture
+from proposals.pictures import opened_picture
 
 log = logging.getLogger("aamn")
 
@@ -208,16 +208,13 @@ def read_labels(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is missing, damaged, or has colours instead of indices.
     """
-    try:
-        with open_picture(path) as image:
-            if image.mode not in ("P", "L", "1"):
-                raise InputError(f"{path}: wanted an indexed PNG, got mode {image.mode}")
-            labels = np.array(image, np.uint8)
-            return labels if image.mode == "P" else _single(labels)
-    except FileNotFoundError:
-        raise InputError(f"no annotation at {path}") from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} is no readable PNG ({error}); download it again") from None
+    if not path.exists():
+        raise InputError(f"no annotation at {path}")
+    with opened_picture(path) as image:
+        if image.mode not in ("P", "L", "1"):
+            raise InputError(f"{path}: wanted an indexed PNG, got mode {image.mode}")
+        labels = np.array(image, np.uint8)
+        return labels if image.mode == "P" else _single(labels)
 
 
 def _single(labels: np.ndarray) -> np.ndarray:
