@@ -401,7 +401,7 @@ def test_faults_are_named(youtube: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="wanted an indexed PNG, got mode RGB"):
         source.targets(source.key_frames[1])
     picture.write_bytes(b"\x89PNG nothing")
-    with pytest.raises(InputError, match=r"00005.png is no readable PNG"):
+    with pytest.raises(InputError, match=r"00005.png is no readable image"):
         source.targets(source.key_frames[1])
     picture.unlink()
     with pytest.raises(InputError, match=r"no annotation at .*vid/00005\.png"):
