@@ -177,7 +177,9 @@ class EvaluateOptions:
 
 
 def _refuse_useless(options: EvaluateOptions, wanted: InputSpec, system: str) -> None:
-    """Refuses files that the checkpoint's system does not read."""
+    """Refuses files that no system reads: what one is compared with may want them."""
+    if options.compare:
+        return
     if options.proposals and not wanted.proposals:
         raise InputError(f"--proposals: {system} chooses among no boxes")
     if options.flow and not wanted.flow:

@@ -359,8 +359,9 @@ def test_what_is_set_holds_for_the_most_confident_box_too(world, tmp_path):
 def test_a_system_that_answers_for_key_frames_alone_has_a_page_too(world, tmp_path, monkeypatch):
     values = [f"gavrilyuk.{value}" for value in ("size=32", "frames=4", "i3d.width=0.05")]
     values += ["gavrilyuk.channels=[4,3]", "system=gavrilyuk", f"data.root={world / 'own'}"]
-    config = tiny_config(*(v for v in MODEL if not v.startswith("aamn.")), *values)
-    segmenter = tiny_segmenter(*MODEL, *values)
+    values += [value for value in MODEL if not value.startswith("aamn.")]
+    config = tiny_config(*values)
+    segmenter = tiny_segmenter(*values)
     assert segmenter.input_spec.predicts == "key" and segmenter.input_spec.key > 0
     save_checkpoint(tmp_path / "key.pt", segmenter, config, 0)
     words = ("--checkpoint", tmp_path / "key.pt", "--out", tmp_path / "m.json", "--pictures", 1)
@@ -369,6 +370,10 @@ def test_a_system_that_answers_for_key_frames_alone_has_a_page_too(world, tmp_pa
     (case,) = seen.best
     frame = frame_of(world, case.row.video_id, case.row.frame)
     assert case.key == 0 and case.proposals is None and not seen.contrasts
+    alone = ("--checkpoint", tmp_path / "key.pt", "--out", tmp_path / "n.json")
+    for option in ("--proposals", "--flow"):
+        assert call(*alone, option, world / "boxes.h5") == 2, "it reads neither"
+    assert not (tmp_path / "n.json").exists()
     assert case.frames.shape == (1, *SIZE, 3) and np.array_equal(case.frames[0], frame)
     (scene,) = seen.scenes
     assert list(scene.answers) == ["gavrilyuk", "aamn"]

@@ -390,6 +390,14 @@ def test_mistakes_are_one_line_that_names_what_is_wrong(world, tmp_path, capsys)
         "other size, other system": ((*large, *OTHER), "50x30"),
         "other size than the index": ((*large[:2], *large[4:], *asked(world)[2:]), "50x30"),
         "unknown split": ((*data(world), "--split", "validation"), "validation"),
+        "a threshold of another system": (
+            (*short, *OTHER, "--absent-threshold", 1),
+            "--absent-threshold: for aamn alone",
+        ),
+        "a cost of another system": (
+            (*short, *OTHER, "--transition-cost", 0.7),
+            "--transition-cost: for aamn alone",
+        ),
         "a sentence without a word": ((*short, "--query", "?!"), "holds no word"),
     }
     for name, (words, named) in cases.items():

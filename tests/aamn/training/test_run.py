@@ -104,7 +104,7 @@ def test_a_mistake_is_exit_code_2_and_trains_nothing(program, words, named):
 
 
 def test_a_recipe_is_found_by_its_name(program):
-    code, _, asked = program("--config", "aamn_demo", "--data", "d")
+    code, _, asked = program("--config", "aamn_demo", "--data", "d", "--proposals", "p.h5")
     assert code == 0 and asked["out"] == "runs/aamn_demo"
     assert asked["config"].name == "aamn_demo" and asked["config"].data.root == "d"
     code, _, asked = program("--config", "baselines/acga_demo", "--data", "d")
