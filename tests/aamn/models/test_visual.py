@@ -46,9 +46,8 @@ def test_an_untrained_vgg_starts_as_torchvisions():
     layers = [layer for layer in backbone.modules() if isinstance(layer, torch.nn.Conv2d)]
     assert [layer.out_channels for layer in layers] == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
     for layer in layers:
-        assert float(layer.weight.std()) == pytest.approx(
-            (2 / (9 * layer.out_channels)) ** 0.5, 0.1
-        )
+        wanted = (2 / (9 * layer.out_channels)) ** 0.5
+        assert layer.weight.detach().std().item() == pytest.approx(wanted, rel=0.1)
         assert not layer.bias.any()
 
 
