@@ -35,11 +35,11 @@ class Place(click.Path):
         return Path(str(super().convert(value, param, ctx)))
 
 
-class Output(click.Path):
+class Output(Place):
     """Where a file, or a folder of files, will be written; that it can be is found out at once."""
 
     def __init__(self, folder: bool = False) -> None:
-        super().__init__(path_type=Path)
+        super().__init__()
         self.folder = folder
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
@@ -48,7 +48,7 @@ class Output(click.Path):
         """
         from proposals.outputs import check_output
 
-        path = Path(str(super().convert(value, param, ctx)))
+        path = super().convert(value, param, ctx)
         check_output(path, self.folder)
         return path
 

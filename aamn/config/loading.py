@@ -251,17 +251,18 @@ def to_dict(config: Any) -> dict[str, Any]:
     return asdict(config)
 
 
-def from_dict(schema: type[Schema], values: dict[str, Any]) -> Schema:
-    """The inverse of `to_dict`, strict about unknown keys.
+def from_dict(schema: type[Schema], values: dict[str, Any], file: str = "") -> Schema:
+    """The inverse of `to_dict`, strict about unknown keys; `file` begins the errors' line.
 
     Raises:
         InputError: when the values were written by another version of the schema, or are none
             that it allows.
     """
+    source = f"{file}: {STORED}" if file else STORED
     if not isinstance(values, Mapping):
-        raise InputError(f"{STORED}: wanted a mapping of keys, got {type(values).__name__}")
-    refuse_unplain(STORED, values)
-    return cast(Schema, _merged(schema, [_Source(STORED, with_new_names(values))]))
+        raise InputError(f"{source}: wanted a mapping of keys, got {type(values).__name__}")
+    refuse_unplain(source, values)
+    return cast(Schema, _merged(schema, [_Source(source, with_new_names(values))]))
 
 
 def _said(error: Exception, source: str = "") -> str:

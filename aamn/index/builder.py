@@ -22,7 +22,7 @@ from aamn.index.planner import ClipPlanner
 from aamn.index.reader import FrameReader
 from aamn.index.timer import Timer
 from aamn.index.unfinished import Place, UnfinishedIndex
-from proposals.errors import InputError
+from proposals.errors import CannotWrite, InputError
 from proposals.identity import Identity, identity_of, is_outdated
 from proposals.progress import progress
 
@@ -57,6 +57,8 @@ def build_index(
         unfinished = UnfinishedIndex(path, _depends_on(job, header))
         try:
             _compute(job, unfinished, timer)
+        except CannotWrite:  # finished blocks wait for more room
+            raise
         except InputError:  # the same would happen again
             unfinished.remove()
             raise

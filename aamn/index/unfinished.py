@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from aamn.index.file import ARRAYS, OPTIONAL, ClipBlock
-from proposals.files import write_text, written_aside
+from proposals.files import hdf5_aside, write_text
 
 log = logging.getLogger("aamn")
 
@@ -80,10 +80,10 @@ class UnfinishedIndex:
         """Keeps a block, which is there as a whole or not at all.
 
         Raises:
-            OSError: it cannot be written.
+            CannotWrite: the disk is full.
         """
         path = self._file(len(self._files))
-        with written_aside(path) as aside, h5py.File(aside, "w", locking=False) as file:
+        with hdf5_aside(path) as file:
             for name in ARRAYS:
                 values = getattr(block, name)
                 if values is not None:
@@ -92,7 +92,6 @@ class UnfinishedIndex:
             file["edge_boxes"], file["edge_features"] = place.boxes, place.features
             for name in ("run", "frame", "planned", "ended"):
                 file.attrs[name] = getattr(place, name)
-            file.close()  # before it gets its name
         self._files.append(path)
         self.place = place
 

@@ -109,10 +109,9 @@ def load_segmenter(
         InputError: as `read_checkpoint` and `load_config`, or weights that do not fit.
     """
     content = read_checkpoint(path)
-    trained = restricted(from_dict(Config, content["config"]), str(path))
+    trained = restricted(from_dict(Config, content["config"], str(path)), str(path))
     config = load_config(Config, config_file, overrides, trained)
     vocabulary = _vocabulary(path, content)
-    _refuse_endless(path, config, len(content["model"]))
     words = config.words
     with torch.device("meta"):  # sizes are compared before memory is taken for them
         sizes = build_segmenter(config, len(vocabulary)).state_dict()
@@ -122,15 +121,6 @@ def load_segmenter(
     segmenter = build_segmenter(config, own)
     load_state(segmenter, content["model"], path)
     return Loaded(segmenter.to(device).eval(), config, content["iteration"])
-
-
-def _refuse_endless(path: Path | str, config: Config, entries: int) -> None:
-    """Raises InputError where the configuration asks for more layers than there are weights."""
-    layers = max(config.aamn.language.layers, config.aamn.mask_head.convolutions)
-    if layers > entries:
-        raise InputError(
-            f"{path}: its weights do not fit the configuration: {layers} layers, {entries} weights"
-        )
 
 
 def _vocabulary(path: Path | str, content: dict[str, Any]) -> Vocabulary:

@@ -127,8 +127,7 @@ def _vgg16_layers() -> nn.Sequential:
     for layer in layers:
         if isinstance(layer, nn.Conv2d):  # as torchvision starts them
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.get_parameter("bias"))
     return layers
 
 

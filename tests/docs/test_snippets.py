@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_models import FROM_NOUGHT, tiny_config, tiny_segmenter
+from tiny_models import WORDS, tiny_config, tiny_segmenter
 
 from aamn.cli import command_line
 from aamn.cli.demo import steps
@@ -24,6 +24,7 @@ from aamn.cli.main import aamn
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
 from aamn.data.synthetic.config import SyntheticConfig
+from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import save_checkpoint
 from aamn.predictor import write_bundle
 from proposals.build import build_detector
@@ -121,6 +122,11 @@ def rows(found: list[Found]):
     return pytest.mark.parametrize("found", found, ids=str)
 
 
+SPOKEN = Vocabulary(
+    ["red", "dog", "jumping", "cat", "left", *(f"w{n}" for n in range(WORDS - 7))]
+)  # words of the pages' sentences
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
     """Tiny networks with random weights."""
@@ -131,7 +137,7 @@ def bundle(tmp_path_factory) -> Path:
         name="small", weights="", classes=("a", "b"), score_threshold=0.0, proposals=8, **small
     )
     save_detector(build_detector(config), folder / "d.pt")
-    save_checkpoint(folder / "s.pt", tiny_segmenter(vocabulary=FROM_NOUGHT), tiny_config(), 7, {})
+    save_checkpoint(folder / "s.pt", tiny_segmenter(vocabulary=SPOKEN), tiny_config(), 7, {})
     write_bundle(folder / "bundle", folder / "d.pt", folder / "s.pt", absent_threshold=-1e6)
     return folder / "bundle"
 

@@ -508,7 +508,10 @@ HOSTILE = {  # name -> words, what the line says
         ("segment", "{tmp}/two\nlines ä.mp4", "w1", "--bundle", "{bundle}"),
         r"no video at .*two lines ä\.mp4",
     ),
-    "a path too long": (("train", "--data", "d", "--config", "x" * 5000), "x: File name too long"),
+    "a path too long": (
+        ("train", "--data", "d", "--config", "x" * 5000),
+        "x: the name is too long",
+    ),
     "no number": (("search", "{tmp}", "w1", "--bundle", "{bundle}", "--top", "nan"), "--top"),
     "a negative count": (
         ("segment", "w1", "--bundle", "{bundle}", "--data", "d", "--count", "-1"),

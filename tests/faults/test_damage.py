@@ -167,16 +167,16 @@ def test_a_checkpoint_names_no_file_that_is_opened(things, bundle, caplog):
 
 
 @pytest.mark.parametrize(
-    ("part", "values"),
+    ("part", "values", "said"),
     [
-        ("backbone", {"fc": 10**7}),
-        ("language", {"layers": 10**9}),
-        ("mask_head", {"convolutions": 10**9}),
+        ("backbone", {"fc": 2**16}, "its weights do not fit"),
+        ("language", {"layers": 10**9}, "wanted a number from 1 to 16"),
+        ("mask_head", {"convolutions": 10**9}, "wanted a number from 0 to 64"),
     ],
 )
-def test_a_network_larger_than_its_weights_takes_no_memory(part, values, bundle):
+def test_a_network_larger_than_its_weights_takes_no_memory(part, values, said, bundle):
     rewritten(bundle / "segmenter.pt", lambda c: c["config"]["aamn"][part].update(values))
-    with pytest.raises(InputError, match=r"segmenter\.pt: its weights do not fit"):
+    with pytest.raises(InputError, match=rf"segmenter\.pt: .*{said}"):
         load_segmenter(bundle / "segmenter.pt")
 
 
@@ -197,7 +197,7 @@ def test_a_list_s_ids_do_not_leave_its_folder(video_id, things, tmp_path, capsys
     (root / "Release").mkdir(parents=True)
     (root / "text_annotations").mkdir()
     (root / "Release/videoset.csv").write_text(f"{video_id},1,0,0,40,50,7,1,1\n")
-    with pytest.raises(InputError, match=r"videoset\.csv: wanted the name"):
+    with pytest.raises(InputError, match=r"videoset\.csv(: wanted the name|, line 1: holds a NUL)"):
         A2DSentences(root, "test")
     if video_id == IDS[0]:
         words = segment(things.bundle, "--data", root, "--out", tmp_path / "out")
@@ -311,13 +311,13 @@ def test_a_threshold_that_is_no_number_is_named(value, bundle):
 @pytest.mark.parametrize("option", ["--absent-threshold", "--transition-cost"])
 def test_an_option_that_is_no_number_is_named(option, things, tmp_path, capsys):
     words = segment(things.bundle, things.clip, "w1", option, "nan", "--out", tmp_path / "out")
-    refused(capsys, words, "wanted a number, got nan")
+    refused(capsys, words, f"'{option}': nan is no finite number")
 
 
 def test_nan_is_no_bundle_s_threshold(things, tmp_path, capsys):
     words = ("--detector", things.detector, "--checkpoint", things.checkpoint)
     words = ("bundle", *words, "--absent-threshold", "nan", "--out", tmp_path / "out")
-    refused(capsys, words, "absent_threshold: wanted a number, got nan", (tmp_path,))
+    refused(capsys, words, "'--absent-threshold': nan is no finite number", (tmp_path,))
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -422,7 +422,7 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (LAUGHS, "too many values.*AAMN_MAX_VALUES="),
+        (LAUGHS, "more than 20000 values"),
         ("a: &a [*a]", "deeper"),
         ("[" * 100_000, "deeper than 100"),
     ],

@@ -403,7 +403,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tiny, tmp_path,
     before = path.read_bytes()
 
     def broken(content, file):
-        Path(file).write_bytes(b"half")
+        file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(detector_module.torch, "save", broken)

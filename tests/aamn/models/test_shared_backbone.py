@@ -195,7 +195,7 @@ def test_half_precision_stays_near_and_is_another_origin(tmp_path):
         build_index(half, path)
     build_index(half, tmp_path / "half.h5")
     found, wanted = IndexFile.read(tmp_path / "half.h5"), IndexFile.read(path)
-    assert found.array("vectors").dtype == np.float32
+    assert found.array("vectors").data.dtype == np.float32
     key = segmenter.input_spec.key  # elsewhere, rounding may link other boxes
     apart = found.array("masks")[:, :, key].astype(int) - wanted.array("masks")[:, :, key]
     assert 0 < abs(apart).max() < 8

@@ -150,7 +150,7 @@ def trained(monkeypatch, tmp_path):
         started = seen["started"].append
         monkeypatch.setattr(run, "SampleDataset", dataset)
         monkeypatch.setattr(run.ProposalStore, "read", lambda path: f"boxes of {path}")
-        monkeypatch.setattr(run, "stored_flow", lambda path, input_spec: f"flow of {path}")
+        monkeypatch.setattr(run, "stored_flow", lambda path, *_: f"flow of {path}")
         monkeypatch.setattr(run, "train", train)
         monkeypatch.setattr(run, "start_backbones", lambda *given: started("backbones"))
         monkeypatch.setattr(run, "start_from", lambda path, *given: started(path))
