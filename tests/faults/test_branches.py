@@ -86,7 +86,7 @@ def test_a_video_that_stops_early_and_masks_that_cannot_be_read_are_findings():
 
 
 def test_a_bug_in_a_run_beside_others_ends_the_command(tmp_path, monkeypatch):
-    def pool(jobs, context, initializer, values):
+    def pool(jobs, prepare, *arguments):
         return ThreadPoolExecutor(jobs)
 
     def aside(work, config, folder):
@@ -95,7 +95,7 @@ def test_a_bug_in_a_run_beside_others_ends_the_command(tmp_path, monkeypatch):
     def work(config, folder):
         raise ZeroDivisionError(config.name)
 
-    monkeypatch.setattr(runs, "ProcessPoolExecutor", pool)
+    monkeypatch.setattr(runs, "worker_pool", pool)
     monkeypatch.setattr(runs, "_run_aside", aside)
     with pytest.raises(ZeroDivisionError, match="one"):
         runs.run_rows(work, {tmp_path / "one": Config(name="one")}, 2)
