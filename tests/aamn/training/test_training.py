@@ -229,3 +229,13 @@ def test_a_run_with_a_key_s_older_name_goes_on(tmp_path):
     content["config"]["aamn"]["balance"] = content["config"]["aamn"].pop("mask_loss_weight")
     torch.save(content, tmp_path / "last.pt")
     assert run(tmp_path).iteration == 7
+
+
+def test_the_bar_shows_how_far_a_run_is_and_its_losses(tmp_path, capsys):
+    run(tmp_path, "train.log_every=1", stop_after=2)
+    assert train(tiny_config(*RUN), tiny_segmenter(*RUN), Samples(tiny_segmenter(*RUN)), tmp_path)
+    shown = capsys.readouterr().err
+    last = curve(tmp_path)[-1]
+    assert f"{last['iteration']}/{last['iteration']}" in shown
+    for name in ("matching", "mask", "total"):
+        assert f"{name}={last[name]:.3f}" in shown
