@@ -4,6 +4,7 @@
 # make docs        the documentation as a site, in site/
 # make coverage    the tests with branch coverage; what no test reaches is listed
 # make mutants     small faults, one at a time: which of them does a test notice?
+# make faults      the tests of bad input and damage, and a thousand kills
 # make gpu         where there is a CUDA device: its tests, and what an index costs there
 # make wheel-test  the wheel in an empty environment and an empty folder: demo and masks
 # make demo-clean  forget the demo's results
@@ -13,9 +14,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
 WHEEL := runs/wheel
+SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
-.PHONY: demo demo-clean test lint docs install coverage mutants gpu wheel-test
+.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test
 
 demo: $(VENV)/installed
 	$(BIN)/aamn demo --out $(RUN)
@@ -45,13 +47,17 @@ demo-clean:
 	rm -rf $(RUN)
 
 test: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) $(PYTEST)
 
 coverage: $(VENV)/installed-mutants
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --cov --cov-report=term-missing:skip-covered $(PYTEST)
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --cov --cov-report=term-missing:skip-covered $(PYTEST)
 
 mutants: $(VENV)/installed-mutants
 	$(BIN)/python tests/mutants/campaign.py $(MUTANTS)
+
+faults: $(VENV)/installed-tests
+	$(BIN)/python -m pytest -q tests/faults $(PYTEST)
+	PYTHONPATH=tests $(BIN)/python tests/faults/kills.py $(KILLS)
 
 gpu: $(VENV)/installed-tests
 	@if ! $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \

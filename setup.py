@@ -55,6 +55,7 @@ setup(
         "numpy>=1.26",
         "h5py>=3.10",
         "opencv-python-headless>=4.8",
+        "av>=17",
         "scipy>=1.11",
         "omegaconf>=2.4",
         "pyyaml>=6",

@@ -1,50 +1,80 @@
 """A bundle: one folder with a detector and a segmenter, which is what users pass around.
 
-bundle.json    versions, what made it, the calibrated threshold for "not present"
+bundle.json    versions, what made it, the calibrated threshold for "no match", its files' names
 detector.pt    stage one            segmenter.pt    stage two, with vocabulary and configuration
+words.npz      vectors of words that training has not seen, in half precision; may lack
+
+A bundle that is made again gets files of other names, such as segmenter-5f0c12ab.pt, which the
+record names when they are whole; then those of the one before go.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from secrets import token_hex
+from typing import Any
 
 import torch
 
 from aamn.data.flow.store import FlowStore
+from aamn.data.word_vectors import VectorFile, open_vectors, write_vectors
+from aamn.data.words import first_words
 from aamn.index.box_source import BoxSource, DetectedBoxes, Detector, StoredBoxes, detected_boxes
 from aamn.index.builder import build_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
-from aamn.index.query_encoder import QueryEncoder
+from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.index.video_index import VideoIndex, VideoTrack
-from aamn.inference.checkpoint import Loaded, load_segmenter, read_checkpoint
+from aamn.inference.checkpoint import Loaded, beside, load_segmenter, read_checkpoint
+from aamn.inference.verdict import checked_number
 from aamn.search.folder import IndexFolder
 from aamn.version import __version__
 from proposals.build import best_device, checked_device, load_detector
 from proposals.decoding import Video
 from proposals.errors import InputError
-from proposals.files import write_json, written_aside
+from proposals.files import locked, write_json, written_aside
 from proposals.frames import FrameSource, VideoLike, is_path, open_frames, take_frames
+from proposals.outputs import check_output
 from proposals.store import ProposalStore
 from proposals.weights import save_tensors
 
+log = logging.getLogger("aamn")
+
 FORMAT, VERSION = "aamn-bundle", 1
 DETECTOR, SEGMENTER, RECORD = "detector.pt", "segmenter.pt", "bundle.json"
+WORDS, BUNDLED_WORDS = "words.npz", 50_000
+_ID = "(-[0-9a-f]{8})"
+_OWN = re.compile(rf"(detector|segmenter){_ID}?\.pt|words{_ID}?\.npz")  # names of a bundle's files
+_LEFT = re.compile(
+    rf"(detector|segmenter){_ID}\.pt|words{_ID}\.npz|\.(detector|segmenter|words|bundle)\S*\.tmp"
+)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Where a bundle's parts lie, and the score below which a sentence means nobody (None: it was
-    not calibrated)."""
+    """Where a bundle's parts lie, by their usual names, the score below which a sentence means
+    nobody (None: it was not calibrated), and the parts' SHA-256 as far as they are known."""
 
-    detector: Path
-    segmenter: Path
+    parts: dict[str, Path]
     absent_threshold: float | None
+    sha256: dict[str, str]
+
+    @property
+    def detector(self) -> Path:
+        return self.parts[DETECTOR]
+
+    @property
+    def segmenter(self) -> Path:
+        return self.parts[SEGMENTER]
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,7 +88,6 @@ class VideoSegmenter:
     query_encoder: QueryEncoder
     boxes: Detector | ProposalStore | None = None
     flow: FlowStore | None = None
-    absent_threshold: float | None = None
 
     def __repr__(self) -> str:
         loaded, boxes = self.loaded, "no boxes"
@@ -73,6 +102,11 @@ class VideoSegmenter:
         """The segmenter with its vocabulary and configuration."""
         return self.query_encoder.loaded
 
+    @property
+    def absent_threshold(self) -> float | None:
+        """The score below which a sentence means nobody; None where it was not calibrated."""
+        return self.query_encoder.absent_threshold
+
     @cached_property
     def _detected(self) -> DetectedBoxes:
         assert self.boxes is not None and not isinstance(self.boxes, ProposalStore)
@@ -84,7 +118,7 @@ class VideoSegmenter:
         queries: str | Sequence[str],
         *,
         linking: str = "video",
-        absent_threshold: float | None = None,
+        absent_threshold: float | str | None = CALIBRATED,
         top: int = 1,
         frames: range | None = None,
     ) -> list[VideoTrack]:
@@ -134,6 +168,8 @@ class VideoSegmenter:
         segmenter = self if flow is None else replace(self, flow=flow)
         with source:
             segmenter._build(video_id, source, target, selection, precision)
+            if lacking := source.lacking():
+                log.warning("%s", lacking)
         given = None if is_path(video) else source
         return VideoIndex(IndexFile.read(target), self.query_encoder, owner, given)
 
@@ -194,20 +230,38 @@ def write_bundle(
     detector: Path | str,
     checkpoint: Path | str,
     absent_threshold: float | None = None,
+    vectors: Path | str | None = None,
+    words: int = BUNDLED_WORDS,
 ) -> None:
     """Makes a bundle of a detector's and a segmenter's checkpoint; training state stays behind.
 
+    Args:
+        vectors: a file of word vectors, whose first `words` words the bundle's users can ask for
+            beside the training's; None: the one of the training, where it is at hand. Without one,
+            the bundle knows the words of its training alone, which is logged.
+
     Raises:
-        InputError: either file is missing or of another kind, or `out` cannot be written.
+        InputError: a file is missing or of another kind, or `out` cannot be written.
     """
     out, detector = Path(out), Path(detector)
+    if absent_threshold is not None:
+        absent_threshold = checked_number(absent_threshold, "absent_threshold")
+    check_output(out, folder=True)
     content = read_checkpoint(checkpoint)
     load_detector(detector)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / RECORD).unlink(missing_ok=True)
-        save_tensors({**content, "optimiser": {}}, out / SEGMENTER)
-        with written_aside(out / DETECTOR) as aside:
+    file = _vectors_for(Path(checkpoint), content, vectors) if words else None
+    with locked(out / ".lock", out):
+        before = _names_there(out)
+        own = f"-{token_hex(4)}" if before else ""
+        parts = (DETECTOR, SEGMENTER, *([WORDS] if file else ()))
+        files = {name: name.replace(".", f"{own}.") for name in parts}
+        settings = content["config"]["words"]
+        if file:
+            settings = {**settings, "vectors": files[WORDS]}
+            write_vectors(file, first_words(file, words), out / files[WORDS])
+        content = {**content, "config": {**content["config"], "words": settings}}
+        save_tensors({**content, "optimiser": {}}, out / files[SEGMENTER], durable=True)
+        with written_aside(out / files[DETECTOR], durable=True) as aside:
             shutil.copyfile(detector, aside)
         record = {
             "format": FORMAT,
@@ -215,42 +269,134 @@ def write_bundle(
             "made_with": {"aamn": __version__, "torch": torch.__version__},
             "iteration": content["iteration"],
             "absent_threshold": absent_threshold,
+            "files": files,
+            "replaced": sorted(before),
+            "sha256": {name: _hash(out / own) for name, own in files.items()},
         }
-        write_json(out / RECORD, record)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}") from None
+        write_json(out / RECORD, record, durable=True)  # from now on this is the bundle
+        _sweep(out, {*files.values()}, before)
+
+
+def _names_there(out: Path) -> set[str]:
+    """The names of the files of the bundle that is there, and of those that it has replaced."""
+    if not (out / RECORD).exists():
+        return set()
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+        names = {*_files(record).values(), *filter(_OWN.fullmatch, record.get("replaced", ()))}
+        return names & {*os.listdir(out)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {DETECTOR, SEGMENTER, WORDS}  # it is damaged
+
+
+def _files(record: dict[str, Any]) -> dict[str, str]:
+    """The names of a bundle's files, which never lie elsewhere; version 0.1 did not tell them.
+
+    Raises:
+        ValueError: other names.
+    """
+    files = record.get("files", {DETECTOR: DETECTOR, SEGMENTER: SEGMENTER})
+    parts = (DETECTOR, SEGMENTER, *({WORDS} & files.keys()))
+    for name in parts:
+        if not (_OWN.fullmatch(files[name]) and files[name].startswith(Path(name).stem)):
+            raise ValueError(f"{files[name]!r} is no name of a bundle's file")
+    return {name: files[name] for name in parts}
+
+
+def _sweep(out: Path, kept: set[str], before: set[str]) -> None:
+    """Removes the files of bundles before, and what their killed makers have left, and no other."""
+    for path in [*out.iterdir()]:
+        if path.name not in kept and (path.name in before or _LEFT.fullmatch(path.name)):
+            path.unlink()
+
+
+def _vectors_for(
+    checkpoint: Path, content: dict[str, Any], named: Path | str | None
+) -> VectorFile | None:
+    """The file of word vectors for a checkpoint's content: the named one, else the training's.
+
+    Raises:
+        InputError: the named one is missing, or its vectors are of another dimension.
+    """
+    settings = content["config"]["words"]
+    path = named or beside(checkpoint, settings["vectors"])
+    if not path:
+        return None
+    if not named and not Path(path).is_file():
+        log.warning(
+            "no word vectors at %s, with which the segmenter was trained: the bundle knows the "
+            "words of its training alone; --vectors names the file",
+            path,
+        )
+        return None
+    file = open_vectors(path)
+    if file.dimension != settings["dimension"]:
+        raise InputError(
+            f"{path} has {file.dimension} numbers a word, the segmenter was trained with "
+            f"{settings['dimension']}"
+        )
+    return file
 
 
 def read_bundle(path: Path | str) -> Bundle:
     """Where the parts of a bundle lie.
 
     Raises:
-        InputError: no bundle, one of another version, or one that lacks a part.
+        InputError: no bundle, one of another version, one that lacks a part or whose parts have
+            changed, or a threshold that is no number.
     """
-    path = Path(path)
+    bundle = _read_bundle(Path(path))
+    if not all(part.is_file() for part in bundle.parts.values()):
+        bundle = _read_bundle(Path(path))  # another may just have taken its place
+    for name, part in bundle.parts.items():
+        if not part.is_file():
+            raise InputError(f"{path} lacks {part.name}; make the bundle again")
+        if bundle.sha256.get(name) not in (None, _hash(part)):
+            raise InputError(f"{part} has changed since its bundle; make the bundle again")
+    return bundle
+
+
+def _read_bundle(path: Path) -> Bundle:
+    """What its record says."""
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        kind, version = record["format"], record["version"]
+        kind, version, files = record["format"], record["version"], _files(record)
     except FileNotFoundError:
         raise InputError(f"no bundle at {path}; `aamn bundle` makes one") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path / RECORD} is damaged; make the bundle again") from None
     if kind != FORMAT or version != VERSION:
         raise InputError(
             f"{path} is a bundle of {kind} version {version}, this library reads {FORMAT} version "
             f"{VERSION}"
         )
-    missing = [name for name in (DETECTOR, SEGMENTER) if not (path / name).is_file()]
-    if missing:
-        raise InputError(f"{path} lacks {missing[0]}; make the bundle again")
-    return Bundle(path / DETECTOR, path / SEGMENTER, record["absent_threshold"])
+    threshold = record.get("absent_threshold")
+    if threshold is not None:
+        threshold = checked_number(threshold, f"{path / RECORD}: absent_threshold")
+    known = record.get("sha256")  # bundles of version 0.1 have none; their parts' own checksums do
+    parts = {name: path / own for name, own in files.items()}
+    return Bundle(parts, threshold, known if isinstance(known, dict) else {})
 
 
-def load(path: Path | str, device: torch.device | str | None = None) -> VideoSegmenter:
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load(
+    path: Path | str,
+    device: torch.device | str | None = None,
+    overrides: Sequence[str] = (),
+) -> VideoSegmenter:
     """The detector and the segmenter of a bundle (`aamn bundle`), on a GPU where there is one.
 
     Args:
         device: cpu, cuda or cuda:N; None: the GPU where there is one.
+        overrides: values of its configuration, as --set has them, such as
+            "words.vectors=vectors.txt".
 
     Raises:
         InputError: as `read_bundle` and `checked_device`, or a part that cannot be read.
@@ -258,7 +404,8 @@ def load(path: Path | str, device: torch.device | str | None = None) -> VideoSeg
     device = checked_device(device or best_device())
     bundle = read_bundle(path)
     return VideoSegmenter(
-        QueryEncoder(load_segmenter(bundle.segmenter, device)),
+        QueryEncoder(
+            load_segmenter(bundle.segmenter, device, overrides=overrides), bundle.absent_threshold
+        ),
         load_detector(bundle.detector, device),
-        absent_threshold=bundle.absent_threshold,
     )

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from proposals.frames import scaled_size
 
+UNKNOWN_NUMBER = 1  # of the row that stands for any unknown word
+
 
 def _check(value: Tensor, name: str, *shape: int | None) -> None:
     """Raises ValueError unless `value` has `shape` (None matches any length)."""
@@ -98,16 +100,29 @@ class Clip:
 
 @dataclass(frozen=True)
 class Query:
-    """A sentence: its text, its tokens as the vocabulary split them, and their ids (L,) int64."""
+    """A sentence: its text, its tokens as the vocabulary split them, and their ids (L,) int64;
+    `left_out` are the tokens behind those that a segmenter reads."""
 
     text: str
     tokens: tuple[str, ...]
     words: Tensor
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self.words, "Query.words", len(self.tokens))
         if not self.tokens:
             raise ValueError(f"the sentence {self.text!r} holds no word")
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The tokens that the vocabulary does not have, each once."""
+        pairs = zip(self.tokens, self.words.tolist(), strict=True)
+        return tuple(dict.fromkeys(token for token, n in pairs if n == UNKNOWN_NUMBER))
+
+    @property
+    def known(self) -> bool:
+        """Whether any of its words is."""
+        return bool((self.words != UNKNOWN_NUMBER).any())
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,9 @@ def build_pyramid(name: str) -> BackboneWithFPN:
     """A ResNet with a feature pyramid, random weights: normalised RGB (B, 3, H, W) -> maps "0" to
     "3" and "pool" of strides 4 to 64, 256 channels each.
 
-    Norms are frozen batch statistics, whose eps is that of torchvision's weights; of a name that
-    ends in _gn, group norms, with which a network learns from nothing (He et al., ICCV 2019).
+    Norms are frozen batch statistics with an eps of 0, that of torchvision's COCO weights; weights
+    of another eps hold it in their variances. Of a name that ends in _gn, they are group norms,
+    with which a network learns from nothing (He et al., ICCV 2019).
     """
     groups = name.endswith("_gn")
     norm = partial(nn.GroupNorm, 32) if groups else partial(FrozenBatchNorm2d, eps=0.0)

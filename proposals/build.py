@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from proposals.detector import (
     TrainableDetector,
 )
 from proposals.errors import InputError
-from proposals.weights import read_mapping
+from proposals.weights import check_state, load_state, read_mapping
 
 
 def best_device() -> str:
@@ -35,14 +36,10 @@ def checked_device(device: torch.device | str) -> torch.device:
         found = torch.device(device)
     except (RuntimeError, TypeError):
         found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise InputError(f"device {str(device)!r}: wanted cpu, cuda or cuda:N")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if found.type == "cuda" and (found.index or 0) >= count:
-        raise InputError(
-            f"device {str(device)!r}: this machine has {count} CUDA devices; wanted cpu"
-            + (f", or cuda:0 to cuda:{count - 1}" if count else "")
-        )
+    there = ["cpu", *(f"cuda:{number}" for number in range(count))]
+    if found is None or (str(found)) not in {*there, "cuda" if count else "cpu"}:
+        raise InputError(f"device {str(device)!r}: this machine has {', '.join(there)}")
     return found
 
 
@@ -74,16 +71,28 @@ def load_network(path: Path | str, device: torch.device | str = "cpu") -> Traina
     content = read_mapping(Path(path), "detector", "; `aamn train-detector` writes one")
     if content.get("format") != CHECKPOINT_FORMAT:
         raise InputError(f"{path} is no detector checkpoint; `aamn train-detector` writes one")
-    if content["version"] != CHECKPOINT_VERSION:
+    if content.get("version") != CHECKPOINT_VERSION:
         raise InputError(
-            f"{path} has version {content['version']} of the detector checkpoint, this library"
+            f"{path} has version {content.get('version')} of the detector checkpoint, this library"
             f" reads {CHECKPOINT_VERSION}: train it again"
         )
-    network = build_detector(
-        replace(config_from_dict(content["config"]), weights="", backbone_from="")
-    )
-    network.load_state_dict(content["state"])
+    config = _config(path, content)
+    if not config.name.startswith(DETECTRON2):  # whose sizes are its recipes'
+        with torch.device("meta"):  # sizes are compared before memory is taken for them
+            sizes = build_detector(replace(config)).state_dict()
+        check_state(sizes, content.get("state"), path)
+    network = build_detector(config)
+    load_state(network, content.get("state"), path)
     return network.to(device).eval()
+
+
+def _config(path: Path | str, content: Mapping[str, Any]) -> DetectorConfig:
+    """A checkpoint's configuration, without the files that its weights once came from."""
+    try:
+        found = config_from_dict(content["config"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: its configuration is damaged: {error}") from None
+    return replace(found, weights="", backbone_from="")
 
 
 def load_detector(

@@ -50,11 +50,13 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Finished:
-    """A video's end: its header promised `announced` frames; `error` says why it failed, or ""."""
+    """A video's end: its header promised `announced` frames; `error` says why it failed, `lacking`
+    what cannot be decoded of one that did not, or ""."""
 
     video: Video
     announced: int = 0
     error: str = ""
+    lacking: str = ""
 
 
 Event = Chunk | Finished
@@ -74,7 +76,7 @@ def decode(video: Video) -> Iterator[Event]:
                     waiting = []
             if waiting:
                 yield Chunk(video, np.stack(waiting))
-            yield Finished(video, source.announced)
+            yield Finished(video, source.announced, lacking=source.lacking())
     except InputError as error:
         yield Finished(video, error=str(error))
     except Exception as error:  # whatever a damaged file provokes is this video's failure

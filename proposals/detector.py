@@ -42,7 +42,8 @@ class Detector(Protocol):
     attributes: Attributes
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[FrameDetections]:
-        """The boxes of each frame, uint8 RGB (H0, W0, 3), all of one size."""
+        """The boxes of each frame, uint8 RGB (H0, W0, 3), all of one size; an InputError means that
+        it cannot take frames such as these."""
 
 
 class TrainableDetector(nn.Module):
@@ -109,7 +110,12 @@ class TorchDetector:
 
     @torch.inference_mode()
     def detect(self, frames: Sequence[np.ndarray]) -> list[FrameDetections]:
-        """The boxes of each frame, uint8 RGB (H0, W0, 3), all of one size."""
+        """The boxes of each frame, uint8 RGB (H0, W0, 3), all of one size.
+
+        Raises:
+            InputError: scaled to the network's size a side of them would vanish.
+        """
+        _check_shape(frames[0].shape, self.network.config)
         device = self.network.device
         batch = torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
         half = self._dtype != torch.float32
@@ -135,6 +141,15 @@ class TorchDetector:
         """The boxes of frames of `size` (H0, W0) from maps (B, C, h, w) of the backbone, finest
         first; images (B, 3, S, S) are what the backbone saw, in [0, 1]."""
         return [_as_arrays(*one) for one in self.network.predict_from(images, maps, size)]
+
+
+def _check_shape(size: Sequence[int], config: DetectorConfig) -> None:
+    short, long = sorted(size[:2])
+    if not config.square and short * config.max_size / long < 1:
+        raise InputError(
+            f"frames of {size[1]}x{size[0]} pixels are too narrow for the detector, which scales "
+            f"their longer side to {config.max_size}; crop them"
+        )
 
 
 def _as_arrays(boxes: Tensor, scores: Tensor, labels: Tensor) -> FrameDetections:

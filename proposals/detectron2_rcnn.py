@@ -130,7 +130,7 @@ def _recipe(name: str) -> Path:
             " says how to build it"
         )
     folder = Path(package.submodule_search_locations[0]) / "model_zoo/configs/COCO-Detection"
-    if not (folder / f"{name}.yaml").is_file():
+    if "/" in name or not (folder / f"{name}.yaml").is_file():
         models = sorted(path.stem for path in folder.glob("faster_rcnn*.yaml"))
         raise InputError(f"detectron2 has no {name!r}; wanted one of {', '.join(models)}")
     return folder / f"{name}.yaml"
@@ -145,8 +145,10 @@ def _tree(recipe: Path, config: DetectorConfig) -> Any:
     tree.MODEL.BACKBONE.FREEZE_AT = 0  # see `freeze`
     tree.MODEL.ROI_HEADS.NUM_CLASSES = len(config.classes)
     tree.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = config.finetune.rois
-    tree.MODEL.RPN.PRE_NMS_TOPK_TEST = 2 * config.proposals
-    tree.MODEL.RPN.POST_NMS_TOPK_TEST = config.proposals
+    tree.MODEL.RPN.PRE_NMS_TOPK_TRAIN = config.rpn.training_candidates
+    tree.MODEL.RPN.POST_NMS_TOPK_TRAIN = config.rpn.training_proposals
+    tree.MODEL.RPN.PRE_NMS_TOPK_TEST = config.rpn.candidates
+    tree.MODEL.RPN.POST_NMS_TOPK_TEST = config.rpn.proposals
     return tree
 
 

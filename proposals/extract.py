@@ -22,7 +22,9 @@ from tqdm import tqdm
 from proposals.decoding import Chunk, Event, Finished, Video, decode_ahead
 from proposals.detector import Detector, FrameDetections
 from proposals.errors import InputError
+from proposals.files import read_text
 from proposals.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, natural_key, open_frames
+from proposals.identity import Identity, identity_of
 from proposals.store import shard_path
 from proposals.store_writer import ProposalWriter, write_proposals
 
@@ -34,13 +36,15 @@ class JobOptions:
     """How the job runs; none of it changes a box by more than rounding.
 
     batch is in frames; the frames of `group` neighbouring videos share batches, which keeps a GPU
-    full; workers are decoding processes; fresh begins anew whatever is there already.
+    full; workers are decoding processes; fresh begins anew whatever is there already; replace lets
+    a video take the place of another one of its id that still lies where it lay.
     """
 
     batch: int = 1
     group: int = 1
     workers: int = 1
     fresh: bool = False
+    replace: bool = False
 
     @classmethod
     def for_device(cls, device: str, batch: int = 0, workers: int = -1) -> JobOptions:
@@ -56,7 +60,8 @@ class JobOptions:
 
 @dataclass
 class Report:
-    """What a job did; times in seconds, `detecting` the part inside the detector."""
+    """What a job did; times in seconds, `detecting` the part inside the detector; `shortened` are
+    videos of which it could not decode all frames as they should be."""
 
     stored: int = 0
     there: int = 0
@@ -76,7 +81,7 @@ class Report:
             " inside the detector"
         )
         if self.shortened:
-            yield f"{len(self.shortened)} videos ended before their headers said:"
+            yield f"{len(self.shortened)} videos are stored as far as they can be decoded:"
             yield from (f"  {video_id}: {text}" for video_id, text in self.shortened.items())
         if self.failures:
             yield f"{len(self.failures)} videos failed:"
@@ -86,9 +91,11 @@ class Report:
 def extract(
     detector: Detector, videos: Sequence[Video], out: Path, options: JobOptions | None = None
 ) -> Report:
-    """Writes every frame's boxes of `videos` into `out`, skipping those that are there.
+    """Writes every frame's boxes of `videos` into `out`, skipping those that are there. A video
+    whose file was replaced since is extracted again.
 
-    A video that cannot be decoded is a failure in the report, not the end of the job.
+    A video that cannot be decoded, or whose id another one has in `out`, is a failure in the
+    report, not the end of the job.
 
     Raises:
         InputError: another process writes `out`, it is of another detector, the disk is full.
@@ -107,13 +114,14 @@ def extract(
 
 @dataclass
 class _OpenVideo:
-    """A video on its way through the detector: size (H0, W0), the frames that were decoded, and
-    the boxes of those that have been looked at."""
+    """A video on its way through the detector: size (H0, W0), the frames that were decoded, the
+    boxes of those that have been looked at, and why the detector cannot take them, or ""."""
 
     size: tuple[int, int] = (0, 0)
     decoded: int = 0
-    found: list[FrameDetections] = field(default_factory=list)
+    found: list[FrameDetections | None] = field(default_factory=list)
     end: Finished | None = None
+    refused: str = ""
 
 
 class _Job:
@@ -125,6 +133,7 @@ class _Job:
         self.detector, self.store = detector, store
         self.options, self.report = options, report
         self._open: dict[str, _OpenVideo] = {}
+        self._identities: dict[str, Identity] = {}
 
     def run(self, videos: Sequence[Video]) -> None:
         groups = list(self._unfinished(videos))
@@ -141,14 +150,26 @@ class _Job:
         """The groups that lack a video, with all their videos, since these share batches."""
         for first in range(0, len(videos), self.options.group):
             group = videos[first : first + self.options.group]
-            there = [video for video in group if video.video_id in self.store]
+            there = [video for video in group if self._is_there(video)]
             self.report.there += len(there)
-            lacking = [video for video in group if video.video_id not in self.store]
+            lacking = [video for video in group if self._lacks(video)]
             if there and lacking:
                 lacking = [video for video in lacking if self._opens(video)]
             if lacking:
                 broken = self.report.failures
                 yield [video for video in group if video.video_id not in broken]
+
+    def _lacks(self, video: Video) -> bool:
+        return video.video_id not in self.store and video.video_id not in self.report.failures
+
+    def _is_there(self, video: Video) -> bool:
+        """Whether the file holds this very video."""
+        try:
+            identity = self._identities[video.video_id] = identity_of(video.path)
+            return self.store.holds(video.video_id, identity, self.options.replace)
+        except InputError as error:
+            self.report.failures[video.video_id] = str(error)
+        return False
 
     def _opens(self, video: Video) -> bool:
         """Whether the video has a first frame; else it is not worth its group's repetition."""
@@ -177,8 +198,13 @@ class _Job:
     def _detect(self, batches: Iterable[list[tuple[str, np.ndarray]]]) -> None:
         for batch in batches:
             begin = time.perf_counter()
+            results: Sequence[FrameDetections | None]
             try:
                 results = self.detector.detect([frame for _, frame in batch])
+            except InputError as error:
+                results = [None] * len(batch)
+                for video_id, _ in batch:
+                    self._open[video_id].refused = str(error)
             except torch.cuda.OutOfMemoryError:
                 raise InputError(
                     f"no GPU memory for {len(batch)} frames at once; give a smaller --batch"
@@ -194,24 +220,25 @@ class _Job:
             if video.end is None or len(video.found) < video.decoded:
                 continue
             del self._open[video_id]
-            if video.end.error:
-                self.report.failures[video_id] = video.end.error
+            failure = video.end.error or video.refused
+            if failure:
+                self.report.failures[video_id] = failure
             elif video_id not in self.store:
-                self._store(video_id, video, video.end.announced)
+                self._store(video_id, video, video.end.lacking)
 
-    def _store(self, video_id: str, video: _OpenVideo, announced: int) -> None:
+    def _store(self, video_id: str, video: _OpenVideo, lacking: str) -> None:
+        found = [boxes for boxes in video.found if boxes is not None]
         self.store.add(
             video_id,
-            [boxes.boxes for boxes in video.found],
-            [boxes.scores for boxes in video.found],
-            [boxes.labels for boxes in video.found],
+            [boxes.boxes for boxes in found],
+            [boxes.scores for boxes in found],
+            [boxes.labels for boxes in found],
             frame_size=video.size,
+            identity=self._identities[video_id],
         )
         self.report.stored += 1
-        if video.decoded < announced:
-            self.report.shortened[video_id] = (
-                f"{video.decoded} of {announced} frames can be decoded"
-            )
+        if lacking:
+            self.report.shortened[video_id] = lacking
 
     def _rate(self, bar: tqdm) -> float:
         return self.report.frames / max(bar.format_dict["elapsed"], 1e-9)
@@ -280,8 +307,8 @@ def _paths_at(place: Path) -> list[Path]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(file).splitlines()
+    except (OSError, InputError) as error:
         raise InputError(f"{file} is no readable list of videos: {error}") from None
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:

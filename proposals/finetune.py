@@ -29,6 +29,7 @@ from proposals.manifest import Manifest, ManifestFrames
 from proposals.measures import measure
 from proposals.optimiser import build_optimiser
 from proposals.weights import read_mapping, save_tensors
+from proposals.workers import end_with_parent, loaded
 
 log = logging.getLogger("proposals")
 
@@ -101,12 +102,13 @@ def finetune(network: TrainableDetector, manifest: Manifest, out: Path) -> Train
         batch_sampler=_Order(len(frames), config, trainer.iteration),
         num_workers=0 if pictures.cached else config.workers,
         collate_fn=lambda batch: tuple(zip(*batch, strict=True)),
+        worker_init_fn=end_with_parent,
         generator=torch.Generator(),  # its own: the loader must not draw from the saved state
     )
     with tqdm(
         total=config.iterations, initial=trainer.iteration, desc="fine-tuning", unit="it"
     ) as bar:
-        for batch in loader:
+        for batch in loaded(loader):
             loss = trainer.step(*batch)
             bar.update()
             if trainer.iteration % 20 == 0:

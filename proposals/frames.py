@@ -1,19 +1,21 @@
 """The one video decoder of both stages: frame 17 of a video is the same picture everywhere.
 
-Container headers lie about lengths and seeking lands on neighbours, so positions are counted:
-every frame's time stamp is noted the first time it is decoded, and a seek is checked against it.
+Container headers lie about lengths and seeking lands on neighbours, so positions are counted in the
+order in which frames are shown, however long each is: every frame's time stamp is noted the first
+time it is decoded, and a seek is checked against it.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 import re
 import tempfile
 import threading
 from abc import ABC, abstractmethod
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -23,13 +25,17 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # broken files get our on
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from proposals.errors import InputError
+from proposals.pictures import as_looked_at, read_picture
+from proposals.video_file import VideoDecoder, no_frame
 
-VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg")
-    + (".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".ogv")
+VIDEO_SUFFIXES = (
+    frozenset(  # of what is taken for a video in a folder; one that is named may have any
+        (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg")
+        + (".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".ogv", ".gif")
+    )
 )
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"))
 FOLDER_FPS = 25.0  # a folder of images does not say how fast it plays
@@ -39,7 +45,7 @@ LIVE = (  # protocols that need not end
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _SPOOL_BYTES = 64 << 20  # of an iterator's frames in memory, before they go to the disk
 _NEAR = 32  # frames: decoding that far forward is cheaper than seeking
-_STAMP_TOLERANCE = 0.01  # milliseconds
+_KEYS_TRIED = 4  # before a seek gives way to decoding from the start
 
 
 class FrameSource(ABC):
@@ -62,6 +68,11 @@ class FrameSource(ABC):
     @abstractmethod
     def close(self) -> None:
         """Frees the decoder; the next read opens it again."""
+
+    def lacking(self, count: int | None = None) -> str:
+        """What to say of a video that ends before its header says or has damaged frames, as far as
+        it has been decoded; "" of others. `count` is what another run has decoded of it."""
+        return ""
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The frames (n, H0, W0, 3) at `indices`, which may repeat and come in any order.
@@ -96,25 +107,31 @@ class FrameSource(ABC):
 
 
 class _Stamps:
-    """Time stamps, milliseconds, of a video's frames as far as they have been decoded."""
+    """What is known of a video's frames as far as they have been decoded: the time each is shown,
+    in the file's own units (whole numbers), which are key frames, which are damaged, and at the end
+    why it came."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
-        self.complete = False
-        self.ordered = True  # strictly increasing: a stamp tells which frame a seek landed on
+        self.times: list[int | None] = []
+        self.keys: list[int] = []
+        self.damaged: list[int] = []
+        self.complete, self.failure = False, ""
+        self.ordered = True  # strictly increasing: a time tells which frame a seek landed on
         self._lock = threading.Lock()
 
-    def note(self, index: int, time: float) -> None:
+    def note(self, index: int, time: int | None, key: bool = False, damaged: bool = False) -> None:
         with self._lock:
             if index == len(self.times):
-                self.ordered &= not self.times or time > self.times[-1] + 2 * _STAMP_TOLERANCE
+                before = self.times[-1] if self.times else -math.inf
+                self.ordered &= time is not None and before is not None and time > before
                 self.times.append(time)
+                self.keys += [index] * (key and not damaged)
+                self.damaged += [index] * damaged
 
-    def index_of(self, time: float) -> int | None:
-        """The frame shown at `time`, if it is a known one."""
-        near = bisect_left(self.times, time - _STAMP_TOLERANCE)
-        known = near < len(self.times) and abs(self.times[near] - time) <= _STAMP_TOLERANCE
-        return near if known else None
+    def key_before(self, index: int) -> int:
+        """The last known key frame up to `index`; 0 where there is none."""
+        place = bisect_right(self.keys, index)
+        return self.keys[place - 1] if place else 0
 
 
 @functools.lru_cache(maxsize=16384)
@@ -124,63 +141,62 @@ def _stamps_of(path: str, modified: int, size: int) -> _Stamps:
 
 
 class VideoFile(FrameSource):
-    """A video file, decoded by OpenCV."""
+    """A video file, which what it holds makes one, not its suffix."""
 
     def __init__(self, path: Path) -> None:
+        """Raises:
+        InputError: no video, one without a decoder here or of too many pixels, or not one frame
+            that can be decoded.
+        """
         self.path = path
-        self._capture: cv2.VideoCapture | None = None
-        self._next = 0  # the frame that the next grab gives
+        self._decoder: VideoDecoder | None = None
+        self._next = 0  # the frame that the decoder gives next
         status = path.stat()
         if status.st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
         self._version = (str(path.resolve()), status.st_mtime_ns, status.st_size)
-        capture = self._open()
-        if not capture.isOpened() or not self._advance():
-            self.close()
-            raise InputError(
-                f"{path}: no frame can be decoded; the file is truncated or damaged, or no video"
-            )
-        self.size = capture.retrieve()[1].shape[:2]
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if 0 < fps < 1000 else FOLDER_FPS
-        self.announced = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        decoder = self._open()
+        if not self._advance():
+            raise no_frame(path, decoder.failure)
+        self.size = decoder.picture().shape[:2]
+        self.fps = decoder.fps if 0 < decoder.fps < 1000 else FOLDER_FPS
+        self.announced = decoder.announced
 
     @property
     def _stamps(self) -> _Stamps:
         return _stamps_of(*self._version)
 
-    def _open(self) -> cv2.VideoCapture:
-        if self._capture is None:
-            options = [cv2.CAP_PROP_N_THREADS, 1]  # the programs decode in several processes
-            self._capture = cv2.VideoCapture(str(self.path.resolve()), cv2.CAP_FFMPEG, options)
-            self._next = 0
-        return self._capture
+    def _open(self) -> VideoDecoder:
+        if self._decoder is None:
+            self._decoder, self._next = VideoDecoder(self.path), 0
+        return self._decoder
 
     def _advance(self) -> bool:
         """Decodes the next frame, without converting it, and notes its time stamp."""
-        capture = self._open()
-        if capture.grab():
-            self._stamps.note(self._next, capture.get(cv2.CAP_PROP_POS_MSEC))
+        decoder, stamps = self._open(), self._stamps
+        frame = decoder.advance()
+        if frame is not None:
+            stamps.note(self._next, frame.pts, bool(frame.key_frame), frame.is_corrupt)
             self._next += 1
             return True
-        if self._next == len(self._stamps.times):
-            self._stamps.complete = True
+        if self._next == len(stamps.times):
+            stamps.complete, stamps.failure = True, decoder.failure
         self.close()  # past the end the decoder has no current frame
         return False
 
     def _seek(self, index: int) -> bool:
-        """Decodes frame `index`, whose time stamp is known, wherever the decoder stands."""
-        before, stamps = index, self._stamps
-        while stamps.ordered and before > _NEAR:
-            capture = self._open()
-            capture.set(cv2.CAP_PROP_POS_FRAMES, before)
-            landed = None
-            if capture.grab():
-                landed = stamps.index_of(capture.get(cv2.CAP_PROP_POS_MSEC))
-            if landed is not None and landed <= index:
-                self._next = landed + 1
+        """Decodes frame `index`, whose time stamp is known, wherever the decoder stands: from the
+        key frame before it, or one before that, or from the start."""
+        stamps, before = self._stamps, index
+        for _ in range(_KEYS_TRIED):
+            before = stamps.key_before(before)
+            if not stamps.ordered or before <= _NEAR:
+                break
+            time = stamps.times[before]
+            if time is not None and self._open().seek(time):
+                self._next = before + 1
                 return self._forward(index)
-            before -= _NEAR
+            before -= 1
         self.close()
         return self._forward(index)
 
@@ -192,7 +208,8 @@ class VideoFile(FrameSource):
         return True
 
     def _frame(self, index: int) -> np.ndarray | None:
-        known, stamps = len(self._stamps.times), self._stamps
+        stamps = self._stamps
+        known = len(stamps.times)
         if stamps.complete and index >= known:
             return None
         near = self._next - 1 <= index <= self._next + _NEAR
@@ -200,12 +217,9 @@ class VideoFile(FrameSource):
             self._seek(min(index, known - 1))
         if not self._forward(index):
             return None
-        decoded, frame = self._open().retrieve()
-        if not decoded:
-            raise InputError(f"{self.path}: frame {index} cannot be decoded")
-        if frame.shape[:2] != self.size:  # a stream that changes size keeps its first one
-            frame = cv2.resize(frame, self.size[::-1])
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        frame = self._open().picture()
+        # a stream that changes size keeps its first one
+        return frame if frame.shape[:2] == self.size else cv2.resize(frame, self.size[::-1])
 
     def __len__(self) -> int:
         stamps = self._stamps
@@ -216,13 +230,29 @@ class VideoFile(FrameSource):
                 pass
         return len(stamps.times)
 
+    def lacking(self, count: int | None = None) -> str:
+        """As `FrameSource.lacking`; a video of no stated length may end anywhere."""
+        stamps, found = self._stamps, []
+        last = stamps.times[-1] if stamps.complete else None
+        if stamps.complete or count is None:
+            count = len(stamps.times)
+        ended = stamps.complete or count > len(stamps.times)
+        if ended and (stamps.failure or self._open().lacks(count, last)):
+            said = f"{self.announced} announced" if self.announced else "an unknown number"
+            why = f" ({stamps.failure})" if stamps.failure else ""
+            found.append(f"video ends at frame {count} of {said}{why}")
+        if stamps.damaged:
+            first = f"the first one is frame {stamps.damaged[0]}"
+            found.append(f"{len(stamps.damaged)} of {count} frames are damaged, {first}")
+        return f"{self.path}: {'; '.join(found)}" if found else ""
+
     def close(self) -> None:
-        if self._capture is not None:
-            self._capture.release()
-        self._capture, self._next = None, 0
+        if self._decoder is not None:
+            self._decoder.close()
+        self._decoder, self._next = None, 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_capture": None, "_next": 0}
+        return {**self.__dict__, "_decoder": None, "_next": 0}
 
 
 class ImageList(FrameSource):
@@ -248,9 +278,9 @@ class ImageList(FrameSource):
     def _decode(self, index: int) -> np.ndarray:
         image = self.images[index]
         if isinstance(image, (str, Path)):
-            return _read_image(Path(image))
+            return read_picture(Path(image))
         if isinstance(image, Image.Image):
-            return _as_looked_at(image)
+            return as_looked_at(image, f"{self.path}: frame {index}")
         return checked_frame(image, f"{self.path}: frame {index}")
 
     def _name(self, index: int) -> str:
@@ -276,41 +306,23 @@ class ImageList(FrameSource):
         """Nothing stays open between two images."""
 
 
+def images_in(folder: Path) -> list[Path]:
+    """A folder's images, in natural order (2.jpg before 10.jpg)."""
+    found = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    shown = (file for file in found if not file.name.startswith("."))
+    return sorted(shown, key=lambda file: natural_key(file.name))
+
+
 class ImageFolder(ImageList):
     """A folder of images, in natural order (2.jpg before 10.jpg)."""
 
     def __init__(self, path: Path) -> None:
-        self.files = sorted(
-            (
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-            ),
-            key=lambda file: natural_key(file.name),
-        )
+        self.files = images_in(path)
         if not self.files:
             raise InputError(
                 f"{path}: the folder holds no image; wanted {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
         super().__init__(self.files, path)
-
-
-def _read_image(file: Path) -> np.ndarray:
-    """The image (H0, W0, 3) uint8 RGB of a file.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with Image.open(file) as image:
-            return _as_looked_at(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{file} is no readable image: {error}") from None
-
-
-def _as_looked_at(image: Image.Image) -> np.ndarray:
-    """Turned by its EXIF orientation, without palette and opacity: (H0, W0, 3) uint8 RGB."""
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def checked_frame(frame: Any, name: str) -> np.ndarray:
@@ -343,14 +355,16 @@ class SpooledFrames(FrameSource):
         self.path, self.fps, self._count = Path(name or "frames"), fps, 0
         self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115
         for frame in islice(frames, end):
-            self._add(np.asarray(_as_looked_at(frame) if isinstance(frame, Image.Image) else frame))
+            self._add(frame)
         if not self._count:
             raise InputError(f"{self.path}: wanted at least one frame, got none")
         self.announced = self._count
         self.path = Path(f"{self.path}-{frames_hash(self)}")
 
-    def _add(self, frame: np.ndarray) -> None:
-        frame = checked_frame(frame, f"{self.path}: frame {self._count}")
+    def _add(self, frame: Any) -> None:
+        name = f"{self.path}: frame {self._count}"
+        image = isinstance(frame, Image.Image)
+        frame = as_looked_at(frame, name) if image else checked_frame(frame, name)
         if not self._count:
             self.size = frame.shape[:2]
         if frame.shape[:2] != self.size:
@@ -424,11 +438,8 @@ def open_frames(path: Path | str) -> FrameSource:
         return ImageFolder(path)
     if not path.exists():
         raise InputError(f"no video at {path}")
-    if path.suffix.lower() not in VIDEO_SUFFIXES:
-        raise InputError(
-            f"{path}: its suffix {path.suffix!r} is none of a video's:"
-            f" {' '.join(sorted(VIDEO_SUFFIXES))}"
-        )
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{path} is one picture; wanted a video, or the folder of its pictures")
     return VideoFile(path)
 
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from proposals.errors import InputError
+from proposals.files import read_text
 from proposals.frames import IMAGE_SUFFIXES, open_frames
+from proposals.pictures import read_picture
 
 log = logging.getLogger("proposals")
 
@@ -54,10 +56,10 @@ def read_manifest(path: Path | str) -> Manifest:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"no manifest at {path}; `aamn manifest` writes one") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no readable JSON: {error}") from None
     try:
         manifest = _parse(path, content)
@@ -80,6 +82,8 @@ def _parse(path: Path, content: dict[str, Any]) -> Manifest:
     left_out = 0
     for annotation in content["annotations"]:
         x, y, width, height = annotation["bbox"]
+        if not all(map(math.isfinite, (x, y, width, height))):
+            raise ValueError(f"annotation {annotation.get('id')} has the box {annotation['bbox']}")
         if annotation.get("iscrowd") or width <= 0 or height <= 0:
             left_out += 1
             continue
@@ -150,7 +154,7 @@ def _decode(path: Path, frames: Sequence[AnnotatedFrame]) -> Iterable[np.ndarray
     """The pictures of frames of one file; a frame past the video's end becomes its last one."""
     pictures: Iterable[np.ndarray]
     if frames[0].frame is None:
-        pictures = [_picture(path)] * len(frames)
+        pictures = [read_picture(path)] * len(frames)
     else:
         with open_frames(path) as source:
             wanted = np.array([frame.frame for frame in frames])
@@ -169,11 +173,3 @@ def _decode(path: Path, frames: Sequence[AnnotatedFrame]) -> Iterable[np.ndarray
                 f" {frame.size[1]}x{frame.size[0]}; write the manifest again"
             )
     return pictures
-
-
-def _picture(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise InputError(f"{path} is no readable picture: {error}") from None

@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ import h5py
 import numpy as np
 
 from proposals.errors import InputError
+from proposals.frames import FrameSource
+from proposals.identity import Identity, check_same, describe_unknown
+from proposals.limits import check_bytes, read_array
 
 log = logging.getLogger("proposals")
 
@@ -24,6 +29,8 @@ VERSION = 1
 PARTS = ".parts"  # suffix of the folder of unfinished work beside the target
 _SHARD = re.compile(r"\.shard-(\d+)-of-(\d+)$")  # end of a shard's file name, before .h5
 ARRAYS = ("boxes", "scores", "labels")
+CHECKSUMS = "checksums"  # array of every video's `StoredVideo.checksum`; older files have none
+READ_AGAIN = 3  # times, where a writer was seen at work
 
 Setting = str | int | float | bool
 
@@ -79,7 +86,8 @@ class BoxWindow:
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """One video's boxes: counts (N,) a frame, and boxes, scores and labels of all frames."""
+    """One video's boxes: counts (N,) a frame, and boxes, scores and labels of all frames; the
+    identity of the video that they were found in, where it is known."""
 
     video_id: str
     frame_size: tuple[int, int]
@@ -87,6 +95,27 @@ class StoredVideo:
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+    identity: Identity | None = None
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of all of it."""
+        head = f"{self.video_id} {self.frame_size} {self.counts.tolist()}"
+        found = zlib.crc32(head.encode(errors="surrogatepass"))
+        for name, kind in zip(ARRAYS, ("<f4", "<f4", "<i4"), strict=True):
+            found = zlib.crc32(np.ascontiguousarray(getattr(self, name), kind).data, found)
+        return found
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the numbers, in words; "" when nothing is."""
+        bad = ~(np.isfinite(self.boxes).all(1) & np.isfinite(self.scores))
+        if not bad.any():
+            return ""
+        at = int(bad.argmax())
+        frame = int(np.searchsorted(np.cumsum(self.counts), at, side="right"))
+        box = [*self.boxes[at].tolist(), float(self.scores[at])]
+        return f"frame {frame} has the box and score {box}, wanted finite numbers"
 
 
 class StoredFile:
@@ -96,14 +125,18 @@ class StoredFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._maps: dict[str, np.ndarray] = {}
+        self._sound: set[int] = set()  # rows that were looked at
         try:
             self._version = _version_of(path)
             with h5py.File(path, "r", locking=False) as file:
                 self.attributes = self._check(file)
+                check_bytes(file["video_ids"].nbytes, str(path))
                 self.video_ids = [str(name) for name in file["video_ids"].asstr()[:]]
-                self.frame_sizes = file["frame_size"][:]
-                self.video_starts = file["video_starts"][:]
-                self.frame_starts = file["frame_starts"][:]
+                self.frame_sizes = read_array(file["frame_size"], str(path))
+                self.identities = _identities(file, len(self.video_ids))
+                self.video_starts = read_array(file["video_starts"], str(path))
+                self.frame_starts = read_array(file["frame_starts"], str(path))
+                self._checksums = file[CHECKSUMS][:] if CHECKSUMS in file else None
                 self._places = {name: self._place(file[name]) for name in ARRAYS}
                 self._check_lengths()
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
@@ -139,6 +172,8 @@ class StoredFile:
         complete = (
             len(self.video_starts) == videos + 1
             and self.frame_sizes.shape == (videos, 2)
+            and (self._checksums is None or self._checksums.shape == (videos,))
+            and len(self.identities) == videos
             and self.video_starts[0] == self.frame_starts[0] == 0
             and self.video_starts[-1] == frames
             and self.frame_starts[-1] == boxes
@@ -157,8 +192,8 @@ class StoredFile:
             dtype, shape, offset = self._places[name]
             if offset is None:
                 return np.zeros(shape, dtype)
-            if _version_of(self.path) != self._version:
-                raise InputError(f"{self.path} was replaced while it was read; open it again")
+            if not self.path.is_file() or _version_of(self.path) != self._version:
+                raise Replaced(f"{self.path} was replaced while it was read; open it again")
             self._maps[name] = np.memmap(self.path, dtype, "r", offset, shape)
         return self._maps[name]
 
@@ -175,12 +210,64 @@ class StoredFile:
         span = slice(starts[0], starts[-1])
         h0, w0 = self.frame_sizes[row].tolist()
         boxes, scores, labels = (np.array(self.array(name)[span]) for name in ARRAYS)
-        return StoredVideo(self.video_ids[row], (h0, w0), np.diff(starts), boxes, scores, labels)
+        video = StoredVideo(
+            self.video_ids[row],
+            (h0, w0),
+            np.diff(starts),
+            boxes,
+            scores,
+            labels,
+            self.identities[row],
+        )
+        if row not in self._sound:
+            self._check_video(row, video)
+        return video
+
+    def check(self, row: int) -> None:
+        """Looks at the numbers of a video, the first time that they are wanted.
+
+        Raises:
+            InputError: they have changed since they were written, or are not finite.
+        """
+        if row not in self._sound:
+            self.video(row)
+
+    def _check_video(self, row: int, video: StoredVideo) -> None:
+        fault = video.fault
+        if self._checksums is not None and video.checksum != self._checksums[row]:
+            fault = "its boxes have changed since they were written"
+        if fault:
+            raise InputError(
+                f"{self.path}, video {video.video_id}: {fault}; extract its proposals again"
+            )
+        self._sound.add(row)
+
+
+def _identities(file: h5py.File, videos: int) -> list[Identity | None]:
+    """Each video's, None where the file, of an older version or another writer, does not say it."""
+    if "identities" not in file:
+        return [None] * videos
+    return [Identity.from_json(text) for text in file["identities"].asstr()[:]]
 
 
 def _version_of(path: Path) -> tuple[int, int, int]:
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class Replaced(InputError):
+    """A file is another one than when it was opened."""
+
+
+def _versions_at(path: Path) -> dict[Path, tuple[int, int, int]]:
+    """Which files the writers of `path`, or of the files in it, have there."""
+    folder, name = (path, "") if path.is_dir() else (path.parent, path.stem.rstrip("*"))
+    found = {}
+    for pattern in (f"{name}*.h5", f"{name}*.h5{PARTS}/*.h5"):
+        for file in folder.glob(pattern):
+            with suppress(OSError):
+                found[file] = _version_of(file)
+    return found
 
 
 class ProposalStore:
@@ -201,12 +288,13 @@ class ProposalStore:
                 f"{self._files[0].path} and {file.path} are of different detectors ({difference})"
             )
         for row, video_id in enumerate(file.video_ids):
-            at = self._rows.setdefault(video_id, (number, row))
-            if at != (number, row) and not _is_part_of(file.path, self._files[at[0]].path):
+            before = self._files[self._rows.get(video_id, (number, row))[0]].path
+            if video_id in self._rows and not _is_part_of(file.path, before):
                 raise InputError(
-                    f"the video {video_id} is both in {self._files[at[0]].path} and in {file.path};"
+                    f"the video {video_id} is both in {before} and in {file.path};"
                     " remove one of the files"
                 )
+            self._rows[video_id] = (number, row)  # a part is never older than what it is joined to
 
     @classmethod
     def read(cls, path: Path | str) -> ProposalStore:
@@ -218,6 +306,19 @@ class ProposalStore:
                 file, files of different detectors, a video that is there twice.
         """
         path = Path(path)
+        store = cls._read(path)
+        describe_unknown([store.identity(video_id) for video_id in store.video_ids], path)
+        return store
+
+    @classmethod
+    def _read(cls, path: Path) -> ProposalStore:
+        for _ in range(READ_AGAIN):
+            there = _versions_at(path)
+            try:
+                return cls(path, [StoredFile(file) for file in _files_at(path)])
+            except InputError:  # a writer may have joined its parts meanwhile
+                if _versions_at(path) == there:
+                    raise
         return cls(path, [StoredFile(file) for file in _files_at(path)])
 
     @property
@@ -249,14 +350,47 @@ class ProposalStore:
         h0, w0 = file.frame_sizes[row].tolist()
         return h0, w0
 
+    def identity(self, video_id: str) -> Identity | None:
+        """Of the video that the boxes were found in, where the file says it."""
+        file, row = self.locate(video_id)
+        return file.identities[row]
+
+    def check(self, video_id: str, frames: FrameSource) -> None:
+        """Raises:
+        InputError: the boxes are those of another video, or of another size of it.
+        """
+        (h0, w0), (h, w) = self.frame_size(video_id), frames.size
+        if (h0, w0) != (h, w):
+            raise InputError(
+                f"{self.path}: the boxes of {video_id} are in pixels of {w0}x{h0}, the video is "
+                f"{w}x{h}; extract its proposals again"
+            )
+        self.check_identity(video_id, frames)
+
+    def check_identity(self, video_id: str, frames: FrameSource) -> None:
+        """Raises:
+        InputError: the boxes are those of another video.
+        """
+        advice = "run `aamn extract` with its --out again, or name another file of boxes"
+        check_same(self.identity(video_id), frames, self.path, f"{video_id!r}", advice)
+
     def window(
         self, video_id: str, frame_indices: Sequence[int] | np.ndarray, top: int
     ) -> BoxWindow:
         """The `top` most confident boxes of each of the T frames, which may repeat.
 
         Raises:
-            InputError: a video that is lacking, or a frame outside it.
+            InputError: a video that is lacking or damaged, or a frame outside it.
         """
+        try:
+            return self._window(video_id, frame_indices, top)
+        except Replaced:  # its writer has joined more videos into it
+            self.__dict__.update(ProposalStore.read(self.path).__dict__)
+            return self._window(video_id, frame_indices, top)
+
+    def _window(
+        self, video_id: str, frame_indices: Sequence[int] | np.ndarray, top: int
+    ) -> BoxWindow:
         file, row = self.locate(video_id)
         frames = np.asarray(frame_indices, np.int64)
         count = self.frame_count(video_id)
@@ -266,6 +400,7 @@ class ProposalStore:
                 f"{self.path}: wanted frame {outside[0]} of the video {video_id}, the file has"
                 f" {count} of it; was another copy of the video extracted?"
             )
+        file.check(row)
         return _read_window(file, file.video_starts[row] + frames, top)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from proposals.errors import InputError
+from proposals.identity import Identity
 from proposals.store import StoredVideo
 
 
@@ -18,6 +19,7 @@ def validated(
     labels: Sequence[np.ndarray],
     frame_size: tuple[int, int],
     classes: Sequence[str],
+    identity: Identity | None = None,
 ) -> StoredVideo:
     """One video in the stored types.
 
@@ -45,7 +47,7 @@ def validated(
     b, s, c = (np.concatenate(part) for part in zip(*sound, strict=True))
     counts = np.array([len(array[1]) for array in sound], np.int64)
     h0, w0 = (int(value) for value in frame_size)
-    return StoredVideo(video_id, (h0, w0), counts, b, s, c.astype(np.int32))
+    return StoredVideo(video_id, (h0, w0), counts, b, s, c.astype(np.int32), identity)
 
 
 def _array(values: Any, dtype: type, shape: tuple[int, ...]) -> np.ndarray | None:

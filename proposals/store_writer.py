@@ -19,10 +19,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from proposals.errors import InputError
-from proposals.files import cannot_write, hdf5_aside, locked, sweep, written_aside
+from proposals.errors import CannotWrite, InputError, cannot_write
+from proposals.files import hdf5_aside, locked, sweep, written_aside
+from proposals.identity import Identity, is_outdated
 from proposals.store import (
     ARRAYS,
+    CHECKSUMS,
     FORMAT,
     PARTS,
     VERSION,
@@ -78,6 +80,7 @@ class ProposalWriter:
         advice = "wait for it, or give each worker a --shard"
         self._held.enter_context(locked(self._parts / "lock", path, advice))
         self._open = True
+        self._known: dict[str, Identity | None] = {}
         try:
             self._done = self._resume(fresh)
         except BaseException:
@@ -99,9 +102,24 @@ class ProposalWriter:
                 f"{self.path} was made by another detector than this run's ({difference}); choose"
                 " another --out, or remove the file and its .parts folder"
             )
-        return set(ProposalStore(self.path, files).video_ids)
+        store = ProposalStore(self.path, files)
+        self._known = {video_id: store.identity(video_id) for video_id in store.video_ids}
+        return set(store.video_ids)
 
     def __contains__(self, video_id: object) -> bool:
+        return video_id in self._done
+
+    def holds(self, video_id: str, identity: Identity, replace: bool = False) -> bool:
+        """Whether this very video is there. Another one of its id whose place it has taken, or
+        with `replace` any other, is forgotten, so that `add` can store it anew.
+
+        Raises:
+            InputError: another video of its id is, and lies where it lay.
+        """
+        if video_id not in self._done:
+            return False
+        if is_outdated(self._known[video_id], identity, self.path, repr(video_id), replace):
+            self._done.remove(video_id)
         return video_id in self._done
 
     def add(
@@ -111,9 +129,11 @@ class ProposalWriter:
         scores: Sequence[np.ndarray],
         labels: Sequence[np.ndarray],
         frame_size: tuple[int, int],
+        identity: Identity | None = None,
     ) -> None:
         """Stores a video, durably: one array a frame, boxes (n, 4) xyxy in pixels of the original
-        frame of `frame_size` (H0, W0), scores (n,) falling, labels (n,) integers.
+        frame of `frame_size` (H0, W0), scores (n,) falling, labels (n,) integers. With `identity`
+        (`identity_of` its file) they are never taken for another video's of the same id.
 
         Raises:
             InputError: a value that breaks the contract (names video, frame and box), a video
@@ -125,7 +145,8 @@ class ProposalWriter:
                 " skip it with `if video_id in store`"
             )
         try:
-            video = validated(video_id, boxes, scores, labels, frame_size, self.attributes.classes)
+            classes = self.attributes.classes
+            video = validated(video_id, boxes, scores, labels, frame_size, classes, identity)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from None
         content = io.BytesIO()
@@ -156,18 +177,17 @@ class ProposalWriter:
         located = [sources.locate(video_id) for video_id in sources.video_ids] if sources else []
         needed = sum(_stored_bytes(file, row) for file, row in located) + _MARGIN
         if shutil.disk_usage(self.path.parent).free < needed:
-            raise OSError(errno.ENOSPC, "no space left to join the videos")
+            raise cannot_write(self.path, OSError(errno.ENOSPC, "no space left"))
         with hdf5_aside(self.path) as file:
             _write_joined(file, self.attributes, located)
 
     @contextmanager
     def _room(self) -> Iterator[None]:
-        """Turns a full disk into one line."""
+        """Says of a full disk what it has not cost."""
         try:
             yield
-        except OSError as error:
-            kept = f"{len(self._done)} videos are kept"
-            raise InputError(f"{cannot_write(self.path, error)} ({kept})") from None
+        except CannotWrite as error:
+            raise CannotWrite(f"{error} ({len(self._done)} videos are kept)") from None
 
     def _release(self) -> None:
         """Lets go of the file; what was added and not joined stays for its next writer."""
@@ -197,6 +217,7 @@ def _write_file(file: h5py.File, attributes: Attributes, videos: Sequence[Stored
         attributes,
         [video.video_id for video in videos],
         [video.frame_size for video in videos],
+        [video.identity for video in videos],
         [len(video.counts) for video in videos],
         counts,
     )
@@ -216,6 +237,7 @@ def _write_joined(
         attributes,
         [source.video_ids[row] for source, row in located],
         [source.frame_sizes[row] for source, row in located],
+        [source.identities[row] for source, row in located],
         [len(part) for part in counts],
         np.concatenate([np.zeros(0, np.int64), *counts]),
     )
@@ -231,12 +253,14 @@ def _taken(source: StoredFile, row: int) -> StoredVideo:
 
 
 def _write_boxes(file: h5py.File, videos: Iterable[StoredVideo]) -> None:
-    start = 0
+    start, checksums = 0, []
     for video in videos:
         stop = start + len(video.scores)
         for name in ARRAYS:
             file[name][start:stop] = getattr(video, name)
+        checksums.append(video.checksum)
         start = stop
+    file.create_dataset(CHECKSUMS, data=np.array(checksums, np.uint32))
 
 
 def _write_index(
@@ -244,6 +268,7 @@ def _write_index(
     attributes: Attributes,
     video_ids: Sequence[str],
     frame_sizes: Sequence[Any],
+    identities: Sequence[Identity | None],
     frames: Sequence[int],
     counts: np.ndarray,
 ) -> None:
@@ -251,9 +276,10 @@ def _write_index(
     file.attrs["format"] = FORMAT
     file.attrs["version"] = VERSION
     file.attrs["attributes"] = attributes.to_json()
-    width = max([len(name.encode()) for name in video_ids], default=1)
-    names = np.array([name.encode() for name in video_ids], h5py.string_dtype("utf-8", width))
-    file.create_dataset("video_ids", data=names)
+    file.create_dataset("video_ids", data=_texts(video_ids))
+    known = [one.to_json() if one else "" for one in identities]
+    if any(known):
+        file.create_dataset("identities", data=_texts(known))
     sizes = np.asarray(frame_sizes, np.int32).reshape(-1, 2)
     file.create_dataset("frame_size", data=sizes)
     file.create_dataset("video_starts", data=np.cumsum([0, *frames], dtype=np.int64))
@@ -264,7 +290,14 @@ def _write_index(
     file.create_dataset("labels", (total,), np.int32)
 
 
+def _texts(texts: Sequence[str]) -> np.ndarray:
+    """UTF-8 of one length."""
+    encoded = [text.encode() for text in texts]
+    width = max([1, *map(len, encoded)])
+    return np.array(encoded, h5py.string_dtype("utf-8", width))
+
+
 def _stored_bytes(file: StoredFile, row: int) -> int:
     first, last = file.video_starts[row : row + 2]
     boxes = int(file.frame_starts[last] - file.frame_starts[first])
-    return 24 * boxes + 8 * int(last - first) + 256
+    return 24 * boxes + 8 * int(last - first) + 1024

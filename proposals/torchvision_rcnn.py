@@ -23,7 +23,7 @@ from torchvision.models.detection.faster_rcnn import (
 )
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from proposals.backbones import SmallBackbone, build_pyramid
 from proposals.config import DetectorConfig
@@ -33,6 +33,8 @@ from proposals.frames import fitted_size, resize_frame
 from proposals.weights import read_mapping
 
 log = logging.getLogger("proposals")
+
+CLASSIFIER_EPS = 1e-5  # of the batch normalisations with which torchvision's classifiers learned
 
 _COCO = {
     "resnet50_fpn": FasterRCNN_ResNet50_FPN_Weights.COCO_V1,
@@ -257,10 +259,10 @@ def _shared(config: DetectorConfig) -> dict[str, int]:
     return {
         "min_size": config.min_size,
         "max_size": config.max_size,
-        "rpn_pre_nms_top_n_train": 4 * config.proposals,
-        "rpn_post_nms_top_n_train": 2 * config.proposals,
-        "rpn_pre_nms_top_n_test": 2 * config.proposals,
-        "rpn_post_nms_top_n_test": config.proposals,
+        "rpn_pre_nms_top_n_train": config.rpn.training_candidates,
+        "rpn_post_nms_top_n_train": config.rpn.training_proposals,
+        "rpn_pre_nms_top_n_test": config.rpn.candidates,
+        "rpn_post_nms_top_n_test": config.rpn.proposals,
         "box_batch_size_per_image": config.finetune.rois,
     }
 
@@ -334,7 +336,19 @@ def _load_body(rcnn: FasterRCNN, state: dict[str, Tensor], source: str) -> None:
     body = getattr(rcnn.backbone, "body", None)
     if body is None:
         raise InputError(f"{source}: these are a ResNet's weights, the detector's backbone is none")
-    _load(body, {key: v for key, v in state.items() if not key.startswith("fc.")}, source)
+    state = {key: v for key, v in state.items() if not key.startswith("fc.")}
+    _load(body, _with_eps_of(body, state), source)
+
+
+def _with_eps_of(body: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A classifier's weights for a body of frozen norms, whose variances take over what their eps
+    lacks: so the norms are the classifier's own, and the eps stays with the weights."""
+    lacking = {
+        f"{name}.running_var": CLASSIFIER_EPS - norm.eps
+        for name, norm in body.named_modules()
+        if isinstance(norm, FrozenBatchNorm2d)
+    }
+    return {key: v + lacking[key] if key in lacking else v for key, v in state.items()}
 
 
 def _load_backbone(rcnn: FasterRCNN, path: str) -> None:

@@ -79,6 +79,7 @@ def looks(frames: np.ndarray, boxes: torch.Tensor) -> torch.Tensor:
     ("sequence", "wanted"),
     [("blackswan", 0.8), ("car-shadow", 0.85), ("dog", 0.8), ("libby", 0.45)],
 )
+@pytest.mark.slow
 def test_the_linker_follows_the_annotated_object(yolox, tmp_path, sequence, wanted):
     source = open_frames(DAVIS / "JPEGImages/480p" / sequence)
     frames = source.read(range(len(source)))

@@ -9,11 +9,14 @@ import torch
 
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
+from aamn.data.words import Vocabulary, Words
 from aamn.models.build import build_segmenter
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Clip, Geometry, Proposals, Query, Sample, Target
 
 WORDS = 23
+VOCABULARY = Vocabulary([f"w{n}" for n in range(2, WORDS)])  # each word at its number
+FROM_NOUGHT = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
 TINY = (
     "train.precision=32-true",
     "words.dimension=6",
@@ -44,9 +47,13 @@ def tiny_config(*overrides: str) -> Config:
     return deepcopy(_read(overrides))
 
 
-def tiny_segmenter(*overrides: str, seed: int = 0) -> Segmenter:
+def tiny_segmenter(
+    *overrides: str, seed: int = 0, vocabulary: Vocabulary = VOCABULARY
+) -> Segmenter:
     torch.manual_seed(seed)
-    segmenter = build_segmenter(tiny_config(*overrides), WORDS).eval()
+    config = tiny_config(*overrides)
+    words = Words(vocabulary, config.words.dimension, config.words.vectors)
+    segmenter = build_segmenter(config, words).eval()
     with torch.no_grad():  # what starts as ones or zeros gets values that every test sees
         for name, parameter in segmenter.named_parameters():
             if name.endswith("norm2.weight"):

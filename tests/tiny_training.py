@@ -1,4 +1,4 @@
-"""A training run of a tiny model on five clips of noise; under torchrun, one of its processes."""
+"""Training runs of a tiny model on a few clips of noise; under torchrun, one of their processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_models import WORDS, random_sample, tiny_config, tiny_segmenter
+from tiny_models import random_sample, tiny_config, tiny_segmenter
 from torch.utils.data import Dataset
 
-from aamn.data.words import Vocabulary
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Sample
 from aamn.training.loop import train
@@ -25,7 +24,6 @@ RUN = (
     "aamn.backbone.dropout=0.2",
     "data.workers=0",
 )
-VOCABULARY = Vocabulary([f"w{i}" for i in range(2, WORDS)])
 
 
 class Samples(Dataset):
@@ -64,8 +62,9 @@ def train_divisibly(out: Path, *overrides: str) -> None:
     values = (*RUN, *fixed, *plain, *overrides)
     segmenter = tiny_segmenter(*values)
     samples = Samples(segmenter, 8, (3, 1, 5, 2))
-    train(tiny_config(*values), segmenter, samples, VOCABULARY, out)
+    train(tiny_config(*values), segmenter, samples, out)
 
 
-if __name__ == "__main__":
-    train_divisibly(Path(sys.argv[1]), *sys.argv[2:])
+if __name__ == "__main__":  # a JSON list of runs: [folder, override, ...]
+    for folder, *overrides in json.loads(sys.argv[1]):
+        train_divisibly(Path(folder), *overrides)

@@ -8,15 +8,18 @@ import click
 
 from aamn.cli.command_line import recipe_options, subcommand
 
+SIDE = click.IntRange(16, 8192)
+
 
 @subcommand(
     "benchmark",
     "aamn benchmark --config aamn_r50fpn_shared --detector detector_r50fpn_shared --frames 120",
+    unread=("name", "seed", "data", "augment", "train", "words.vectors", "words.trainable"),
 )
 @click.option("--detector", metavar="YAML", help="recipe of one to index with; none: given boxes")
-@click.option("--frames", default=120)
-@click.option("--width", default=320, metavar="PIXELS")
-@click.option("--height", default=240, metavar="PIXELS")
+@click.option("--frames", type=click.IntRange(1, 100_000), default=120)
+@click.option("--width", type=SIDE, default=320, metavar="PIXELS")
+@click.option("--height", type=SIDE, default=240, metavar="PIXELS")
 @click.option("--compile", is_flag=True, help="torch.compile on CPU, too")
 @click.option("--no-memory", is_flag=True, help="leave out the longer videos")
 @click.option("--only-index", is_flag=True, help="print the peak memory in MiB")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import CHECKPOINT, DETECTOR, Existing, out_option, subcommand
+from aamn.cli.command_line import CHECKPOINT, DETECTOR, Existing, Finite, out_option, subcommand
 
 METRICS = Existing("metrics", "; `aamn evaluate --full-video --calibrate` writes them")
 
@@ -15,24 +15,41 @@ METRICS = Existing("metrics", "; `aamn evaluate --full-video --calibrate` writes
     "bundle",
     "aamn bundle --checkpoint runs/a2d/aamn/last.pt --detector runs/a2d/detector/detector.pt "
     "\\\n    --out runs/a2d/bundle",
+    apart=[("--absent-threshold", "--metrics")],
 )
 @click.option(
     "--checkpoint", type=CHECKPOINT, required=True, metavar="PT", help="from `aamn train`"
 )
 @click.option("--detector", type=DETECTOR, required=True, metavar="PT", help="from train-detector")
-@click.option("--absent-threshold", type=float, metavar="SCORE", help="below it: no match")
+@click.option("--absent-threshold", type=Finite(), metavar="SCORE", help="below it: no match")
 @click.option(
     "--metrics",
     type=METRICS,
     metavar="JSON",
     help="of `aamn evaluate --full-video --calibrate`, which finds that score",
 )
-@out_option("the folder for the bundle", required=True)
+@click.option(
+    "--vectors",
+    type=Existing("file of word vectors"),
+    metavar="FILE",
+    help="word vectors for sentences with words that training has not seen; default: the file of "
+    "the training, where it is at hand",
+)
+@click.option(
+    "--words",
+    type=click.IntRange(min=0),
+    default=50_000,
+    metavar="N",
+    help="how many of its first words go into the bundle; 0: none",
+)
+@out_option("the folder for the bundle", required=True, folder=True)
 def command(
     checkpoint: Path,
     detector: Path,
     absent_threshold: float | None,
     metrics: Path | None,
+    vectors: Path | None,
+    words: int,
     out: Path,
 ) -> None:
     """Puts a detector and a segmenter into one folder, which aamn.load() and --bundle of the other
@@ -42,5 +59,5 @@ def command(
 
     if absent_threshold is None and metrics:
         absent_threshold = read_threshold(metrics)
-    write_bundle(out, detector, checkpoint, absent_threshold)
+    write_bundle(out, detector, checkpoint, absent_threshold, vectors, words)
     print(out)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import platform
 import sys
+from typing import Literal
 
 from aamn.cli.command_line import subcommand
 from aamn.version import __version__
 
 PACKAGES = (  # what setup.py installs
-    *("torch", "torchvision", "numpy", "h5py", "opencv-python-headless", "scipy", "omegaconf"),
-    *("pyyaml", "gensim", "pycocotools", "pillow", "tqdm", "click", "filelock"),
+    *("torch", "torchvision", "numpy", "h5py", "opencv-python-headless", "av", "scipy"),
+    *("omegaconf", "pyyaml", "gensim", "pycocotools", "pillow", "tqdm", "click", "filelock"),
     *("lightning-fabric", "tensorboard", "jinja2", "matplotlib"),
 )
 OPTIONAL = {  # module -> (what it is for, what installs it)
     "detectron2": ("the paper's own detector", "built from source, see docs/stage_one.md"),
     "supervision": ("track.to_supervision()", "pip install supervision"),
 }
-CODECS = {"H.264": "avc1", "MPEG-4": "mp4v", "VP9": "vp09", "AV1": "av01"}
+CODECS = {"H.264": "h264", "HEVC": "hevc", "AV1": "av1", "VP9": "vp9", "GIF": "gif"}
 
 
 def _version(package: str) -> str:
@@ -29,22 +31,15 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def _writable() -> list[str]:
-    """The codecs that videos can be written in here."""
-    import tempfile
-    from pathlib import Path
-
-    import cv2
+def _codecs(mode: Literal["r", "w"]) -> str:
+    """The codecs that videos can be read ("r") or written ("w") in here."""
+    import av
 
     found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name, code in CODECS.items():
-            path = str(Path(folder) / f"{code}.mp4")
-            writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*code), 25, (64, 64))
-            if writer.isOpened():
-                found.append(name)
-            writer.release()
-    return found
+    for name, codec in CODECS.items():
+        with contextlib.suppress(av.codec.codec.UnknownCodecError):
+            found += [name] if av.Codec(codec, mode) else []
+    return ", ".join(found)
 
 
 @subcommand("checks", "aamn checks")
@@ -62,8 +57,8 @@ def command() -> int:
         print(
             f"devices: CPU with {torch.get_num_threads()} threads, {', '.join(names) or 'no GPU'}"
         )
-    if versions["opencv-python-headless"] != "missing":
-        print(f"videos can be written as: {', '.join(_writable())}")
+    if versions["av"] != "missing":
+        print(f"videos can be read as: {_codecs('r')}; written as: {_codecs('w')}")
     for module, (purpose, how) in OPTIONAL.items():
         there = importlib.util.find_spec(module) is not None
         print(f"  {module:<26}{'there' if there else f'missing: {how}'} ({purpose})")

@@ -7,12 +7,14 @@ answered at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from proposals.errors import InputError
 
@@ -20,26 +22,70 @@ log = logging.getLogger("aamn")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
+
+class Place(click.Path):
+    """A path, which an empty word is not: it would be the working folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        if not str(value):
+            self.fail("wanted a path, got nothing", param, ctx)
+        return Path(str(super().convert(value, param, ctx)))
 
 
-class Existing(click.Path):
+class Output(Place):
+    """Where a file, or a folder of files, will be written; that it can be is found out at once."""
+
+    def __init__(self, folder: bool = False) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """Raises:
+        InputError: as `check_output`.
+        """
+        from proposals.outputs import check_output
+
+        path = super().convert(value, param, ctx)
+        check_output(path, self.folder)
+        return path
+
+
+OUT_FILE, OUT_FOLDER = Output(), Output(folder=True)
+
+
+class Existing(Place):
     """A path of what is there already; else one line says what is not, and what makes it."""
 
     def __init__(self, kind: str, advice: str = "", folders: bool = False) -> None:
-        super().__init__(path_type=Path)
+        super().__init__()
         self.kind, self.advice, self.folders = kind, advice, folders
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         """Raises:
         InputError: nothing is there, or a folder where a file is wanted.
         """
-        path = Path(str(super().convert(value, param, ctx)))
+        path = super().convert(value, param, ctx)
         if not (path.is_file() or (self.folders and path.is_dir())):
             raise InputError(f"no {self.kind} at {path}{self.advice}")
         return path
 
 
+class Finite(click.FloatRange):
+    """A number in a range, which nan and inf are not."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
+
+PATH = Place()
+PICTURES = click.IntRange(0, 1000)
+WORKERS = click.IntRange(0, 1024)
 CHECKPOINT = Existing("checkpoint", "; train one with `aamn train`")
 DETECTOR = Existing("detector", "; `aamn train-detector` writes one")
 FLOW = Existing("flow file", "; `aamn flow` writes one")
@@ -54,11 +100,25 @@ RENAMED = {  # options of version 0.1 -> today's
 
 class Subcommand(click.Command):
     """Values may begin with a dash (`--video -abc`: A2D's ids often do), but an option's value is
-    never another option of the same subcommand: then it was forgotten."""
+    never another option of the same subcommand: then it was forgotten.
 
-    def __init__(self, *args: Any, example: str = "", **attributes: Any) -> None:
+    What would do nothing is refused: an option without one of those that `only_with` names for it,
+    two options of which the one leaves nothing to the other (`apart`), keys of the recipe that are
+    `unread`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        example: str = "",
+        only_with: Mapping[str, str] | None = None,
+        apart: Sequence[tuple[str, str]] = (),
+        unread: Collection[str] = (),
+        **attributes: Any,
+    ) -> None:
         super().__init__(*args, **attributes)
-        self.example = example
+        self.example, self.unread = example, unread
+        self.only_with, self.apart = only_with or {}, apart
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
@@ -70,13 +130,49 @@ class Subcommand(click.Command):
                 break
             if word in valued and following.split("=")[0] in known:
                 raise click.BadOptionUsage(word, f"{word}: wanted a value, got {following}", ctx)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        given = {_shown(p): ctx.params[p.name or ""] for p in self.params if _is_given(p, ctx)}
+        for said in self._useless(given):
+            raise click.UsageError(said, ctx)
+        self._refuse_unread(given)
+        return rest
+
+    def _useless(self, given: Mapping[str, Any]) -> Iterator[str]:
+        for name, value in given.items():
+            if value == "" or (isinstance(value, tuple) and "" in value):
+                yield f"{name}: wanted a value, got nothing"
+        for name, other in self.only_with.items():
+            if name in given and other not in given:
+                yield f"{name}: wanted with {other}, else it does nothing"
+        for name, other in self.apart:
+            if name in given and other in given:
+                yield f"{name}: wanted without {other}, beside which it does nothing"
+
+    def _refuse_unread(self, given: Mapping[str, Any]) -> None:
+        if self.unread and given.keys() & {"--config", "--set"}:
+            from aamn.config.loading import refuse_unread
+
+            config, overrides = given.get("--config"), given.get("--set", ())
+            refuse_unread(self.name or "", config, overrides, self.unread)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.example:
             with formatter.section("Example"):
                 for line in self.example.splitlines():
                     formatter.write(f"{' ' * formatter.current_indent}{line}\n")
+
+
+def _shown(parameter: click.Parameter) -> str:
+    """An option as it is written, an argument by its name."""
+    if isinstance(parameter, click.Argument):
+        return parameter.metavar or (parameter.name or "").upper()
+    return parameter.opts[0]
+
+
+def _is_given(parameter: click.Parameter, ctx: click.Context) -> bool:
+    """Whether the parameter stands on the command line with a value."""
+    source = ctx.get_parameter_source(parameter.name or "")
+    return source is ParameterSource.COMMANDLINE and ctx.params[parameter.name or ""] != ()
 
 
 def _with_new_name(word: str, known: set[str]) -> str:
@@ -89,10 +185,23 @@ def _with_new_name(word: str, known: set[str]) -> str:
     return f"{new}{given}{value}"
 
 
-def subcommand(name: str, example: str) -> Callable[[Callable[..., Any]], Subcommand]:
-    """Declares a subcommand; its docstring is its help, `example` stands below."""
+def subcommand(
+    name: str, example: str, **useless: Any
+) -> Callable[[Callable[..., Any]], Subcommand]:
+    """Declares a subcommand; its docstring is its help, `example` stands below; `useless` is what
+    `Subcommand` refuses because it would do nothing."""
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    return click.command(name, cls=Subcommand, example=example, context_settings=settings)
+    return click.command(
+        name, cls=Subcommand, example=example, context_settings=settings, **useless
+    )
+
+
+def all_but(*parts: str) -> tuple[str, ...]:
+    """The other parts of the configuration, for `unread`."""
+    from aamn.config.schema import Config
+    from proposals.ranges import field_types
+
+    return tuple(field_types(Config).keys() - set(parts))
 
 
 def recipe_options(function: Function) -> Function:
@@ -112,9 +221,15 @@ def recipe_options(function: Function) -> Function:
     return config(overrides(function))
 
 
-def out_option(help: str, required: bool = False) -> Callable[[Function], Function]:
-    """--out: where the result goes."""
-    return click.option("--out", type=PATH, metavar="PATH", required=required, help=help)
+def out_option(
+    help: str, required: bool = False, folder: bool = False, default: str | None = None
+) -> Callable[[Function], Function]:
+    """--out: where the result goes, a file or a folder of files."""
+    kind = OUT_FOLDER if folder else OUT_FILE
+    given: dict[str, Any] = {}
+    if default is not None:  # which would be a value to click
+        given["default"] = default
+    return click.option("--out", type=kind, metavar="PATH", required=required, help=help, **given)
 
 
 def inputs_options(function: Function) -> Function:
@@ -130,6 +245,25 @@ def inputs_options(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+class _Threshold(click.ParamType):
+    name = "score"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
+        return value if value in ("auto", "none") else Finite().convert(value, param, ctx)
+
+
+def threshold_option(function: Function) -> Function:
+    """--absent-threshold: the score below which a sentence has no match."""
+    return click.option(
+        "--absent-threshold",
+        type=_Threshold(),
+        metavar="SCORE",
+        help="sentences that score below have no match; default: the bundle's own score, where it "
+        "has one, which `aamn evaluate --full-video --calibrate` finds; auto: refuse a bundle "
+        "without one; none: any score is a match",
+    )(function)
 
 
 INPUTS = ("bundle", "checkpoint", "detector", "proposals", "flow", "config", "overrides")
@@ -148,8 +282,10 @@ def sentences(file: Path | None) -> list[str]:
     """
     if file is None:
         return []
+    from proposals.files import read_text
+
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(file).splitlines()
+    except (OSError, InputError) as error:
         raise InputError(f"{file} is no readable list of sentences: {error}") from None
     return [line for line in lines if line.strip()]

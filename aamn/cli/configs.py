@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,10 +27,12 @@ def _what(path: Path) -> str:
 @subcommand("configs", "aamn configs copy aamn_vgg16_a2d .")
 @click.argument("action", type=click.Choice(["list", "show", "copy"]), default="list")
 @click.argument("name", required=False)
-@click.argument("folder", type=PATH, default=".")
-def command(action: str, name: str | None, folder: Path) -> None:
+@click.argument("folder", type=PATH, required=False)
+def command(action: str, name: str | None, folder: Path | None) -> None:
     """Lists the recipes that --config takes by name, prints one, or copies one into a folder, its
     bases beside it."""
+    if action != "copy" and folder is not None:
+        raise InputError(f"{folder}: a folder is for `aamn configs copy` alone")
     if action == "list":
         for known in recipe_names():
             if name is None or name in known:
@@ -45,11 +46,15 @@ def command(action: str, name: str | None, folder: Path) -> None:
     if action == "show":
         print(path.read_text(encoding="utf-8"), end="")
         return
-    _copy(recipe_files(path), folder)
+    _copy(recipe_files(path), folder or Path())
 
 
 def _copy(files: Sequence[Path], folder: Path) -> None:
     """Copies recipes into a folder; one that is there already, word for word, is left alone."""
+    from proposals.files import write_text
+    from proposals.outputs import check_output
+
+    check_output(folder, folder=True)
     known = recipe_folder().resolve()
     if not files[-1].is_relative_to(known):
         raise InputError(f"{files[-1]} is a file of your own, no recipe of `aamn configs`")
@@ -58,7 +63,6 @@ def _copy(files: Sequence[Path], folder: Path) -> None:
         if target.exists() and target.read_bytes() != file.read_bytes():
             raise InputError(f"{target} is there already; remove it or choose another folder")
     for file, target in zip(files, targets, strict=True):
-        target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            shutil.copyfile(file, target)
+            write_text(target, file.read_text(encoding="utf-8"))
         print(target)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import PATH, log, subcommand
+from aamn.cli.command_line import log, out_option, subcommand
 
 SHARE = "0.1"  # of the training videos, for the threshold of absence
 SMALL = {  # subcommand -> what makes it quick: to see that everything works, not how well
@@ -93,7 +93,7 @@ def _set(values: tuple[str, ...]) -> list[str]:
 
 @subcommand("demo", "aamn demo --out runs/demo")
 @click.option("--small", is_flag=True, help="a minute: to see that everything works, not how well")
-@click.option("--out", type=PATH, default="runs/demo", metavar="DIR", help="default: runs/demo")
+@out_option("the demo's folder; default: runs/demo", folder=True, default="runs/demo")
 def command(small: bool, out: Path) -> int:
     """Runs the whole pipeline on a synthetic corpus, without a download: draws the corpus,
     fine-tunes a detector on it, extracts proposals and optical flow, trains AAMN, evaluates it, and

@@ -9,14 +9,16 @@ import click
 
 from aamn.cli.command_line import (
     CHECKPOINT,
+    OUT_FOLDER,
     PATH,
+    PICTURES,
     Function,
     log,
     out_option,
     recipe_options,
     subcommand,
 )
-from proposals.errors import InputError
+from aamn.config.schema import ONLY_TRAINING
 
 
 def samples_options(function: Function) -> Function:
@@ -54,12 +56,14 @@ def evaluate(values: dict[str, Any], out: Path | None, report: Path | None, pict
     from aamn.evaluation.key_frames import format_table, write_metrics
     from aamn.evaluation.systems import EvaluateOptions, evaluate_all, shuffled_system
     from aamn.report.assemble import write_page
+    from proposals.outputs import check_output
 
     options = EvaluateOptions(**values)
+    out = out or options.checkpoint.with_name("metrics.json")
+    check_output(out)
     runs = evaluate_all(options)
     reports = [run.evaluation.report for run in runs]
     print(format_table(reports))
-    out = out or options.checkpoint.with_name("metrics.json")
     write_metrics(reports, out)
     log.info("wrote %s", out)
     if report:
@@ -70,10 +74,17 @@ def evaluate(values: dict[str, Any], out: Path | None, report: Path | None, pict
 @subcommand(
     "evaluate",
     "aamn evaluate --checkpoint runs/a2d/aamn/last.pt --data datasets/a2d --out runs/metrics.json",
+    only_with={"--calibrate": "--full-video", "--pictures": "--report"},
+    apart=[("--compare", "--full-video"), ("--report", "--full-video")],
+    unread=ONLY_TRAINING,
 )
 @samples_options
-@click.option("--report", type=PATH, metavar="DIR", help="also write a page, as `aamn report`")
-@click.option("--pictures", default=6, metavar="N", help="answers of each kind on the page")
+@click.option(
+    "--report", type=OUT_FOLDER, metavar="DIR", help="also write a page, as `aamn report`"
+)
+@click.option(
+    "--pictures", type=PICTURES, default=6, metavar="N", help="answers of each kind on the page"
+)
 @click.option("--full-video", is_flag=True, help="whole videos: box and pixel protocols, VP@X")
 @click.option(
     "--calibrate",
@@ -93,13 +104,9 @@ def command(
     **values: Any,
 ) -> None:
     """Prints and writes the metrics of a checkpoint, over all sentences and by kind."""
-    if calibrate and not full_video:
-        raise InputError("--calibrate: wanted with --full-video")
     if not full_video:
         return evaluate(values, out, report, pictures)
-    for option, value in (("--compare", values.pop("compare")), ("--report", report)):
-        if value:
-            raise InputError(f"{option}: wanted without --full-video")
+    del values["compare"]
 
     from aamn.evaluation.absence import VideoEvaluation, evaluate_videos
     from aamn.jobs.inputs import InputOptions, Inputs

@@ -10,13 +10,20 @@ import click
 
 from aamn.cli.command_line import DETECTOR, out_option, recipe_options, subcommand
 from proposals.errors import InputError
+from proposals.terminal import printable
 
 if TYPE_CHECKING:
     from proposals.decoding import Video
     from proposals.detector import TorchDetector
 
 
-@subcommand("extract", "aamn extract clips/ --detector runs/detector/detector.pt --out boxes.h5")
+@subcommand(
+    "extract",
+    "aamn extract clips/ --detector runs/detector/detector.pt --out boxes.h5",
+    only_with={"--kind": "--data"},
+    apart=[("--config", "--detector"), ("--set", "--detector")],
+    unread=("finetune",),
+)
 @click.argument("paths", nargs=-1, metavar="[VIDEOS]...")
 @click.option("--videos", "videos_too", multiple=True, help="the same as VIDEOS")
 @click.option("--data", metavar="ROOT", help="all videos of a data set")
@@ -28,9 +35,17 @@ if TYPE_CHECKING:
 )
 @click.option("--detector", type=DETECTOR, metavar="PT", help="a fine-tuned one; else --config's")
 @click.option("--shard", metavar="I/N", help="only every N-th video, from I on")
-@click.option("--batch", default=0, help="frames; 0: fits the device")
-@click.option("--workers", default=-1, help="decoding processes; -1: fits")
-@click.option("--precision", help="float32 | float16 | bfloat16; default: half on a GPU")
+@click.option(
+    "--batch", type=click.IntRange(0, 65536), default=0, help="frames; 0: fits the device"
+)
+@click.option(
+    "--workers", type=click.IntRange(-1, 1024), default=-1, help="decoding processes; -1: fits"
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="default: half on a GPU",
+)
 @click.option("--fresh", is_flag=True, help="remove what is in --out first")
 @recipe_options
 @out_option("the HDF5 file to write", required=True)
@@ -59,8 +74,6 @@ def command(
     paths = (*videos_too, *paths)
     if bool(paths) == bool(data):
         raise InputError("wanted either VIDEOS (files, folders, patterns) or --data ROOT")
-    if detector and (config or overrides):
-        raise InputError("--detector brings its own configuration: drop --config and --set")
 
     from dataclasses import replace
 
@@ -74,8 +87,8 @@ def command(
     job = JobOptions.for_device(device, batch, workers)
     found = _detector(detector, config, overrides, precision, device)
     report = extract(found, videos, out, replace(job, fresh=fresh))
-    print(f"{out}:", *report.lines(), sep="\n")
-    return 1 if report.failures else 0
+    print(printable("\n".join((f"{out}:", *report.lines())), "\n"))
+    return 1 if report.failures or report.shortened else 0
 
 
 def _data_set(root: str, kind: str) -> list[Video]:

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import log, out_option, recipe_options, subcommand
+from aamn.cli.command_line import WORKERS, all_but, log, out_option, recipe_options, subcommand
 from proposals.errors import InputError
 
 
-@subcommand("flow", "aamn flow --data data/a2d --out data/a2d/flow.h5 --set flow.longest_side=256")
+@subcommand(
+    "flow",
+    "aamn flow --data data/a2d --out data/a2d/flow.h5 --set flow.longest_side=256",
+    unread=all_but("data", "flow"),
+)
 @click.argument("paths", nargs=-1, metavar="[VIDEOS]...")
 @click.option("--videos", "videos_too", multiple=True, help="the same as VIDEOS")
 @click.option("--data", metavar="ROOT", help="a data set; data.kind names its layout")
-@click.option("--workers", type=int, help="processes; default: data.workers")
+@click.option("--workers", type=WORKERS, help="processes; default: data.workers")
 @recipe_options
 @out_option("the HDF5 file to write; default: data.flow, or flow.h5")
 def command(
@@ -39,9 +43,12 @@ def command(
     from aamn.data.datasets.registry import all_videos
     from aamn.data.flow.store import extract_flow
     from proposals.extract import find_videos
+    from proposals.outputs import check_output
 
     recipe = load_config(Config, config, overrides)
     paths = (*videos_too, *paths)
+    if paths and data:
+        raise InputError("wanted one of --data ROOT and VIDEOS")
     if not (paths or data or recipe.data.root):
         raise InputError("wanted --data ROOT (a data set) or VIDEOS (a folder, pattern or list)")
     if paths:
@@ -49,6 +56,7 @@ def command(
     else:
         videos = all_videos(replace(recipe.data, root=data or recipe.data.root))
     out = out or Path(recipe.data.flow or "flow.h5")
+    check_output(out)
     workers = recipe.data.workers if workers is None else workers
     failures = extract_flow(videos, out, recipe.flow, workers)
     for video_id, error in sorted(failures.items()):

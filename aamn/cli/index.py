@@ -14,10 +14,15 @@ from aamn.cli.command_line import (
     split_inputs,
     subcommand,
 )
-from proposals.errors import InputError
+from aamn.config.schema import ONLY_TRAINING
 
 
-@subcommand("index", "aamn index clips/ --bundle runs/a2d/bundle --out runs/a2d/index")
+@subcommand(
+    "index",
+    "aamn index clips/ --bundle runs/a2d/bundle --out runs/a2d/index",
+    apart=[("--detector", "--proposals")],
+    unread=(*ONLY_TRAINING, "data"),
+)
 @click.argument("videos", nargs=-1, required=True)
 @inputs_options
 @click.option(
@@ -27,7 +32,7 @@ from proposals.errors import InputError
     help="bfloat16 halves the streams' time where the machine has instructions for it",
 )
 @recipe_options
-@out_option("the folder for the indexes", required=True)
+@out_option("the folder for the indexes", required=True, folder=True)
 def command(videos: tuple[str, ...], precision: str, out: Path, **values: Any) -> int:
     """Computes once all that videos contribute to any sentence's answer: tubes, their vectors,
     masks and links, one HDF5 file a video (docs/indexes.md).
@@ -35,9 +40,6 @@ def command(videos: tuple[str, ...], precision: str, out: Path, **values: Any) -
     VIDEOS are files, folders, quoted patterns, or .txt lists of them. The same command again goes
     on with the videos that lack.
     """
-    if values["proposals"] and values["detector"]:
-        raise InputError("wanted one of --proposals HDF5 and --detector PT: the boxes")
-
     from aamn.jobs.index import index_videos
     from aamn.jobs.inputs import InputOptions, Inputs
     from proposals.extract import find_videos

@@ -12,7 +12,8 @@ from importlib import import_module
 import click
 
 from aamn.version import __version__
-from proposals.errors import InputError
+from proposals.errors import InputError, reason_of
+from proposals.terminal import PlainFormatter, printable
 
 SUBCOMMANDS = {  # name -> its line in the overview; grouped as a user meets them
     "Use": {
@@ -101,7 +102,7 @@ def run(words: Sequence[str] | None = None) -> int:
     """Runs the command with these words (default: the process's own); its exit code. A user's
     mistake is one line and exit code 2, Ctrl-C is exit code 130, a reader that has seen enough is
     none."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[_handler()])
     words = sys.argv[1:] if words is None else words
     try:  # aamn.main() would end with 1 for a closed pipe, and take EOFError for Ctrl-C
         with aamn.make_context("aamn", list(words)) as context:
@@ -115,26 +116,36 @@ def run(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:  # not of the operating system
             raise
-        return _mistake(f"{error.filename}: {error.strerror}")
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _mistake(f"{where}{reason_of(error)}")
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept", file=sys.stderr)
         return 130
     return code or 0
 
 
+def _handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(message)s"))
+    return handler
+
+
 def _mistake(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 
 def _end(code: int) -> None:
-    """Ends the process, without a word where nobody reads what is still to be printed."""
+    """Ends the process, without a word where nobody reads what is still to be printed, with one
+    where it has no room."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            code = _mistake(f"standard output: {reason_of(error)}")
     sys.exit(code)
 
 

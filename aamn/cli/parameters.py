@@ -11,10 +11,14 @@ from aamn.cli.command_line import out_option, recipe_options, subcommand
 STEPS = click.Choice(["train", "infer"])
 
 
-@subcommand("parameters", "aamn parameters --config aamn_vgg16_a2d --steps train infer")
+@subcommand(
+    "parameters",
+    "aamn parameters --config aamn_vgg16_a2d --steps train infer",
+    unread=("name", "seed", "data", "augment", "flow", "words.vectors"),
+)
 @click.argument("more_steps", nargs=-1, type=STEPS, metavar="")
 @click.option("--steps", multiple=True, type=STEPS, help="also the seconds of these, on noise")
-@click.option("--depth", default=2, help="how deep parts are listed")
+@click.option("--depth", type=click.IntRange(0), default=2, help="how deep parts are listed")
 @recipe_options
 @out_option("also write the table there")
 def command(

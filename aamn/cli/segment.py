@@ -10,29 +10,31 @@ import click
 from aamn.cli.command_line import (
     VIDEO,
     Existing,
+    Finite,
     inputs_options,
     out_option,
     recipe_options,
     sentences,
     split_inputs,
     subcommand,
+    threshold_option,
 )
+from aamn.config.schema import ONLY_TRAINING
 from proposals.errors import InputError
 
 INDEX = Existing("index", "; `aamn index` writes one")
 SENTENCES = Existing("file of sentences")
 
 
-class _Threshold(click.ParamType):
-    name = "score"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
-        return value if value == "auto" else click.FLOAT.convert(value, param, ctx)
-
-
 @subcommand(
     "segment",
     """aamn segment clip.mp4 "man in red jumping" --bundle runs/demo/bundle --out runs/clip""",
+    only_with={"--split": "--data", "--count": "--data"},
+    apart=[
+        *((option, "--index") for option in ("--data", "--proposals", "--detector", "--flow")),
+        *(("--data", "--video"), ("--data", "--video-id"), ("--detector", "--proposals")),
+    ],
+    unread=(*ONLY_TRAINING, "data.root", "data.proposals", "data.flow", "data.workers"),
 )
 @click.argument("video_and_queries", nargs=-1, metavar="[VIDEO] [QUERY]...")
 @click.option("--video", "video", type=VIDEO, help="the same as VIDEO")
@@ -42,7 +44,7 @@ class _Threshold(click.ParamType):
 @click.option("--video-id", default="", help="the video's id in these files; default: its name")
 @click.option("--data", default="", metavar="ROOT", help="a data set's videos and sentences")
 @click.option("--split", default="", help="of --data; default: the configuration's test split")
-@click.option("--count", default=0, help="only the first videos of --data")
+@click.option("--count", type=click.IntRange(0), default=0, help="only the first videos of --data")
 @click.option("--index", type=INDEX, metavar="HDF5", help="the video's index; else one is built")
 @click.option(
     "--linking",
@@ -52,25 +54,19 @@ class _Threshold(click.ParamType):
 )
 @click.option(
     "--transition-cost",
-    type=float,
+    type=Finite(0),
     metavar="W",
     help="of --linking video: what it costs to change the actor between two clips, beside their "
     "scores (docs/indexes.md)",
 )
-@click.option(
-    "--absent-threshold",
-    type=_Threshold(),
-    metavar="SCORE",
-    help="sentences that score below get empty masks; auto: below the bundle's own score, which "
-    "`aamn evaluate --full-video --calibrate` finds",
-)
-@click.option("--start", default=0, metavar="N", help="first frame, from 0")
-@click.option("--end", type=int, metavar="N", help="the frame to stop before")
-@click.option("--stride", default=1, metavar="N", help="every N-th frame")
+@threshold_option
+@click.option("--start", type=click.IntRange(0), default=0, metavar="N", help="first frame, from 0")
+@click.option("--end", type=click.IntRange(1), metavar="N", help="the frame to stop before")
+@click.option("--stride", type=click.IntRange(1), default=1, metavar="N", help="every N-th frame")
 @click.option("--every-frame", is_flag=True, hidden=True)
 @click.option("--palette", is_flag=True, help="also one indexed PNG a frame for all sentences")
 @recipe_options
-@out_option("the result's folder")
+@out_option("the result's folder", folder=True)
 def command(
     video_and_queries: tuple[str, ...],
     video: Path | None,

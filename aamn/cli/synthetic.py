@@ -11,9 +11,14 @@ from aamn.cli.command_line import out_option, recipe_options, subcommand
 
 
 @subcommand("synthetic", "aamn synthetic --config synthetic_demo --out runs/corpus")
-@click.option("--workers", default=os.cpu_count() or 1, help="processes that draw videos")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    default=os.cpu_count() or 1,
+    help="processes that draw videos",
+)
 @recipe_options
-@out_option("the corpus's folder", required=True)
+@out_option("the corpus's folder", required=True, folder=True)
 def command(workers: int, config: str | None, overrides: tuple[str, ...], out: Path) -> None:
     """Writes a small synthetic corpus in A2D Sentences' file layout."""
     from aamn.config.loading import load_config

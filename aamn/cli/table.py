@@ -14,14 +14,15 @@ from aamn.cli.command_line import out_option, recipe_options, subcommand
     "table",
     "aamn table 4 --data runs/demo/corpus --proposals runs/demo/proposals.h5 "
     "\\\n    --flow runs/demo/flow.h5 --out runs/tables",
+    apart=[("--base", "--config")],
 )
 @click.argument("name")
 @click.option("--base", default="aamn_demo", help="the recipe that rows vary; the same as --config")
 @click.option("--data", default="", metavar="ROOT", help="default: data.root")
 @click.option("--proposals", default="", metavar="HDF5", help="default: data.proposals")
 @click.option("--flow", default="", metavar="HDF5", help="default: data.flow")
-@click.option("--seeds", type=click.IntRange(1), default=1, metavar="N", help="runs a row")
-@click.option("--jobs", type=click.IntRange(1), default=1, metavar="N", help="runs at a time")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, metavar="N", help="runs a row")
+@click.option("--jobs", type=click.IntRange(1, 1024), default=1, metavar="N", help="runs at a time")
 @click.option(
     "--test-set",
     multiple=True,
@@ -29,8 +30,8 @@ from aamn.cli.command_line import out_option, recipe_options, subcommand
     help="evaluate with this value, such as data.kind=jhmdb for table 11; may be repeated",
 )
 @recipe_options
-@out_option("the tables' folder; default: runs/tables")
-def command(base: str, config: str | None, out: Path | None, **values: Any) -> int:
+@out_option("the tables' folder; default: runs/tables", folder=True, default="runs/tables")
+def command(base: str, config: str | None, out: Path, **values: Any) -> int:
     """Trains and evaluates what a table of the paper needs (NAME: 1 to 13, masks, systems, or
     acga-parameters) and writes it beside the paper's numbers, as Markdown, CSV and SVG.
 
@@ -40,4 +41,4 @@ def command(base: str, config: str | None, out: Path | None, **values: Any) -> i
     """
     from aamn.experiments.reproduce import TableOptions, reproduce
 
-    return reproduce(TableOptions(config=config or base, out=out or Path("runs/tables"), **values))
+    return reproduce(TableOptions(config=config or base, out=out, **values))

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from aamn.cli.command_line import FLOW, PATH, log, out_option, recipe_options, subcommand
-from proposals.errors import InputError
 
 
 @subcommand(
@@ -19,13 +18,19 @@ from proposals.errors import InputError
 @click.option("--proposals", type=PATH, metavar="HDF5", help="default: data.proposals")
 @click.option("--flow", type=FLOW, metavar="HDF5", help="default: data.flow; none: on the fly")
 @click.option("--restart", is_flag=True, help="ignore an existing checkpoint")
+@click.option(
+    "--only-start",
+    is_flag=True,
+    help="write what the training would begin with, such as a released model, to start.pt, and end",
+)
 @recipe_options
-@out_option("the run's folder; default: runs/NAME")
+@out_option("the run's folder; default: runs/NAME", folder=True)
 def command(
     data: str | None,
     proposals: Path | None,
     flow: Path | None,
     restart: bool,
+    only_start: bool,
     config: str | None,
     overrides: tuple[str, ...],
     out: Path | None,
@@ -34,7 +39,7 @@ def command(
     the same curve. Several GPUs: the same under torchrun."""
     from dataclasses import replace
 
-    from aamn.config.loading import load_config
+    from aamn.config.loading import load_config, refuse_without_inputs
     from aamn.config.schema import Config
 
     recipe = load_config(Config, config, overrides)
@@ -44,11 +49,12 @@ def command(
         proposals=str(proposals or recipe.data.proposals),
         flow=str(flow or recipe.data.flow),
     )
-    if not recipe.data.root:
-        raise InputError("wanted --data ROOT, the data set to train on")
+    refuse_without_inputs(recipe)
 
-    from aamn.training.run import train_from
+    from aamn.training.run import train_from, write_start
 
     out = out or Path("runs") / recipe.name
+    if only_start:
+        return log.info("wrote %s", write_start(recipe, out))
     progress = train_from(recipe, out, restart)
     log.info("%s: %d iterations done; checkpoint in %s", recipe.name, progress.iteration, out)

@@ -23,7 +23,7 @@ MANIFEST = Existing("manifest", "; `aamn manifest` writes one")
     "--validation", type=MANIFEST, metavar="JSON", help="frames to measure AP and recall on"
 )
 @recipe_options
-@out_option("the detector's folder", required=True)
+@out_option("the detector's folder", required=True, folder=True)
 def command(
     manifest: Path,
     validation: Path | None,

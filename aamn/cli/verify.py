@@ -6,11 +6,16 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import PATH, out_option, recipe_options, subcommand
+from aamn.cli.command_line import OUT_FILE, all_but, out_option, recipe_options, subcommand
 from proposals.errors import InputError
+from proposals.terminal import printable
 
 
-@subcommand("verify", "aamn verify --data data/a2d --deep --fix-list again.txt")
+@subcommand(
+    "verify",
+    "aamn verify --data data/a2d --deep --fix-list again.txt",
+    unread=(*all_but("data"), "data.proposals", "data.flow", "data.workers"),
+)
 @click.option("--data", metavar="ROOT", help="the data set; default: data.root")
 @click.option(
     "--kind",
@@ -18,7 +23,7 @@ from proposals.errors import InputError
     help="its layout; default: data.kind",
 )
 @click.option("--deep", is_flag=True, help="decode every frame and every mask")
-@click.option("--fix-list", type=PATH, metavar="FILE", help="write the paths to download again")
+@click.option("--fix-list", type=OUT_FILE, metavar="FILE", help="write the paths to download again")
 @recipe_options
 @out_option("also write what was found there, as JSON")
 def command(
@@ -46,7 +51,7 @@ def command(
     if not recipe.root:
         raise InputError("wanted --data ROOT, the data set to check")
     found = verify_data_set(recipe, deep)
-    print(found.table())
+    print(printable(found.table(), "\n"))
     if fix_list:
         write_text(fix_list, "".join(f"{path}\n" for path in found.fix_list()))
     if out:

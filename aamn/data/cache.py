@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -61,11 +62,15 @@ class MemoryFrames(FrameSource):
 
 
 def in_memory(source: FrameSource) -> FrameSource:
-    """A small video decoded, a large one as it is."""
+    """A small video decoded, a large one as it is, whatever its header announces."""
     h, w = source.size
-    if source.announced * h * w * 3 > WHOLE_VIDEO:
+    most = WHOLE_VIDEO // (h * w * 3)
+    if source.announced > most:
         return source
-    frames = np.stack(list(source.iterate()))
+    read = list(islice(source.iterate(), most + 1))
+    if len(read) > most:
+        return source
+    frames = np.stack(read)
     source.close()
     return MemoryFrames(source, frames)
 

@@ -51,13 +51,14 @@ def load_clip(
     as `flow_config` says when there is none; `shrink` scales the frame inside the square.
 
     Raises:
-        InputError: the video cannot be decoded, or the flow file lacks it.
+        InputError: the video cannot be decoded, or the flow file lacks it or has another one's.
     """
     geometry = _geometry(frames.size, input_spec.network_size, shrink)
     indices = clip_indices(key_frame, input_spec.offsets, len(frames))
     clip_flow = None
     if input_spec.flow:
         if flow is not None:
+            flow.check(video_id, frames, flow_config)
             content = resize_flow(flow.window(video_id, indices), geometry.content_size)
         else:
             estimate = build_estimator(flow_config or FlowConfig())
@@ -171,7 +172,7 @@ class SampleDataset(Dataset):
         proposals = None
         if self.input_spec.proposals:
             assert self.store is not None, "wanted the proposals of a segmenter that needs them"
-            _check_boxes(self.store, video_id, frames)
+            self.store.check(video_id, frames)
             proposals = load_proposals(
                 self.store, video_id, clip.frame_indices, self.input_spec.proposals
             )
@@ -226,13 +227,3 @@ def _check_sizes(targets: tuple[Target, ...], key_frame: KeyFrame, frames: Frame
                 f"frame {key_frame.frame + 1} is {target.mask.shape[1]}x{target.mask.shape[0]}; "
                 "download the video again"
             )
-
-
-def _check_boxes(store: ProposalStore, video_id: str, frames: FrameSource) -> None:
-    stored = store.frame_size(video_id)
-    if tuple(stored) != tuple(frames.size):
-        raise InputError(
-            f"{store.path}: the boxes of {video_id} are in pixels of "
-            f"{stored[1]}x{stored[0]}, the video is {frames.size[1]}x{frames.size[0]}; extract "
-            "its proposals again"
-        )

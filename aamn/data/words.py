@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from aamn.structures import Query
+from aamn.data.word_vectors import VectorFile, open_vectors
+from aamn.structures import UNKNOWN_NUMBER, Query
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
 
 PADDING, UNKNOWN = "<pad>", "<unk>"
+_GROWING = RLock()  # of all `Words`: a vocabulary and its rows grow in one step
 
 # Letters and digits, with inner hyphens and apostrophes: GloVe has "t-shirt" as one word. A
 # possessive 's and the n't of a contraction are words of their own there.
@@ -59,17 +63,23 @@ class Vocabulary:
     def __contains__(self, word: object) -> bool:
         return word in self._numbers
 
+    @property
+    def known(self) -> Set[str]:
+        """All words, the special ones among them."""
+        return self._numbers.keys()
+
     def encode(self, text: str) -> Query:
         """The sentence's first `max_words` words and their numbers (L,) int64.
 
         Raises:
             InputError: the sentence holds no word.
         """
-        tokens = tokenise(text)[: self.max_words]
+        tokens = tokenise(text)
         if not tokens:
             raise InputError(f"the sentence {text!r} holds no word; say what to look for")
-        numbers = [self._numbers.get(token, 1) for token in tokens]
-        return Query(text, tuple(tokens), torch.tensor(numbers))
+        read, left_out = tokens[: self.max_words], tokens[self.max_words :]
+        numbers = [self._numbers.get(token, UNKNOWN_NUMBER) for token in read]
+        return Query(text, tuple(read), torch.tensor(numbers), tuple(left_out))
 
     def extend(self, words: Iterable[str]) -> Vocabulary:
         """A vocabulary with the unknown ones among `words` behind its own, whose numbers stay."""
@@ -95,18 +105,16 @@ class WordVectors:
     known: np.ndarray
 
 
-def load_vectors(path: str | Path, words: Sequence[str]) -> WordVectors:
-    """The vectors of `words` (such as `Vocabulary.words`) from a GloVe or word2vec text file, or
-    from a word2vec binary (.bin, .bin.gz) or gensim (.kv) file; logs how many words it covers.
+def load_vectors(path: str | Path, words: Sequence[str], allow_pickle: bool = False) -> WordVectors:
+    """The vectors of `words` (such as `Vocabulary.words`) from a file; logs how many words it
+    covers.
 
     Raises:
-        InputError: the file is missing or is none of these.
+        InputError: as `open_vectors`, or a vector of the file is none.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no word vectors at {path}; words.vectors names a GloVe or word2vec file")
-    binary = path.name.endswith((".bin", ".bin.gz", ".kv"))
-    found, mean = (_from_gensim if binary else _from_text)(path, set(words))
+    file = open_vectors(path, allow_pickle)
+    mean = file.mean()
+    found = {word: vector for word in words if (vector := file.find(word)) is not None}
     vectors = np.stack([found.get(word, mean) for word in words]).astype(np.float32)
     known = np.array([word in found for word in words])
     vectors[[word == PADDING for word in words]] = 0
@@ -114,55 +122,129 @@ def load_vectors(path: str | Path, words: Sequence[str]) -> WordVectors:
     return WordVectors(vectors, known)
 
 
-def _report(path: Path, words: list[str], found: Mapping[str, np.ndarray]) -> None:
+def _report(path: str | Path, words: list[str], found: Mapping[str, np.ndarray]) -> None:
     unknown = [word for word in words if word not in found]
     share = 100 * len(unknown) / max(1, len(words))
     some = ": " + ", ".join(unknown[:8]) + (" ..." if len(unknown) > 8 else "") if unknown else ""
     log.info("%s: %d of %d words unknown (%.1f %%)%s", path, len(unknown), len(words), share, some)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Word and numbers of every line. The split is from the right: GloVe's 840B file has words
-    that hold spaces. A first line of two whole numbers (word2vec's header) is left out."""
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        first = file.readline()
-        header = re.fullmatch(r"\d+ (\d+)\s*", first)
-        dimension = int(header[1]) if header else max(1, first.strip().count(" "))
-        for number, line in enumerate(file if header else chain([first], file), start=1):
-            word, *numbers = line.rstrip("\r\n ").rsplit(" ", dimension)
-            if len(numbers) != dimension:
-                raise InputError(
-                    f"{path}: vector {number} is no word with {dimension} numbers: {line[:40]!r}"
-                )
-            yield word, numbers
+def first_words(file: VectorFile, count: int) -> list[str]:
+    """The file's first words that a sentence can hold, at most `count`, each once."""
+    fitting = dict.fromkeys(word for word in file.words() if tokenise(word) == [word])
+    return list(islice(fitting, count))
 
 
-def _from_text(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The wanted words' vectors, and the mean of all vectors of the file."""
-    found: dict[str, np.ndarray] = {}
-    total, count = np.zeros(1), 0
-    for word, numbers in _rows(path):
-        try:
-            vector = np.array(numbers, dtype=np.float64)
-        except ValueError:
-            raise InputError(f"{path}: the vector of {word!r} is no list of numbers") from None
-        total, count = total + vector, count + 1
-        if word in wanted:
-            found.setdefault(word, vector)
-    if not count:
-        raise InputError(f"{path} holds no vector")
-    return found, total / count
+def as_sentences(texts: str | Iterable[str]) -> list[str]:
+    """What a user asks as a list of sentences; a text alone is one.
+
+    Raises:
+        InputError: no sentence, or something that is no text.
+    """
+    if isinstance(texts, str):
+        return [texts]
+    found = list(texts) if isinstance(texts, Iterable) else [texts]
+    for text in found:
+        if not isinstance(text, str):
+            raise InputError(f"wanted a sentence or several as text, got {text!r}")
+    if not found:
+        raise InputError("wanted at least one sentence, got none")
+    return found
 
 
-def _from_gensim(path: Path, wanted: set[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    from gensim.models import KeyedVectors  # a slow import that only pretrained vectors need
+class Words(nn.Embedding):
+    """The words a segmenter knows, each with its row of numbers (C_e,), as one object: a number is
+    never another word's row, and whatever copies, pickles or saves it has both.
 
-    try:
-        if path.suffix == ".kv":
-            vectors = KeyedVectors.load(str(path))
-        else:
-            vectors = KeyedVectors.load_word2vec_format(str(path), binary=True)
-    except (ValueError, EOFError, OSError, UnicodeDecodeError, AttributeError) as error:
-        raise InputError(f"{path} is no word2vec file: {' '.join(str(error).split())}") from None
-    found = {word: vectors[word] for word in wanted if word in vectors}
-    return found, vectors.vectors.mean(0, dtype=np.float64)
+    It grows by words that training has not seen, from the file that `vectors` names; the numbers of
+    those before stay, so that queries made earlier stay right.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        dimension: int,
+        vectors: Path | str = "",
+        allow_pickle: bool = False,
+        **options: Any,
+    ) -> None:
+        """`allow_pickle`: of `vectors`, see `open_vectors`; `options` are nn.Embedding's."""
+        super().__init__(len(vocabulary), dimension, padding_idx=0, **options)
+        self.vocabulary, self.vectors = vocabulary, str(vectors)
+        self.allow_pickle = allow_pickle
+        self._told: set[str] = set()
+
+    def queries(self, texts: str | Iterable[str]) -> list[Query]:
+        """What a user asks, one text or several, as word numbers. Says, once a sentence, which of
+        its words are left out, and which are not known here or in the file of vectors.
+
+        Raises:
+            InputError: no sentence, one without a word, or as `learn`.
+        """
+        sentences = as_sentences(texts)
+        self._grow(sentences)
+        found = [self.vocabulary.encode(text) for text in sentences]
+        for query in found:
+            if query.text not in self._told:
+                self._told.add(query.text)
+                self._tell(query)
+        return found
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Gives the words of a data set's sentences that training has not seen their rows, where
+        the file of vectors is at hand and has them, and logs the others.
+
+        Raises:
+            InputError: the file holds no vectors, or vectors of another dimension.
+        """
+        if unknown := self._grow(texts):
+            log.warning("words the segmenter does not know: %s%s", ", ".join(unknown), self._hint)
+
+    def _grow(self, texts: Iterable[str]) -> list[str]:
+        """The words that stay unknown, in alphabetical order."""
+        with _GROWING:
+            wanted = sorted({w for text in texts for w in tokenise(text)} - self.vocabulary.known)
+            if wanted and self.vectors and Path(self.vectors).is_file():
+                self._add(wanted, self._file())
+            return [word for word in wanted if word not in self.vocabulary]
+
+    def _file(self) -> VectorFile:
+        file = open_vectors(self.vectors, self.allow_pickle)
+        if file.dimension != self.embedding_dim:
+            raise InputError(
+                f"words.vectors: {self.vectors} has {file.dimension} numbers a word, the segmenter "
+                f"was trained with {self.embedding_dim}"
+            )
+        return file
+
+    def _add(self, words: Sequence[str], file: VectorFile) -> None:
+        found = {word: vector for word in words if (vector := file.find(word)) is not None}
+        if not found:
+            return
+        with torch.inference_mode(False), torch.no_grad():
+            rows = torch.from_numpy(np.stack([*found.values()])).to(self.weight)
+            weight = nn.Parameter(torch.cat([self.weight, rows]), self.weight.requires_grad)
+        self.weight, self.num_embeddings = weight, len(weight)
+        self.vocabulary = self.vocabulary.extend(found)
+
+    @property
+    def _hint(self) -> str:
+        if not self.vectors or Path(self.vectors).is_file():
+            return ""
+        return f" (no word vectors at {self.vectors}: the words of the training alone are known)"
+
+    def _tell(self, query: Query) -> None:
+        if query.left_out:
+            log.warning(
+                "%r: its first %d words are read; left out: %s",
+                query.text,
+                len(query.tokens),
+                " ".join(query.left_out),
+            )
+        if query.unknown:
+            log.warning(
+                "%r: words the segmenter does not know: %s%s",
+                query.text,
+                ", ".join(query.unknown),
+                self._hint,
+            )

@@ -21,12 +21,14 @@ from aamn.evaluation.full_video import format_videos, frame_rows, summarise_vide
 from aamn.index.indexed_segmenter import StoredIndexes
 from aamn.index.query_encoder import QueryEncoder
 from aamn.index.video_index import LINKINGS, VideoIndex
-from aamn.inference.checkpoint import Loaded, extend_words
+from aamn.inference.checkpoint import Loaded
 from aamn.inference.track import answers
+from aamn.inference.verdict import checked_number
 from aamn.structures import Row
 from aamn.tubes.video_linking import calibrate_absence, shares_at
 from proposals.errors import InputError
 from proposals.files import write_json
+from proposals.outputs import check_output
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
@@ -63,9 +65,9 @@ def write_videos(
     """Prints the metrics of a split's whole videos and writes them to `out`; indexes are kept in
     `folder`; `calibrate`: the split to find the threshold of absence on."""
     source = open_source(data, split)
-    loaded = extend_words(loaded, source.texts())
+    loaded.words.learn(source.texts())
     store = ProposalStore.read(data.proposals)
-    flow = stored_flow(data.flow, loaded.segmenter.input_spec)
+    flow = stored_flow(data.flow, loaded.segmenter.input_spec, loaded.config.flow)
     indexes = StoredIndexes(folder, QueryEncoder(loaded), source, store, flow)
     found: Found = {system_name(linking): defaultdict(list) for linking in LINKINGS}
     scores = Scores()
@@ -104,7 +106,8 @@ def _add_rows(found: Found, source: VideoTextSource, index: VideoIndex) -> None:
         return
     expressions, targets = zip(*pairs, strict=True)
     for linking in LINKINGS:
-        tracks = index.query([e.text for e in expressions], linking=linking)
+        queries = index.query_encoder.expressions(e.text for e in expressions)
+        tracks = index.answer(queries, linking=linking)
         clips = (answer.tracks for answer in answers(tracks, index.frames))
         for protocol, rows in frame_rows(expressions, targets, clips).items():
             found[system_name(linking)][protocol] += rows
@@ -122,7 +125,8 @@ def _add_scores(
         (scores.absent, strangers(own, foreign)),
     ):
         if texts:
-            known += [track.score for track in index.query(sorted(texts))]
+            queries = index.query_encoder.expressions(sorted(texts))
+            known += [track.score for track in index.answer(queries)]
 
 
 def strangers(own: Sequence[Expression], foreign: Sequence[Expression]) -> set[str]:
@@ -169,7 +173,8 @@ def read_threshold(path: Path) -> float:
         InputError: the file holds none.
     """
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["absence"]["threshold"])
+        found = json.loads(path.read_text(encoding="utf-8"))["absence"]["threshold"]
+        return checked_number(found, f"{path}: absence.threshold")
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{path} holds no calibrated threshold; `aamn evaluate --full-video --calibrate` "
@@ -200,6 +205,7 @@ def evaluate_videos(loaded: Loaded, checkpoint: Path, options: VideoEvaluation) 
     if options.calibrate == split:
         raise InputError(f"--calibrate {split}: wanted another split than the evaluated one")
     out = options.out or checkpoint.with_name("full_video.json")
+    check_output(out)
     folder = options.index or out.with_suffix(".index")
     write_videos(loaded, data, split, out, folder, options.calibrate)
     log.info("wrote %s", out)

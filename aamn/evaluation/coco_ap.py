@@ -4,6 +4,10 @@ Papers after MTTR report it where earlier ones report the mean of P@X (`metrics.
 both as "mAP". Here every (sample, sentence) is an image of its own with one true mask and one
 scored answer, the mask that the segmenter chose. Systems that answer with several masks a
 sentence are helped by this measure; ours gives one.
+
+MTTR's protocol (Botach et al., CVPR 2022) hands every answer to COCO's evaluation, an empty mask
+too, which is a false positive of its score: that is `coco_ap`. Where an empty mask is no answer, it
+costs recall and not precision: that is `coco_ap_nonempty`, never smaller and not comparable.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from torch import Tensor
 from aamn.structures import MaskTrack, Sample
 
 AVERAGES = ("coco_ap", "coco_ap50", "coco_ap75")  # COCOeval's first three numbers
+NONEMPTY = "_nonempty"  # what the names of the second reading end in
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,8 @@ def scored_masks(sample: Sample, tracks: Sequence[MaskTrack], key: int) -> list[
 
 
 def average_precision(masks: Iterable[ScoredMask]) -> dict[str, float]:
-    """COCO's AP over IoU 0.50:0.95, at 0.50 and at 0.75, by pycocotools, as fractions of 1.
-
-    An empty answer is no answer: it costs recall, not precision.
+    """COCO's AP over IoU 0.50:0.95, at 0.50 and at 0.75, by pycocotools, as fractions of 1: with
+    empty answers as false positives (MTTR's protocol), and, by names that end in NONEMPTY, without.
 
     Raises:
         ValueError: no masks.
@@ -57,11 +61,19 @@ def average_precision(masks: Iterable[ScoredMask]) -> dict[str, float]:
     masks = list(masks)
     if not masks:
         raise ValueError("no masks to average over")
-    truths = [_record(i, mask.truth) | {"iscrowd": 0} for i, mask in enumerate(masks, 1)]
+    answered = [bool(rle.area(mask.answer)) for mask in masks]
+    every = _averages(masks, [True] * len(masks))
+    nonempty = every if all(answered) else _averages(masks, answered)
+    return every | {f"{name}{NONEMPTY}": value for name, value in nonempty.items()}
+
+
+def _averages(masks: Sequence[ScoredMask], answered: Sequence[bool]) -> dict[str, float]:
+    """AVERAGES where the masks' answers count that are `answered`."""
+    numbered = list(enumerate(masks, 1))
     answers = [
-        _record(i, mask.answer) | {"score": mask.score}
-        for i, mask in enumerate(masks, 1)
-        if rle.area(mask.answer)
+        _record(number, mask.answer) | {"score": mask.score}
+        for (number, mask), counts in zip(numbered, answered, strict=True)
+        if counts
     ]
     if not answers:
         return dict.fromkeys(AVERAGES, 0.0)
@@ -70,11 +82,11 @@ def average_precision(masks: Iterable[ScoredMask]) -> dict[str, float]:
         truth.dataset = {
             "info": {},
             "images": [
-                {"id": i, "height": mask.truth["size"][0], "width": mask.truth["size"][1]}
-                for i, mask in enumerate(masks, 1)
+                {"id": number, "height": mask.truth["size"][0], "width": mask.truth["size"][1]}
+                for number, mask in numbered
             ],
             "categories": [{"id": 1, "name": "referent"}],
-            "annotations": truths,
+            "annotations": [_record(n, mask.truth) | {"iscrowd": 0} for n, mask in numbered],
         }
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(answers), "segm")

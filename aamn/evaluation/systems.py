@@ -21,11 +21,13 @@ from aamn.evaluation.key_frames import evaluate
 from aamn.evaluation.metrics import summarise
 from aamn.index.indexed_segmenter import IndexedSegmenter, KeyFrameIndexes
 from aamn.index.query_encoder import QueryEncoder
-from aamn.inference.checkpoint import Loaded, extend_words, load_segmenter
+from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.models.segmenter import Segmenter
-from aamn.structures import MaskTrack, Report, Sample
+from aamn.structures import InputSpec, MaskTrack, Report, Sample
 from proposals.build import best_device
+from proposals.errors import InputError
 from proposals.store import ProposalStore
+from proposals.workers import end_with_parent, loaded
 
 MOST_CONFIDENT = "most_confident"
 
@@ -78,7 +80,7 @@ def open_samples(loaded: Loaded, data: DataConfig, source: VideoTextSource) -> S
         input_spec,
         loaded.vocabulary,
         ProposalStore.read(data.proposals) if input_spec.proposals else None,
-        stored_flow(data.flow, input_spec),
+        stored_flow(data.flow, input_spec, loaded.config.flow),
         flow_config=loaded.config.flow,
     )
 
@@ -98,7 +100,7 @@ def open_system(
     data = replace(loaded.config.data, **moved)
     split = split or data.test_split
     source = open_source(data, split)
-    loaded = extend_words(loaded, source.texts())
+    loaded.words.learn(source.texts())
     return System(loaded, data, split, open_samples(loaded, data, source))
 
 
@@ -122,11 +124,16 @@ def through_indexes(system: System, folder: Path) -> System:
 
 def evaluate_system(system: System, name: str = "") -> Run:
     """Asks a system all sentences of its samples; `name` stands for it in tables."""
-    samples = DataLoader(system.dataset, batch_size=None, num_workers=system.data.workers)
+    samples = DataLoader(
+        system.dataset,
+        batch_size=None,
+        num_workers=system.data.workers,
+        worker_init_fn=end_with_parent,
+    )
     masks: list[ScoredMask] = []
     report = evaluate(
         system.segmenter,
-        samples,
+        loaded(samples),
         system=name or system.loaded.config.system,
         data=f"{system.data.root} ({system.split})",
         total=len(system.dataset),
@@ -169,10 +176,21 @@ class EvaluateOptions:
     index: Path | None = None
 
 
+def _refuse_useless(options: EvaluateOptions, wanted: InputSpec, system: str) -> None:
+    """Refuses files that no system reads: what one is compared with may want them."""
+    if options.compare:
+        return
+    if options.proposals and not wanted.proposals:
+        raise InputError(f"--proposals: {system} chooses among no boxes")
+    if options.flow and not wanted.flow:
+        raise InputError(f"--flow: this {system} sees no flow")
+
+
 def evaluate_all(options: EvaluateOptions) -> list[Run]:
     """The checkpoint's run, and those of the systems it is compared with on the same samples."""
     paths = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
     first = open_system(options.checkpoint, options.overrides, options.config, options.split, paths)
+    _refuse_useless(options, first.segmenter.input_spec, first.loaded.config.system)
     if options.index:
         first = through_indexes(first, options.index / "key_frames")
     runs = [evaluate_system(first)]

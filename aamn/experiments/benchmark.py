@@ -20,7 +20,7 @@ from torch import nn
 
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
-from aamn.data.words import Vocabulary
+from aamn.data.words import Vocabulary, Words
 from aamn.experiments.flops import frame_flops
 from aamn.index.box_source import DetectedBoxes, SharedBoxes, detected_boxes
 from aamn.index.builder import FRAMES_AT_ONCE, build_index
@@ -227,12 +227,13 @@ def _job(options: BenchmarkOptions) -> tuple[Loaded, IndexJob]:
     config = load_config(Config, options.config, options.overrides)
     torch.manual_seed(0)
     vocabulary = Vocabulary(WORDS)
-    segmenter = indexable(build_segmenter(config, len(vocabulary)).eval())
+    words = Words(vocabulary, config.words.dimension)
+    segmenter = indexable(build_segmenter(config, words).eval())
     segmenter.to(best_device())
     size = (options.height, options.width)
     boxes = _detected(options.detector, segmenter) if options.detector else DriftingBoxes(size)
     job = IndexJob(segmenter, "noise", Noise(options.frames, size), boxes, None, config.flow)
-    return Loaded(segmenter, vocabulary, config, 0), job
+    return Loaded(segmenter, config, 0), job
 
 
 def _detected(recipe: str, segmenter: AAMN) -> DetectedBoxes:

@@ -7,7 +7,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -91,7 +91,7 @@ def device_name() -> str:
 def _costs(checkpoint: Path) -> Costs:
     system = open_system(checkpoint)
     samples = system.dataset
-    loaded = replace(system.loaded, vocabulary=samples.vocabulary)
+    loaded = system.loaded
     chosen = (samples[place] for place in range(min(PAIRS, len(samples))))
     pair = pair_seconds(loaded.segmenter, chosen)
     with tempfile.TemporaryDirectory() as folder:

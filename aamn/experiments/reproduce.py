@@ -13,9 +13,9 @@ import torch
 import yaml
 from torch import nn
 
-from aamn.config.loading import load_config, to_dict, with_new_names
+from aamn.config.loading import load_config, refuse_without_inputs, to_dict, with_new_names
 from aamn.config.recipes import recipe_folder
-from aamn.config.schema import Config
+from aamn.config.schema import SYSTEM_PARTS, Config
 from aamn.evaluation.absence import system_name, write_videos
 from aamn.evaluation.key_frames import write_metrics
 from aamn.evaluation.systems import evaluate_checkpoint
@@ -46,6 +46,8 @@ from proposals.errors import InputError
 from proposals.files import write_text
 
 log = logging.getLogger("aamn")
+
+COUNTS = "acga-parameters"  # a table that nothing is trained for
 
 
 def _metrics(path: Path) -> dict[str, dict[str, float]]:
@@ -207,22 +209,36 @@ class TableOptions:
     out: Path = Path("runs/tables")
 
 
+def _refuse_useless(options: TableOptions, table: Table) -> None:
+    """Refuses what no row of the table would read."""
+    systems = {"aamn", *(row.baseline.split("_")[0] for row in table.rows)}
+    for override in options.overrides:
+        part = override.split(".")[0]
+        if part in set(SYSTEM_PARTS) - systems:
+            raise InputError(f"--set {override}: no row of this table is of the system {part}")
+    if options.test_set and any(row.videos for row in table.rows):
+        raise InputError("--test-set: this table has rows of whole videos, which are not read so")
+
+
 def reproduce(options: TableOptions) -> int:
     """Trains and evaluates what a table needs, unless it is done, and writes it; the exit code."""
     out = options.out
-    if options.name == "acga-parameters":
+    if options.name == COUNTS:
+        if options != TableOptions(COUNTS, out=out):
+            raise InputError(f"{COUNTS} counts recipes of its own: nothing but --out is read")
         text = _count_parameters()
         write_text(out / "acga-parameters.md", text)
         print(text)
         return 0
     table = choose_table(read_tables(recipe_folder() / "published.yaml"), options.name)
     base = load_config(Config, options.config, own_overrides(options.overrides, "aamn"))
+    _refuse_useless(options, table)
     table = with_overrides(table, options.overrides)
     paths = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
     moved: dict[str, Any] = {key: path for key, path in paths.items() if path}
     base.data = replace(base.data, **moved)
-    if not base.data.root:
-        raise InputError("wanted --data ROOT, the data set to train on")
+    refuse_without_inputs(base)
+    load_config(Config, None, options.test_set, base)  # a mistake is found before the work
     failed = run_rows(_run_row, planned_runs(table, base, out, options.seeds), options.jobs)
     if failed:
         log.error("%d run(s) failed; the finished ones are kept: %s", len(failed), out / "runs")

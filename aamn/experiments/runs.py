@@ -6,8 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from aamn.config.schema import Config
 from proposals.errors import InputError
+from proposals.workers import worker_pool
 
 log = logging.getLogger("aamn")
 
@@ -43,9 +43,8 @@ def _one_by_one(work: Work, runs: Mapping[Path, Config]) -> Iterator[tuple[Path,
 
 def _side_by_side(work: Work, runs: Mapping[Path, Config], jobs: int) -> Iterator[tuple[Path, str]]:
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    # spawned, not forked: a forked child cannot use PyTorch's threads or CUDA
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,))
-    with pool, tqdm(total=len(runs), desc="runs", unit="run") as bar:
+    own = worker_pool(jobs, torch.set_num_threads, threads)
+    with own as pool, tqdm(total=len(runs), desc="runs", unit="run") as bar:
         tasks = {pool.submit(_run_aside, work, c, folder): folder for folder, c in runs.items()}
         try:
             for task in as_completed(tasks):

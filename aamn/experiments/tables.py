@@ -14,13 +14,12 @@ from typing import Any
 import yaml
 
 from aamn.config.loading import from_dict, load_config, to_dict
-from aamn.config.schema import Config
+from aamn.config.schema import SYSTEM_PARTS, Config
 from aamn.visualization.charts import Figure, Series, bar_chart
 from proposals.errors import InputError
 
 PRECISIONS = tuple(f"P@{x}" for x in (0.5, 0.6, 0.7, 0.8, 0.9))
 COLUMNS = (*PRECISIONS, "mAP 0.5:0.95", "Overall IoU", "Mean IoU")
-SYSTEM_PARTS = ("aamn", "gavrilyuk", "acga", "cstm")  # parts of the configuration
 BASE = "full"  # the name of the runs of the base recipe itself
 
 

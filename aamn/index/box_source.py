@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from torch import Tensor
@@ -40,7 +40,6 @@ class Detector(Protocol):
         """The boxes of each frame, uint8 RGB (H0, W0, 3)."""
 
 
-@runtime_checkable
 class BackboneDetector(Detector, Protocol):
     """A detector that can go on from the maps of its backbone, where another network has made them.
 
@@ -128,12 +127,18 @@ def detected_boxes(detector: Detector, segmenter: AAMN) -> DetectedBoxes:
     """The detector as a source of boxes for indexes by this segmenter, in one pass of the backbone
     that both have where they have the same."""
     batch = DETECTED_AT_ONCE[segmenter.device.type]
-    if isinstance(detector, BackboneDetector) and detector.square:
+    if _goes_on_from_maps(detector):
         same_square = (detector.square, detector.square) == segmenter.input_spec.network_size
         if same_square and segmenter.backbone_hash == detector.backbone_hash:
             return SharedBoxes(detector, batch)
         log.info("the detector's backbone is not the segmenter's: each takes its own pass a frame")
     return DetectedBoxes(detector, batch)
+
+
+def _goes_on_from_maps(detector: Detector) -> TypeGuard[BackboneDetector]:
+    """Whether it is a BackboneDetector that fits frames into squares. isinstance would evaluate all
+    of its properties before Python 3.12, and detectron2's detectors have no backbone to hash."""
+    return hasattr(type(detector), "detect_from") and bool(getattr(detector, "square", 0))
 
 
 def _best_boxes(found: Sequence[Detections], top: int) -> BoxWindow:
@@ -151,4 +156,6 @@ def _best_boxes(found: Sequence[Detections], top: int) -> BoxWindow:
         window.scores[place, :kept] = one.scores[:kept]
         window.labels[place, :kept] = one.labels[:kept]
         window.valid[place, :kept] = True
+    if not (np.isfinite(window.boxes).all() and np.isfinite(window.scores).all()):
+        raise InputError("the detector found a box or a score that is no finite number")
     return window

@@ -58,7 +58,7 @@ class EncodedFrames:
 
 
 @dataclass(frozen=True)
-class _Edge:
+class Edge:
     """What the tubes of C clips are linked by at one frame each: boxes (C, K, 4), features."""
 
     boxes: Tensor
@@ -72,7 +72,11 @@ class Encoder:
         self.job, self.reader, self.timer = job, reader, timer
         self.segmenter, self.input_spec = job.segmenter, job.segmenter.input_spec
         self.device = job.segmenter.device
-        self.edge: _Edge | None = None  # of the last clip so far, at its last frame
+        self.edge: Edge | None = None  # of the last clip so far, at its last frame
+
+    def go_on_after(self, boxes: np.ndarray, features: np.ndarray) -> None:
+        """The clip before the next one ends in these tubes, boxes (1, K, 4), features (1, K, C)."""
+        self.edge = Edge(*(torch.from_numpy(part).to(self.device) for part in (boxes, features)))
 
     def encode(self, block: Sequence[Picture], start: int) -> EncodedFrames:
         """The networks' answers for frames start, start + 1, ..."""
@@ -174,7 +178,7 @@ class Encoder:
         last = _edge(
             tubes, own, [w.stop - 1 - w.key_frame - before for w in windows], self.input_spec.key
         )
-        previous = self.edge or _Edge(first.boxes[:1], first.features[:1])
+        previous = self.edge or Edge(first.boxes[:1], first.features[:1])
         links = link_scores(
             torch.cat([previous.boxes, last.boxes[:-1]]),
             first.boxes,
@@ -184,7 +188,7 @@ class Encoder:
         )
         if self.edge is None:
             links[0] = 0
-        self.edge = _Edge(last.boxes[-1:], last.features[-1:])
+        self.edge = Edge(last.boxes[-1:], last.features[-1:])
         return links.float()
 
 
@@ -197,7 +201,7 @@ def _context(encoded: EncodedClips) -> Tensor | None:
     return found.attention.new_zeros(c, k, 1 + k).scatter(2, found.members + 1, found.attention)
 
 
-def _edge(tubes: LinkedTubes, own: Tensor, indices: Sequence[int], key: int) -> _Edge:
+def _edge(tubes: LinkedTubes, own: Tensor, indices: Sequence[int], key: int) -> Edge:
     """The tubes at frame indices[c] of each clip; where a tube rests on no proposal there, its
     feature is the one it carried on towards that frame, as its box is.
 
@@ -212,4 +216,4 @@ def _edge(tubes: LinkedTubes, own: Tensor, indices: Sequence[int], key: int) -> 
     clip = torch.arange(len(own), device=own.device)
     tube = torch.arange(own.shape[1], device=own.device)
     features = own[clip[:, None], tube, nearest]
-    return _Edge(tubes.boxes[clip, :, at[:, 0]], features)
+    return Edge(tubes.boxes[clip, :, at[:, 0]], features)

@@ -16,8 +16,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from proposals.errors import InputError
-from proposals.files import cannot_write, escaped, hdf5_aside, locked, open_hdf5, sweep
+from proposals.errors import InputError, cannot_write
+from proposals.files import FOR_EVER, escaped, hdf5_aside, locked, open_hdf5, sweep
+from proposals.identity import Identity
+from proposals.limits import check_pixels, read_array
+from proposals.terminal import printable
 
 FORMAT, VERSION = "aamn-index", 3
 SUFFIX = ".h5"
@@ -59,6 +62,8 @@ class Selection:
 
     def __post_init__(self) -> None:
         frames, keys = self.frames, self.key_frames
+        if not isinstance(frames, range | None):
+            raise InputError(f"frames: wanted a range such as range(100), got {frames!r}")
         if frames is not None and not (0 <= frames.start < frames.stop and frames.step > 0):
             raise InputError(f"{frames}: wanted 0 <= start < end and a step above 0")
         if keys is not None and (list(keys) != sorted({*keys}) or min(keys, default=-1) < 0):
@@ -117,9 +122,10 @@ WHOLE = Selection()
 class Header:
     """What holds for the whole video.
 
-    size (H0, W0); `heads` names the matching heads whose vectors lie side by side, with their
-    widths; `frames` is the end of the last clip's frames: the video's number of frames, unless
-    `selection` ends before.
+    `path` is absolute where the video is a file or folder; `identity` tells it from others, None in
+    older files; size (H0, W0); `heads` names the matching heads whose vectors lie side by side,
+    with their widths; `frames` is the end of the last clip's frames: the video's number of frames,
+    unless `selection` ends before.
     """
 
     video_id: str
@@ -130,6 +136,7 @@ class Header:
     origin: Origin
     selection: Selection = WHOLE
     frames: int = 0
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,7 @@ OPTIONAL = {"context"}
 
 
 def index_path(folder: Path | str, video_id: str) -> Path:
-    """Where the index of a video lies: "%" and "/" of its id are escaped."""
+    """Where the index of a video lies: its id is escaped."""
     return Path(folder) / (escaped(video_id) + SUFFIX)
 
 
@@ -184,29 +191,60 @@ class IndexWriter:
 
     def _create(self, name: str, values: np.ndarray) -> None:
         rest = values.shape[1:]
-        packed: dict[str, Any] = {"chunks": (CLIPS_A_CHUNK, *rest)}
+        packed: dict[str, Any] = {"chunks": (CLIPS_A_CHUNK, *rest), "fletcher32": True}
         if name == "masks":  # one tube of one clip is what a sentence reads
-            packed = {"chunks": (1, 1, *rest[1:]), "compression": "lzf"}
+            packed |= {"chunks": (1, 1, *rest[1:]), "compression": "lzf"}
         self.file.create_dataset(name, (0, *rest), values.dtype, maxshape=(None, *rest), **packed)
 
 
 @contextmanager
-def written_index(path: Path, header: Header) -> Iterator[IndexWriter]:
-    """A writer of the index at `path`, which appears when the block of code is left without an
-    error; `header.frames` is taken from what was written.
+def only_writer(path: Path) -> Iterator[None]:
+    """Nobody else writes the index at `path`, and half-written ones are swept away.
 
     Raises:
         InputError: another process writes it, or the disk is full or read-only.
     """
-    with locked(path.with_name(f".{path.name}.lock"), path):
-        sweep(path)
+    with locked(_lock(path), path):
         try:
-            with hdf5_aside(path) as file:
-                writer = IndexWriter(file)
-                yield writer
-                _describe(file, header)
+            sweep(path)
+            yield
         except OSError as error:
             raise cannot_write(path, error) from None
+
+
+def wait_for_writer(path: Path) -> None:
+    """Waits until no other process writes the index at `path`."""
+    with locked(_lock(path), path, patience=FOR_EVER):
+        pass
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+@contextmanager
+def new_index(path: Path, header: Header) -> Iterator[IndexWriter]:
+    """A writer of the index at `path`, which appears when the block of code is left without an
+    error; `header.frames` is taken from what was written. Only for its `only_writer`.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    with hdf5_aside(path) as file:
+        writer = IndexWriter(file)
+        yield writer
+        _describe(file, header)
+
+
+@contextmanager
+def written_index(path: Path, header: Header) -> Iterator[IndexWriter]:
+    """`new_index` by its `only_writer`.
+
+    Raises:
+        InputError: as `only_writer`.
+    """
+    with only_writer(path), new_index(path, header) as writer:
+        yield writer
 
 
 def _describe(file: h5py.File, header: Header) -> None:
@@ -214,6 +252,8 @@ def _describe(file: h5py.File, header: Header) -> None:
     windows = file["windows"]
     file.attrs["video_id"] = header.video_id
     file.attrs["path"] = header.path
+    if header.identity is not None:
+        file.attrs["identity"] = header.identity.to_json()
     file.attrs["size"] = header.size
     file.attrs["fps"] = header.fps
     file.attrs["frames"] = int(windows[-1, 2])
@@ -222,6 +262,33 @@ def _describe(file: h5py.File, header: Header) -> None:
     file.attrs["selection"] = header.selection.to_json()
     file.attrs["version"] = VERSION
     file.attrs["format"] = FORMAT
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of an index, of which parts are read by the usual brackets.
+
+    Raises:
+        InputError: a part that has changed since it was written, that is too large, or whose
+            numbers are not finite; names the file and the video.
+    """
+
+    data: h5py.Dataset
+    source: IndexFile
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, place: Any) -> np.ndarray:
+        where = f"{self.source.path}, video {printable(self.source.header.video_id)}"
+        values = read_array(self.data, where, place)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InputError(f"{where}: {self.data.name} is not finite; index the video again")
+        return values
 
 
 @dataclass
@@ -252,13 +319,13 @@ class IndexFile:
                     "index the video again"
                 ) from None
 
-    def array(self, name: str) -> h5py.Dataset:
+    def array(self, name: str) -> StoredArray:
         """One of the arrays of `ClipBlock`, of all clips."""
-        return self._open_file()[name]
+        return StoredArray(self._open_file()[name], self)
 
-    def optional(self, name: str) -> h5py.Dataset | None:
+    def optional(self, name: str) -> StoredArray | None:
         """One that need not be there."""
-        return self._open_file().get(name)
+        return self.array(name) if name in self._open_file() else None
 
     def _open_file(self) -> h5py.File:
         if self._file is None or self._process != os.getpid():  # HDF5 files do not survive a fork
@@ -299,6 +366,7 @@ def _header(path: Path, file: h5py.File) -> Header:
     if len(counts) != 1 or 0 in counts:
         raise ValueError(f"its arrays are of {sorted(counts)} clips")
     height, width = (int(value) for value in file.attrs["size"])
+    check_pixels((height, width), f"{path}: its video")
     return Header(
         video_id=str(file.attrs["video_id"]),
         path=str(file.attrs["path"]),
@@ -308,4 +376,5 @@ def _header(path: Path, file: h5py.File) -> Header:
         origin=Origin(**json.loads(file.attrs["origin"])),
         selection=Selection.from_json(file.attrs["selection"]),
         frames=int(file.attrs["frames"]),
+        identity=Identity.from_json(str(file.attrs.get("identity", ""))),
     )

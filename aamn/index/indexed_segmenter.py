@@ -81,7 +81,7 @@ class IndexedSegmenter(Segmenter):
         index = self._index(clip.video_id)
         frame = int(clip.frame_indices[clip.key])
         number = int(index.locate([frame])[0][0])
-        tracks = index.query([query.text for query in queries], linking="clip")
+        tracks = index.answer(queries, linking="clip")
         return [of_clip(track, number, range(frame, frame + 1)) for track in tracks]
 
     def _index(self, video_id: str) -> VideoIndex:

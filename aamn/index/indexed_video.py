@@ -14,6 +14,7 @@ from aamn.index.file import Header, IndexFile
 from aamn.ops.masks import paste_binary_masks
 from proposals.errors import InputError
 from proposals.frames import FrameSource, open_frames
+from proposals.identity import check_same, identity_of, unchecked
 
 
 class IndexedVideo:
@@ -144,20 +145,28 @@ class IndexedVideo:
         """The frames it was made from.
 
         Raises:
-            InputError: they are not where they were, or were never in a file.
+            InputError: as `video_of`.
         """
         if self._given is not None:
             return self._given
-        if not Path(self.header.path).exists():
-            raise InputError(
-                f"the frames of {self.video_id} ({self.header.path}) are not there; give them as "
-                "video="
-            )
-        frames = open_frames(self.header.path)
-        if tuple(frames.size) != self.size:
-            (h, w), (h0, w0) = frames.size, self.size
-            raise InputError(f"{frames.path} has frames of {w}x{h}, its index is of {w0}x{h0}")
+        frames = open_frames(video_of(self.file))
+        self.check(frames)
         return frames
+
+    def check(self, frames: FrameSource) -> None:
+        """Raises:
+        InputError: these are not the frames that it was made from.
+        """
+        (h, w), (h0, w0), path = frames.size, self.size, self.file.path
+        if (h, w) != (h0, w0):
+            raise InputError(
+                f"{frames.path} has frames of {w}x{h}, the index {path} is of a video of {w0}x{h0}"
+            )
+        identity = self.header.identity
+        if identity is None:
+            unchecked(path)
+        advice = "give that video, or index this one"
+        check_same(identity, frames, path, "the index", advice)
 
     def close(self) -> None:
         """Frees the file; the next read opens it again."""
@@ -179,3 +188,28 @@ class IndexedVideo:
         (h, w), selection = self.size, self.header.selection
         held = f"{self.header.frames} frames" if selection.whole else str(selection)
         return f"{type(self).__name__}({self.video_id!r}, {held} of {w}x{h})"
+
+
+def video_of(file: IndexFile) -> Path:
+    """Where the video of an index lies: where it lay, beside the index, or in the working
+    directory, under its name.
+
+    Raises:
+        InputError: it is at none of these, or another video is.
+    """
+    header, stored = file.header, Path(file.header.path)
+    if header.identity is None and stored.exists():  # of an older version: it cannot be told
+        return stored
+    there = [
+        path
+        for path in (stored, file.path.parent / stored.name, Path(stored.name))
+        if path.exists()
+    ]
+    for path in there:
+        if header.identity is not None and identity_of(path).equals(header.identity):
+            return path
+    others = f" (another one is at {there[0]})" if there else ""
+    raise InputError(
+        f"{file.path}: the frames of {header.video_id} ({header.path}) are not there, nor beside "
+        f"the index or in the working directory{others}; give them as --video or video="
+    )

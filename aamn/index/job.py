@@ -10,7 +10,7 @@ from typing import Any
 from aamn.config.loading import to_dict
 from aamn.config.schema import FlowConfig
 from aamn.data.flow.store import FlowStore
-from aamn.index.box_source import BoxSource
+from aamn.index.box_source import BoxSource, StoredBoxes
 from aamn.index.file import WHOLE, Origin, Selection
 from aamn.models.aamn import AAMN
 from aamn.models.segmenter import Segmenter
@@ -78,6 +78,16 @@ class IndexJob:
     selection: Selection = WHOLE
     precision: str = "float32"
     model: str = ""
+
+    def check(self) -> None:
+        """Raises:
+        InputError: stored boxes or flow are of another video than the frames, or the flow is not
+            as the configuration says.
+        """
+        if isinstance(self.boxes, StoredBoxes):
+            self.boxes.store.check_identity(self.boxes.video_id, self.frames)
+        if self.flow is not None and self.segmenter.input_spec.flow:
+            self.flow.check(self.video_id, self.frames, self.flow_config)
 
     @property
     def origin(self) -> Origin:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -10,23 +10,42 @@ from aamn.data.flow.store import FlowStore
 from aamn.index.box_source import BoxSource
 from aamn.index.file import WHOLE, Selection
 from aamn.index.job import IndexJob, indexable, model_hash
-from aamn.inference.checkpoint import Loaded, extend_words
+from aamn.inference.checkpoint import Loaded
+from aamn.inference.verdict import checked_number
 from aamn.models.aamn import AAMN
 from aamn.models.encoded import EncodedSentences
 from aamn.structures import Query
+from proposals.errors import InputError
 from proposals.frames import FrameSource
+
+CALIBRATED = "calibrated"
 
 
 class QueryEncoder:
     """The sentence's side of a segmenter: words in, one vector a module out; `model` is the hash
-    that the indexes it can be asked of have."""
+    that the indexes it can be asked of have. `absent_threshold` is the score below which a sentence
+    means nobody, None where it was not calibrated."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, absent_threshold: float | None = None) -> None:
         """Raises:
         InputError: the checkpoint is of a system that cannot index videos.
         """
         self.model, self.loaded = model_hash(loaded.segmenter), loaded
-        self._known: set[str] = set()
+        self.absent_threshold = absent_threshold
+
+    def threshold(self, wanted: float | str | None = CALIBRATED) -> float | None:
+        """The score that counts: the calibrated one, where there is one, another one, or none.
+
+        Raises:
+            InputError: another word than "calibrated", or no number.
+        """
+        if wanted == CALIBRATED:
+            return self.absent_threshold
+        if isinstance(wanted, str):
+            raise InputError(
+                f"absent_threshold: wanted a score, None or {CALIBRATED!r}, got {wanted!r}"
+            )
+        return None if wanted is None else checked_number(wanted, "absent_threshold")
 
     @property
     def segmenter(self) -> AAMN:
@@ -55,26 +74,17 @@ class QueryEncoder:
             self.model,
         )
 
-    def queries(self, texts: str | Sequence[str]) -> list[Query]:
-        """The sentences as word numbers; a text alone is one sentence.
+    def queries(self, texts: str | Iterable[str]) -> list[Query]:
+        """What a user asks as word numbers; a text alone is one sentence. See `Words.queries`.
 
         Raises:
-            InputError: a sentence without a word.
+            InputError: no sentence, or one without a word.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        self.know(texts)
+        return self.loaded.words.queries(texts)
+
+    def expressions(self, texts: Iterable[str]) -> list[Query]:
+        """A data set's sentences as word numbers, by the words that are known now."""
         return [self.loaded.vocabulary.encode(text) for text in texts]
-
-    def know(self, texts: Sequence[str]) -> None:
-        """Takes what words of these sentences training has not seen from the file of vectors, at
-        once; texts that were given before cost nothing.
-
-        Raises:
-            InputError: as `extend_words`.
-        """
-        new = [text for text in texts if text not in self._known]
-        self.loaded = extend_words(self.loaded, new)
-        self._known.update(new)
 
     @torch.inference_mode()
     def encode(self, queries: Sequence[Query]) -> EncodedSentences:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from torch import Tensor
 
 from aamn.index.file import IndexFile
 from aamn.index.indexed_video import IndexedVideo
-from aamn.index.query_encoder import QueryEncoder
+from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.track import Track
+from aamn.inference.verdict import checked_number
 from aamn.models.encoded import EncodedSentences, ModuleScores
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.tubes.video_linking import (
@@ -47,6 +48,7 @@ class VideoTrack(Track):
     query: Query
     score: float
     present: bool
+    absent_threshold: float | None
     tubes: np.ndarray
     total: np.ndarray
     actor: np.ndarray
@@ -71,8 +73,15 @@ class VideoTrack(Track):
     def facts(self) -> dict[str, Any]:
         return {"linking": self.linking, **super().facts}
 
+    def refused(self) -> VideoTrack:
+        """The same sentence without a match."""
+        return replace(self, score=-math.inf, present=False)
+
     def video(self) -> FrameSource:
         return self.index.video()
+
+    def check(self, frames: FrameSource) -> None:
+        self.index.check(frames)
 
     def parts(self, frames: range) -> Iterator[MaskTrack]:
         for span in self.index.spans(frames):
@@ -173,36 +182,70 @@ class VideoIndex(IndexedVideo):
         texts: str | Sequence[str],
         *,
         linking: str = "video",
-        absent_threshold: float | None = None,
+        absent_threshold: float | str | None = CALIBRATED,
         transition_cost: float = TRANSITION_COST,
         top: int = 1,
     ) -> list[VideoTrack]:
-        """One track a sentence, in their order; a text alone is one sentence.
+        """One track a sentence, in their order; a text alone is one sentence. A sentence of which
+        no word is known has no match: its masks are empty and its score is -inf.
 
         Args:
             linking: "video" keeps one identity through the clips, "clip" lets every clip choose
                 its own best tube, as the paper does.
-            absent_threshold: sentences whose score is below it get empty masks; None: never.
+            absent_threshold: sentences whose score is below it get empty masks; "calibrated": the
+                segmenter's own, where it has one; None: none does.
             transition_cost: of the links beside the matching scores.
             top: up to so many tracks a sentence, each of another actor (`distinct_paths`), best
                 first, then those of the next sentence.
 
         Raises:
-            InputError: a sentence without a word, another linking, or `top` below 1.
+            InputError: a sentence without a word, another linking, a threshold that is no number,
+                or `top` below 1.
         """
+        threshold = self.query_encoder.threshold(absent_threshold)
+        queries = self.query_encoder.queries(texts)
+        found = self._answers(queries, linking, threshold, transition_cost, top)
+        return [track for tracks in found for track in _without_unknown(tracks)]
+
+    def answer(
+        self,
+        queries: Sequence[Query],
+        *,
+        linking: str = "video",
+        absent_threshold: float | None = None,
+        transition_cost: float = TRANSITION_COST,
+        top: int = 1,
+    ) -> list[VideoTrack]:
+        """As `query` of sentences that are word numbers already, such as a data set's; unknown
+        words count as any other's.
+
+        Raises:
+            InputError: another linking, or `top` below 1.
+        """
+        found = self._answers(queries, linking, absent_threshold, transition_cost, top)
+        return [track for tracks in found for track in tracks]
+
+    def _answers(
+        self,
+        queries: Sequence[Query],
+        linking: str,
+        absent_threshold: float | None,
+        transition_cost: float,
+        top: int,
+    ) -> list[list[VideoTrack]]:
+        """The tracks of each sentence, best first."""
         if linking not in LINKINGS:
             raise InputError(f"linking: wanted one of {', '.join(LINKINGS)}, got {linking!r}")
+        transition_cost = checked_number(transition_cost, "transition_cost")
         if top < 1:
             raise InputError(f"top: wanted at least one track a sentence, got {top}")
-        queries = self.query_encoder.queries(texts)
         sentences = self.query_encoder.encode(queries)
         found = ModuleScores.of(self.scores(sentences), self._valid)
         paths = self._paths(found.total, linking, transition_cost, top)
         make = partial(self._track, sentences, found, absent_threshold, linking)
         return [
-            make(place, query, tubes, score)
+            [make(place, query, tubes, score) for tubes, score in _best_first(paths, place)]
             for place, query in enumerate(queries)
-            for tubes, score in _best_first(paths, place)
         ]
 
     def _paths(
@@ -236,11 +279,13 @@ class VideoIndex(IndexedVideo):
     ) -> VideoTrack:
         """The track of the sentence at `place` among the asked ones, by its path (C,)."""
         names, words = list(sentences.attention), len(query.tokens)
+        reached = threshold is None or score >= threshold
         return VideoTrack(
             index=self,
             query=query,
             score=score,
-            present=threshold is None or score >= threshold,
+            present=score > -math.inf and reached,
+            absent_threshold=threshold,
             tubes=tubes.numpy(),
             total=scores.total[place].numpy(),
             actor=scores.actor[place].numpy(),
@@ -249,6 +294,11 @@ class VideoIndex(IndexedVideo):
             action_attention=sentences.attention[names[-1]][place, :words].numpy(),
             linking=linking,
         )
+
+
+def _without_unknown(tracks: Sequence[VideoTrack]) -> Sequence[VideoTrack]:
+    """One sentence's tracks; where no word of it is known, one without a match."""
+    return tracks if tracks[0].query.known else [tracks[0].refused()]
 
 
 def _best_first(paths: Sequence[VideoPaths], place: int) -> list[tuple[Tensor, float]]:

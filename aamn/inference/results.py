@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,21 @@ from pycocotools import mask as coco_mask
 
 from aamn.inference.clip_by_clip import Answer
 from aamn.inference.labels import merge_objects, write_labels
+from aamn.inference.result_folder import RECORD, one_run
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.visualization.overlays import (
-    VideoWriter,
     caption_strip,
     contact_sheet,
     overlay,
     query_colours,
     word_attention,
     write_picture,
-    written_video,
 )
+from aamn.visualization.video_writer import VideoWriter, written_video
 from proposals.files import write_json
 from proposals.frames import FrameSource
+from proposals.identity import identity_of
+from proposals.progress import progress
 
 SHEET_PICTURES = 8
 
@@ -76,17 +78,24 @@ def write_results(
     and `result.json`, to which `facts` of the sentence are added; with `wanted.palette` also
     `palette/00000.png` ... for all sentences, where index n is the n-th one.
 
+    `run.json` says of which video and lists the files: those of an earlier run into `out` go.
     Memory holds one clip at a time. Returns the sentences' folders.
 
     Raises:
         InputError: the video cannot be decoded any further, or a video cannot be written.
     """
-    folders = [out / folder_name(place, query.text) for place, query in enumerate(queries)]
+    names = [folder_name(place, query.text) for place, query in enumerate(queries)]
     wanted = wanted or OutputOptions(range(len(frames)))
-    if wanted.palette:
-        answers = _labelled(out / "palette", answers)
-    write_folders(folders, video_id, frames, queries, answers, wanted, facts)
-    return folders
+    with one_run(out) as aside:
+        if wanted.palette:
+            answers = _labelled(aside / "palette", answers)
+        folders = [aside / name for name in names]
+        write_folders(folders, video_id, frames, queries, answers, wanted, facts)
+        sentences = {name: query.text for name, query in zip(names, queries, strict=True)}
+        video = asdict(identity_of(frames))
+        record = {"video_id": video_id, "video": video, "sentences": sentences}
+        write_json(aside / RECORD, record)
+    return [out / name for name in names]
 
 
 def write_folders(
@@ -111,18 +120,21 @@ def write_folders(
     with ExitStack() as stack:
         sentences = []
         for folder, query, colour in zip(folders, queries, colours, strict=True):
-            strip = caption_strip(query.text, size[1])
+            strip = caption_strip(query.text, size[1], size[0])
             height = size[0] + len(strip)
             video = stack.enter_context(
                 written_video(folder / "overlay.mp4", fps, (height, size[1]))
             )
             sentences.append(_Sentence(query, folder, colour, strip, video))
+        bar = stack.enter_context(progress(count, f"{video_id}, masks", "frame"))
         for answer in answers:
             pictures = frames.read(answer.tracks[0].frame_indices.numpy())
             for sentence, track in zip(sentences, answer.tracks, strict=True):
                 _add(sentence, answer, track, pictures, shown)
+            bar.update(len(pictures))
+    made_of = {"video_id": video_id, "video": asdict(identity_of(frames))}
     for place, sentence in enumerate(sentences):
-        _finish(sentence, video_id, size, facts[place] if facts else {})
+        _finish(sentence, made_of, size, facts[place] if facts else {})
 
 
 def _add(
@@ -187,9 +199,12 @@ def _finite(value: float) -> float | None:
 
 
 def _finish(
-    sentence: _Sentence, video_id: str, size: tuple[int, int], facts: Mapping[str, Any]
+    sentence: _Sentence,
+    made_of: Mapping[str, Any],
+    size: tuple[int, int],
+    facts: Mapping[str, Any],
 ) -> None:
-    """The pictures and the record that need the whole video."""
+    """The pictures and the record that need the whole video; `made_of` says which it is."""
     scores = sentence.first.scores if sentence.first else None
     words = {}
     if scores is not None:
@@ -203,7 +218,7 @@ def _finish(
         }
     write_picture(sentence.folder / "sheet.png", contact_sheet(sentence.sheet))
     record = {
-        "video_id": video_id,
+        **made_of,
         "sentence": sentence.query.text,
         "words": list(sentence.query.tokens),
         **words,

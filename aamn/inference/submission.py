@@ -19,6 +19,7 @@ from aamn.data.datasets.refvos import Listing, ReferringVideos
 from aamn.inference.labels import merge_objects, write_labels, write_png
 from aamn.inference.track import Track
 from proposals.errors import InputError
+from proposals.files import inside
 
 LAYOUTS = ("ref-youtube-vos", "mevis", "davis")
 
@@ -33,7 +34,8 @@ def write_video(
     """Writes the answers to all sentences of one video, in their order; each covers every frame.
 
     Raises:
-        InputError: an unknown layout, or sentences that are not the same number an object (davis).
+        InputError: an unknown layout, an id that is no name of a file, or sentences that are not
+            the same number an object (davis).
         ValueError: another number of tracks than sentences, or of masks than frames.
     """
     listing = source.listing(video_id)
@@ -51,7 +53,7 @@ def write_video(
         for eid, track in zip(listing.sentences, tracks, strict=True):
             for name, mask in zip(listing.frames, track.masks(), strict=True):
                 picture = Image.fromarray(mask.astype(np.uint8) * 255)
-                write_png(picture, top / video_id / eid / f"{name}.png")
+                write_png(picture, inside(top, video_id, eid, f"{name}.png"))
 
 
 def _write_davis(listing: Listing, video_id: str, tracks: Sequence[Track], out: Path) -> None:
@@ -60,7 +62,7 @@ def _write_davis(listing: Listing, video_id: str, tracks: Sequence[Track], out: 
         masks = np.stack([tracks[place].masks() for place in indices])
         labels = merge_objects(masks, [tracks[place].score for place in indices])
         for name, label in zip(listing.frames, labels, strict=True):
-            write_labels(label, out / f"anno_{number}" / video_id / f"{name}.png")
+            write_labels(label, inside(out, f"anno_{number}", video_id, f"{name}.png"))
 
 
 def _annotators(listing: Listing, video_id: str) -> list[list[int]]:

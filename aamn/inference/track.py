@@ -15,7 +15,9 @@ import numpy as np
 
 from aamn.inference.clip_by_clip import Answer
 from aamn.inference.labels import merge_objects, write_labels
+from aamn.inference.result_folder import one_run
 from aamn.inference.results import OutputOptions, run_lengths, write_folders
+from aamn.inference.verdict import Verdict
 from aamn.structures import MaskTrack, Query
 from aamn.visualization.overlays import highlighted, query_colours
 from proposals.errors import InputError
@@ -30,13 +32,14 @@ class Track(ABC):
     """One sentence's answer through a video: a box and a mask in each of its frames, made when they
     are asked for.
 
-    `score` is the mean matching score on the path; `present` says whether it reaches the threshold
-    that was given: where it does not, boxes are zeros and masks empty.
+    `score` is the mean matching score on the path; `present` says whether the sentence has a match:
+    where it has none, boxes are zeros and masks empty, and `reason` says why.
     """
 
     query: Query
     score: float
     present: bool
+    absent_threshold: float | None
 
     @property
     @abstractmethod
@@ -60,6 +63,14 @@ class Track(ABC):
         Raises:
             InputError: they cannot be had any more.
         """
+
+    def check(self, frames: FrameSource) -> None:
+        """Raises:
+        InputError: these are not the frames it was made from, as far as that can be told.
+        """
+        if tuple(frames.size) != tuple(self.size):
+            (h, w), (h0, w0) = frames.size, self.size
+            raise InputError(f"{frames.path} has frames of {w}x{h}, {self!r} is of {w0}x{h0}")
 
     @abstractmethod
     def parts(self, frames: range) -> Iterator[MaskTrack]:
@@ -117,13 +128,23 @@ class Track(ABC):
     @property
     def facts(self) -> dict[str, Any]:
         """What `result.json` says of the whole track."""
-        return {"score": self.score, "present": self.present}
+        return self.verdict.facts
+
+    @property
+    def verdict(self) -> Verdict:
+        """Score, match or no match, and the threshold."""
+        return Verdict(self.query, self.score, self.present, self.absent_threshold)
+
+    @property
+    def reason(self) -> str:
+        """Why the sentence has no match; "" where it has one."""
+        return self.verdict.reason
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __repr__(self) -> str:
-        found = f"score {self.score:.3f}" + ("" if self.present else ", not present")
+        found = f"score {self.score:.3f}" + ("" if self.present else ", no match")
         return f"Track({self.text!r} in {self.video_id!r}, {found}, {len(self)} frames)"
 
     def to_coco(self, frames: FrameNumbers = None, category_id: int = 1) -> list[dict[str, Any]]:
@@ -187,9 +208,9 @@ class Track(ABC):
             InputError: the frames cannot be had, or are those of another video.
         """
         source, frames = _pictures(self, video), _as_range(self.frames)
-        found, folders = answers([self], frames), [Path(folder)]
-        wanted = OutputOptions(frames)
-        write_folders(folders, self.video_id, source, [self.query], found, wanted, [self.facts])
+        found, wanted = answers([self], frames), OutputOptions(frames)
+        with one_run(Path(folder)) as aside:
+            write_folders([aside], self.video_id, source, [self.query], found, wanted, [self.facts])
 
     def plot(self, frames: FrameNumbers = None, video: VideoLike | None = None) -> Any:
         """`plot_tracks` of this track alone."""
@@ -206,6 +227,7 @@ class JoinedTrack(Track):
     clips: tuple[MaskTrack, ...]
     source: FrameSource | None = None
     present: bool = True
+    absent_threshold: float | None = None
 
     @property
     def video_id(self) -> str:
@@ -368,9 +390,7 @@ def _pictures(track: Track, video: VideoLike | None) -> FrameSource:
     if video is None:
         return track.video()
     source = take_frames(video, end=track.frames[-1] + 1)
-    if tuple(source.size) != tuple(track.size):
-        (h, w), (h0, w0) = source.size, track.size
-        raise InputError(f"{source.path} has frames of {w}x{h}, {track!r} is of {w0}x{h0}")
+    track.check(source)
     return source
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from aamn.data.samples import load_clip
-from aamn.inference.checkpoint import extend_words
 from aamn.jobs.inputs import Inputs
 from aamn.models.baselines.acga import ACGA
 from aamn.models.baselines.cstm import CSTM
@@ -119,8 +118,10 @@ def draw_attention(
     Raises:
         InputError: a frame or pixel that is not there, or a system that is not drawn here.
     """
-    loaded = extend_words(inputs.loaded, [text])
-    query, system = loaded.vocabulary.encode(text), loaded.segmenter
+    loaded = inputs.loaded
+    (query,), system = loaded.words.queries(text), loaded.segmenter
+    if pixel and not isinstance(system, ACGA):
+        raise InputError("--pixel: for acga alone, whose words and places look at each other")
     with open_frames(video.path) as frames:
         key = _key_frame(frame, frames)
         pixel = _checked(pixel, frames.size)

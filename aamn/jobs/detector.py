@@ -11,9 +11,10 @@ from proposals.build import best_device, build_detector, load_network
 from proposals.config import DetectorConfig, config_to_dict
 from proposals.detector import TorchDetector, TrainableDetector
 from proposals.errors import InputError
-from proposals.files import write_text
+from proposals.files import locked, write_text
 from proposals.finetune import evaluate, finetune, write_measures
 from proposals.manifest import Manifest, read_manifest
+from proposals.outputs import check_output
 
 log = logging.getLogger("proposals")
 
@@ -27,10 +28,13 @@ def train_detector(
     Raises:
         InputError: a manifest that cannot be used, or `out` holds a detector of another recipe.
     """
+    for name in ("detector.pt", "last.pt", "metrics.json"):
+        check_output(out / name)
     train = read_manifest(manifest)
     measured_on = read_manifest(validation) if validation else None
     config.classes = config.classes or train.classes
-    network = _trained(config, train, out, best_device())
+    with locked(out / ".lock", out, "wait for it, or choose another --out"):
+        network = _trained(config, train, out, best_device())
     if measured_on is None:
         return {}
     measured = evaluate(TorchDetector(network), measured_on, network.config.finetune.cache_mb)
@@ -52,7 +56,7 @@ def _trained(
             f"{finished} was trained with another configuration; choose another --out or remove it"
         )
     network = build_detector(config).to(device)
-    out.mkdir(parents=True, exist_ok=True)
-    values = yaml.safe_dump(config_to_dict(config), sort_keys=False)
-    write_text(out / "config.yaml", values)
+    if not (out / "last.pt").exists():  # else it is there, and this one may be refused
+        values = yaml.safe_dump(config_to_dict(config), sort_keys=False)
+        write_text(out / "config.yaml", values)
     return finetune(network, manifest, out)

@@ -8,42 +8,62 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from aamn.index.file import IndexFile, index_path
+from aamn.index.file import IndexFile, index_path, wait_for_writer
 from aamn.jobs.inputs import Inputs
 from aamn.predictor import VideoSegmenter
 from proposals.decoding import Video
-from proposals.errors import InputError
+from proposals.errors import Busy, CannotWrite, InputError
+from proposals.frames import open_frames
 
 log = logging.getLogger("aamn")
 
 
 def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: str) -> int:
     """Writes the videos' indexes into the folder `out`; the exit code: 1 where some of several
-    failed, which are listed at the end.
+    failed or cannot be decoded to their end, which are listed at the end. What another process is
+    writing there comes last, and is waited for: several share the work.
 
     Raises:
-        InputError: the only video failed, or what all share cannot be used.
+        InputError: the only video failed, what all share cannot be used, or the disk is full.
     """
     segmenter = inputs.video_segmenter()
     log.info("segmenter %s (hash of its video side)", segmenter.query_encoder.model)
-    failures = {}
-    for video in tqdm(videos, desc="indexing", unit="video"):
+    failures: dict[str, str] = {}
+    waiting, put_off = list(videos), set()
+    hidden = len(videos) == 1 or None  # one video has a bar of its own
+    with tqdm(total=len(videos), desc="indexing", unit="video", disable=hidden) as bar:
         try:
-            _index(segmenter, video, index_path(out, video.video_id), precision)
-        except InputError as error:
-            if len(videos) == 1:
-                raise
-            failures[video.video_id] = str(error)
-    for video_id, failure in failures.items():
-        log.error("%s: %s", video_id, failure)
+            while waiting:
+                video = waiting.pop(0)
+                try:
+                    lacking = _index(segmenter, video, index_path(out, video.video_id), precision)
+                except Busy as error:
+                    log.warning("%s", error)
+                    if not waiting or video in put_off:
+                        wait_for_writer(index_path(out, video.video_id))
+                    waiting.append(video)
+                    put_off.add(video)
+                    continue
+                except InputError as error:
+                    if len(videos) == 1 or isinstance(error, CannotWrite):
+                        raise
+                    lacking = str(error)
+                if lacking:
+                    failures[video.video_id] = lacking
+                bar.update()
+        finally:
+            for video_id, failure in failures.items():
+                log.error("%s: %s", video_id, failure)
     return 1 if failures else 0
 
 
-def _index(segmenter: VideoSegmenter, video: Video, path: Path, precision: str) -> None:
-    """Indexes one video and says how large the index is."""
+def _index(segmenter: VideoSegmenter, video: Video, path: Path, precision: str) -> str:
+    """Indexes one video and says how large the index is; returns what lacks in it, or ""."""
     new = segmenter.build(video, path, precision=precision)
     header = IndexFile.read(path).header
     tqdm.write(
         f"{path}: {header.frames} frames, {path.stat().st_size / header.frames / 1024:.1f} KiB "
         f"each{'' if new else ', was there'}"
     )
+    with open_frames(video.path) as frames:
+        return frames.lacking(header.frames)

@@ -10,6 +10,7 @@ from pathlib import Path
 from aamn.data.flow.store import FlowStore, stored_flow
 from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, load_segmenter
+from aamn.inference.verdict import checked_number
 from aamn.predictor import Bundle, VideoSegmenter, read_bundle
 from proposals.build import best_device, load_detector
 from proposals.detector import TorchDetector
@@ -76,17 +77,26 @@ class Inputs:
     @cached_property
     def flow(self) -> FlowStore | None:
         """The flow file, where one is named and wanted."""
-        return stored_flow(self.options.flow, self.loaded.segmenter.input_spec)
+        loaded = self.loaded
+        return stored_flow(self.options.flow, loaded.segmenter.input_spec, loaded.config.flow)
+
+    @property
+    def _calibrated(self) -> float | None:
+        return self.bundle.absent_threshold if self.bundle else None
 
     def absent_threshold(self, wanted: float | str | None) -> float | None:
-        """The score below which a sentence means nobody; "auto": the one that the bundle was made
-        with.
+        """The score below which a sentence means nobody; None: the bundle's, where it has one;
+        "auto": the bundle's, which it must have; "none": there is none.
 
         Raises:
             InputError: "auto" without a bundle, or with one that is not calibrated.
         """
-        if wanted is None or not isinstance(wanted, str):
-            return wanted
+        if wanted is None:
+            return self._calibrated
+        if wanted == "none":
+            return None
+        if not isinstance(wanted, str):
+            return checked_number(wanted, "--absent-threshold")
         if self.bundle is None:
             raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")
         if self.bundle.absent_threshold is None:
@@ -100,4 +110,4 @@ class Inputs:
         """All of them together, ready for videos; a mistake in one is found now. Without
         `boxes_needed` it only reads indexes that are there."""
         boxes = (self.store or self.detector) if boxes_needed else None
-        return VideoSegmenter(QueryEncoder(self.loaded), boxes, self.flow)
+        return VideoSegmenter(QueryEncoder(self.loaded, self._calibrated), boxes, self.flow)

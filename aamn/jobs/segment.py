@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from aamn.data.datasets.registry import open_source
 from aamn.index.file import NO_END, WHOLE, IndexFile, Selection, index_path
+from aamn.index.indexed_video import video_of
 from aamn.index.video_index import VideoIndex
-from aamn.inference.checkpoint import Loaded, extend_words
-from aamn.inference.clip_by_clip import segment_video, windows_of
+from aamn.inference.checkpoint import Loaded
+from aamn.inference.clip_by_clip import segment_video
 from aamn.inference.results import OutputOptions, write_results
 from aamn.inference.track import answers
+from aamn.inference.verdict import JudgedAnswers, Verdict
 from aamn.jobs.inputs import Inputs
 from aamn.predictor import VideoSegmenter
 from aamn.tubes.video_linking import TRANSITION_COST
 from proposals.decoding import Video
 from proposals.errors import InputError
-from proposals.extract import extract
-from proposals.frames import FrameSource, open_frames
+from proposals.extract import JobOptions, extract
+from proposals.files import escaped
+from proposals.frames import open_frames
+from proposals.outputs import check_output
 from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
@@ -73,8 +76,8 @@ def _jobs(options: SegmentOptions, loaded: Loaded) -> list[Job]:
     if options.video:
         video = Video.at(options.video, options.video_id)
     elif options.index:
-        header = IndexFile.read(options.index).header
-        video = Video(header.video_id, Path(header.path))
+        index = IndexFile.read(options.index)
+        video = Video(index.header.video_id, video_of(index))
     else:
         raise InputError("wanted VIDEO (or --video PATH), or --data ROOT for its videos")
     if not options.texts:
@@ -87,20 +90,10 @@ def _proposals(inputs: Inputs, video: Video, out: Path) -> ProposalStore:
     if inputs.store is not None:
         return inputs.store
     path = out / "proposals.h5"
-    report = extract(inputs.detector, [video], path)
+    report = extract(inputs.detector, [video], path, JobOptions(replace=True))
     if report.failures:
         raise InputError(report.failures[video.video_id])
     return ProposalStore.read(path)
-
-
-def _refuse_other_size(video_id: str, frames: FrameSource, store: ProposalStore) -> None:
-    """Raises InputError where the boxes are of a video of another size (or of none)."""
-    boxes = store.frame_size(video_id)
-    if boxes != tuple(frames.size):
-        raise InputError(
-            f"{frames.path} has frames of {frames.size[1]}x{frames.size[0]}, but the proposals of "
-            f"{video_id} are of {boxes[1]}x{boxes[0]}; was another copy of the video extracted?"
-        )
 
 
 def _selection(options: SegmentOptions, loaded: Loaded) -> Selection:
@@ -144,16 +137,16 @@ def _wanted(options: SegmentOptions, count: int) -> OutputOptions:
 
 def _clip_by_clip(
     options: SegmentOptions, loaded: Loaded, inputs: Inputs, job: Job, out: Path
-) -> None:
-    """Any system, clip by clip."""
-    queries = [loaded.vocabulary.encode(text) for text in job.texts]
+) -> str:
+    """Any system, clip by clip; returns what lacks in the video, or ""."""
+    queries = loaded.words.queries(job.texts)
     video, input_spec = job.video, loaded.segmenter.input_spec
     frames = open_frames(video.path)
     wanted = _wanted(options, len(frames))
     store = None
     if input_spec.proposals:
         store = _proposals(inputs, video, out)
-        _refuse_other_size(video.video_id, frames, store)
+        store.check(video.video_id, frames)
     found = segment_video(
         loaded.segmenter,
         video.video_id,
@@ -164,10 +157,10 @@ def _clip_by_clip(
         loaded.config.flow,
         wanted.frames,
     )
-    steps = len(windows_of(wanted.frames, len(frames), input_spec))
-    bar = tqdm(found, total=steps, desc=video.video_id, unit="clip")
-    for folder in write_results(out, video.video_id, frames, queries, bar, wanted):
-        print(folder)
+    judged = JudgedAnswers(queries, found)
+    folders = write_results(out, video.video_id, frames, queries, judged, wanted, judged.facts)
+    _say(folders, video.video_id, judged.verdicts)
+    return frames.lacking()
 
 
 def _by_index(
@@ -176,17 +169,12 @@ def _by_index(
     threshold: float | None,
     job: Job,
     out: Path,
-) -> None:
-    """AAMN, through the video's index."""
-    for text in job.texts:
-        segmenter.query_encoder.loaded.vocabulary.encode(text)  # a mistake is found before the work
+) -> str:
+    """AAMN, through the video's index; returns what lacks in the video, or ""."""
+    segmenter.query_encoder.queries(job.texts)  # a mistake is found before the work
     frames = open_frames(job.video.path)
     index = _index(options, segmenter, job.video, out)
-    if tuple(frames.size) != index.size:
-        raise InputError(
-            f"{frames.path} has frames of {frames.size[1]}x{frames.size[0]}, the index "
-            f"{index.file.path} is of a video of {index.size[1]}x{index.size[0]}"
-        )
+    index.check(frames)
     wanted = _wanted(options, index.header.frames)
     tracks = index.query(
         job.texts,
@@ -197,40 +185,75 @@ def _by_index(
     facts = [track.facts for track in tracks]
     queries = [track.query for track in tracks]
     found = answers(tracks, wanted.frames)
-    for folder in write_results(out, index.video_id, frames, queries, found, wanted, facts):
+    folders = write_results(out, index.video_id, frames, queries, found, wanted, facts)
+    _say(folders, index.video_id, [track.verdict for track in tracks])
+    whole = index.header.selection.whole
+    return frames.lacking(index.header.frames if whole else None)
+
+
+def _say(folders: Sequence[Path], video_id: str, verdicts: Sequence[Verdict]) -> None:
+    """The folders of the sentences' results, and what each came to."""
+    for folder, verdict in zip(folders, verdicts, strict=True):
         print(folder)
-    for track in tracks:
-        if not track.present:
-            log.info("nobody in %s is meant by %r", index.video_id, track.text)
+        log.info("%r in %s: %s", verdict.query.text, video_id, verdict)
+
+
+def _refuse_useless(options: SegmentOptions, loaded: Loaded) -> None:
+    """Refuses what the checkpoint's system would not look at.
+
+    Raises:
+        InputError: names the option.
+    """
+    system, other = loaded.config.system, options.transition_cost != TRANSITION_COST
+    if other and options.linking == "clip":
+        raise InputError("--transition-cost: wanted with --linking video")
+    of_indexes = {
+        "--index": options.index is not None,
+        "--absent-threshold": options.absent_threshold is not None,
+        "--transition-cost": other,
+    }
+    given = next((name for name, is_given in of_indexes.items() if is_given), None)
+    if given and system != "aamn":
+        raise InputError(f"{given}: for aamn alone, the checkpoint is of {system}")
 
 
 def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
     """Segments one video, or a data set's videos one after another; the exit code: 1 where some of
-    several failed, which are listed at the end.
+    several failed or cannot be decoded to their end, which are listed at the end.
 
     Raises:
         InputError: options that cannot be; the only video failed.
     """
+    if options.out is None:
+        check_output(Path("runs"), folder=True)
     threshold = inputs.absent_threshold(options.absent_threshold)
     loaded = inputs.loaded
+    _refuse_useless(options, loaded)
     jobs = _jobs(options, loaded)
-    texts = [text for job in jobs for text in job.texts]
     if loaded.config.system == "aamn":
         segmenter = inputs.video_segmenter(boxes_needed=options.index is None)
-        segmenter.query_encoder.know(texts)
         segment = partial(_by_index, options, segmenter, threshold)
     else:
-        loaded = extend_words(loaded, texts)
+        if options.absent_threshold not in (None, "none"):
+            raise InputError(
+                f"--absent-threshold: wanted with the system aamn, whose score it is; this one is "
+                f"{loaded.config.system}"
+            )
         segment = partial(_clip_by_clip, options, loaded, inputs)
-    if len(jobs) == 1:
-        segment(jobs[0], options.out or Path("runs") / jobs[0].video.video_id)
-        return 0
     failures = {}
     for job in jobs:
+        name = escaped(job.video.video_id)
+        out = (options.out or Path("runs/videos")) / name
+        if len(jobs) == 1:
+            out = options.out or Path("runs") / name
         try:
-            segment(job, (options.out or Path("runs/videos")) / job.video.video_id)
+            lacking = segment(job, out)
         except InputError as error:
-            failures[job.video.video_id] = str(error)
+            if len(jobs) == 1:
+                raise
+            lacking = str(error)
+        if lacking:
+            failures[job.video.video_id] = lacking
     for video_id, failure in failures.items():
         log.error("%s: %s", video_id, failure)
     return 1 if failures else 0

@@ -28,21 +28,27 @@ SYSTEMS: dict[str, Callable[[Config, nn.Embedding], Segmenter]] = {
 }
 
 
-def build_segmenter(config: Config, words: int, vectors: Tensor | None = None) -> Segmenter:
+def build_segmenter(
+    config: Config, words: nn.Embedding | int, vectors: Tensor | None = None
+) -> Segmenter:
     """The system `config.system` names, with random weights.
 
     Args:
-        words: size of the vocabulary, padding and unknown word included.
+        words: the rows of its words, or how many to make where nobody asks for words by name; the
+            first two are padding and the unknown word.
         vectors: (words, C_e) pretrained word vectors, or None to learn them.
 
     Raises:
         InputError: contradicting choices, vectors of another dimension.
     """
-    embedding = nn.Embedding(words, config.words.dimension, padding_idx=0)
+    embedding = words
+    if isinstance(embedding, int):
+        embedding = nn.Embedding(embedding, config.words.dimension, padding_idx=0)
     if vectors is not None:
-        if tuple(vectors.shape) != (words, config.words.dimension):
+        if vectors.shape != embedding.weight.shape:
+            count, dimension = embedding.weight.shape
             raise InputError(
-                f"words.dimension is {config.words.dimension} for {words} words, but the vectors "
+                f"words.dimension is {dimension} for {count} words, but the vectors "
                 f"in {config.words.vectors} have shape {tuple(vectors.shape)}"
             )
         with torch.no_grad():

@@ -10,6 +10,7 @@ from aamn.config.schema import RelationConfig
 from aamn.models.matching import Matching, TubeSide
 from aamn.models.visual import TubeFeatures
 from aamn.ops.boxes import pairwise_iou
+from proposals.errors import InputError
 
 PLACES = 5  # numbers of l_k
 GEOMETRY = 6  # numbers that relate one box to another
@@ -41,8 +42,15 @@ class RelationModule(nn.Module):
     def __init__(
         self, config: RelationConfig, channels: int, statistics: int, words: int, width: int
     ) -> None:
+        """Raises:
+        InputError: the channels cannot be divided among the heads.
+        """
         super().__init__()
         size = config.channels
+        if size % config.heads:
+            raise InputError(
+                f"aamn.relation: {size} channels cannot be divided among {config.heads} heads"
+            )
         self.whole = nn.Linear(channels, size)
         self.tokens = nn.Sequential(
             nn.Linear(2 * channels + statistics + PLACES, size),

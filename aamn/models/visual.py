@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import vgg
 from torchvision.ops import FrozenBatchNorm2d, roi_align
 
 from aamn.config.schema import BackboneConfig
@@ -123,11 +124,20 @@ class _Pyramid(nn.Module):
         return [found[level] for level in levels]
 
 
+def _vgg16_layers() -> nn.Sequential:
+    """VGG-16 without its classifier, which holds nine tenths of the weights, and its last pool."""
+    layers = vgg.make_layers(vgg.cfgs["D"])[:30]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):  # as torchvision starts them
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(layer.get_parameter("bias"))
+    return layers
+
+
 def _vgg16(config: BackboneConfig) -> Backbone:
     """VGG-16 up to and with the ReLU of conv5_3; the pools divide it into stages."""
-    layers = torchvision.models.vgg16(weights=None).features[:30]
     parts: list[list[nn.Module]] = [[]]
-    for layer in layers:
+    for layer in _vgg16_layers():
         if isinstance(layer, nn.MaxPool2d):
             parts.append([])
         parts[-1].append(layer)
@@ -333,7 +343,7 @@ def _torchvision_names(backbone: Backbone | _Small | _Pyramid, name: str) -> dic
     """Our parameter names -> torchvision's, for its classification and detection models."""
     if name == "vgg16":
         convolutions = [key for key in backbone.state_dict() if key.startswith("stages")]
-        layers = torchvision.models.vgg16(weights=None).features[:30].state_dict()
+        layers = _vgg16_layers().state_dict()
         return dict(zip(convolutions, (f"features.{key}" for key in layers), strict=True))
     if name in PYRAMIDS:
         return {f"network.{key}": key for key in backbone.network.state_dict()}

@@ -1,10 +1,17 @@
-"""Arithmetic of masks: pasting a box's grid into a frame, cutting a frame's mask to a box."""
+"""Arithmetic of masks: pasting a box's grid into a frame, cutting a frame's mask to a box, masks
+from run lengths."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
+
+from proposals.errors import InputError
+from proposals.limits import check_pixels
 
 PIXELS_AT_ONCE = 1 << 25  # bounds the memory of one step of `paste_masks`
 
@@ -120,3 +127,40 @@ def overlap(a: Tensor, b: Tensor) -> tuple[int, int]:
     if a.shape != b.shape:
         raise ValueError(f"masks of different shapes: {tuple(a.shape)} and {tuple(b.shape)}")
     return int((a & b).sum()), int((a | b).sum())
+
+
+def decode_run_lengths(code: Any, what: str) -> np.ndarray:
+    """A mask (H0, W0) bool of COCO's run lengths, {"size": [H0, W0], "counts": numbers or text};
+    `what` begins the error's line. Nothing is decoded whose runs do not fill the mask.
+
+    Raises:
+        InputError: it is none, too large, or its runs are not those of its size.
+    """
+    try:
+        height, width = (int(value) for value in code["size"])
+        counts = code["counts"]
+        runs = _unpacked(counts) if isinstance(counts, str | bytes) else np.array(counts, np.int64)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{what}: a segmentation is no COCO RLE ({error})") from None
+    check_pixels((height, width), f"{what}: a segmentation")
+    pixels = height * width
+    if runs.ndim != 1 or ((runs < 0) | (runs > pixels)).any() or runs.sum() != pixels:
+        raise InputError(f"{what}: a segmentation's runs are not of {width}x{height} pixels")
+    return np.repeat(np.arange(len(runs)) % 2 > 0, runs).reshape(width, height).T
+
+
+def _unpacked(text: str | bytes) -> np.ndarray:
+    """The runs of COCO's text, (n,) int64: five bits a character, the lowest first; from the fourth
+    run on, what it is longer than the run two before it."""
+    raw = np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8) - 48
+    if not len(raw) or (raw > 63).any() or raw[-1] & 32:
+        raise ValueError("its text is of other characters")
+    ends = np.flatnonzero(raw & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts).max() > 6:
+        raise ValueError("a run of more than 2**34 pixels")
+    shifts = 5 * (np.arange(len(raw)) - np.repeat(starts, ends - starts + 1))
+    runs = np.add.reduceat((raw & 31).astype(np.int64) << shifts, starts)
+    runs -= np.where(raw[ends] & 16, 1 << (shifts[ends] + 5), 0)
+    runs[1::2], runs[2::2] = runs[1::2].cumsum(), runs[2::2].cumsum()
+    return runs

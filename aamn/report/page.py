@@ -24,10 +24,14 @@ from proposals.files import write_text
 BINS = 20
 PRECISIONS = tuple(f"P@{x}" for x in PRECISION_THRESHOLDS)
 COLUMNS = (
-    *(*PRECISIONS, "mAP 0.5:0.95", "coco_ap", "coco_ap50", "Overall IoU", "Mean IoU"),
-    *("VP@0.5", "Loc P@0.5", "chance"),
+    *(*PRECISIONS, "mAP 0.5:0.95", "coco_ap", "coco_ap50", "coco_ap_nonempty"),
+    *("Overall IoU", "Mean IoU", "VP@0.5", "Loc P@0.5", "chance"),
 )
-NOTES = {"mAP 0.5:0.95": "mean of P@X", "coco_ap": "COCO AP"}  # below the heads
+NOTES = {  # below the heads
+    "mAP 0.5:0.95": "mean of P@X",
+    "coco_ap": "COCO AP, MTTR's protocol",
+    "coco_ap_nonempty": "COCO AP without empty answers",
+}
 
 
 @dataclass(frozen=True)

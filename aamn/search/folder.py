@@ -10,25 +10,30 @@ from pathlib import Path
 import numpy as np
 
 from aamn.index.file import SUFFIX, IndexFile
-from aamn.index.query_encoder import QueryEncoder
+from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.index.video_index import VideoIndex, VideoTrack
+from aamn.inference.verdict import Verdict
+from aamn.structures import Query
 from proposals.errors import InputError
 
 
 @dataclass(frozen=True, repr=False)
 class Hit:
     """A video that a sentence may be about: the score of its best tube for the sentence, and the
-    frames for which that tube's clip answers."""
+    frames for which that tube's clip answers; `matched` says whether the score reaches the
+    threshold."""
 
     video_id: str
     path: Path
     score: float
     frames: range
     text: str = ""
+    matched: bool = True
 
     def __repr__(self) -> str:
         frames = f"frames {self.frames.start} to {self.frames.stop - 1}"
-        return f"Hit({self.text!r} in {self.video_id!r}, score {self.score:.3f}, {frames})"
+        found = f"score {self.score:.3f}" + ("" if self.matched else ", no match")
+        return f"Hit({self.text!r} in {self.video_id!r}, {found}, {frames})"
 
 
 class IndexFolder:
@@ -68,13 +73,22 @@ class IndexFolder:
         """Videos that can be found."""
         return len(self.files)
 
-    def search(self, texts: str | Sequence[str], top: int = 10) -> list[list[Hit]]:
+    def search(
+        self,
+        texts: str | Sequence[str],
+        top: int = 10,
+        absent_threshold: float | str | None = CALIBRATED,
+    ) -> list[list[Hit]]:
         """The `top` videos of each sentence, best first, by the score of their best tube; a text
-        alone is one sentence.
+        alone is one sentence. Of a sentence of which no word is known there are none.
+
+        Args:
+            absent_threshold: hits whose score is below it are no match; as in `VideoIndex.query`.
 
         Raises:
             InputError: a sentence without a word.
         """
+        threshold = self.query_encoder.threshold(absent_threshold)
         queries = self.query_encoder.queries(texts)
         sentences = self.query_encoder.encode(queries)
         sides = np.concatenate([sentences.sides[name].numpy() for name in self.heads], 1)  # (Q, D)
@@ -83,18 +97,22 @@ class IndexFolder:
         best = np.maximum.reduceat(scores, self.bounds[:-1], axis=0)  # (V, Q)
         order = np.argsort(-best, axis=0, kind="stable")[:top]
         return [
-            [self._hit(int(video), scores[:, place], query.text) for video in order[:, place]]
+            [self._hit(int(video), scores[:, place], query, threshold) for video in order[:, place]]
+            if query.known
+            else []
             for place, query in enumerate(queries)
         ]
 
-    def _hit(self, video: int, scores: np.ndarray, text: str) -> Hit:
+    def _hit(self, video: int, scores: np.ndarray, query: Query, threshold: float | None) -> Hit:
         """One video by all tubes' scores (N,) for the sentence."""
         start, end = self.bounds[video : video + 2]
         tube = start + int(scores[start:end].argmax())
         first, stop = self.clips[tube].tolist()
         file = self.files[video]
         frames = range(first, stop)
-        return Hit(file.header.video_id, file.path, float(scores[tube]), frames, text)
+        verdict = Verdict.of(query, float(scores[tube]), threshold)
+        path, text = file.path, query.text
+        return Hit(file.header.video_id, path, verdict.score, frames, text, verdict.matched)
 
     def __repr__(self) -> str:
         return f"IndexFolder({len(self)} videos, {len(self.vectors)} tubes)"

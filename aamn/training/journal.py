@@ -12,9 +12,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from aamn.config.schema import Config
-from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import save_checkpoint
 from aamn.models.segmenter import Segmenter
+from aamn.training.folder import BEST, LAST, LOG, RunFolder
+from proposals.errors import cannot_write
 from proposals.files import write_text
 
 log = logging.getLogger("aamn")
@@ -24,17 +25,14 @@ class MetricLogger:
     """log.jsonl and TensorBoard: one line every `log_every` iterations, none twice; of all
     processes together."""
 
-    def __init__(self, path: Path, fabric: Fabric, start: int) -> None:
-        self.path, self.fabric = path, fabric
+    def __init__(self, folder: RunFolder, fabric: Fabric, start: int) -> None:
+        self.folder, self.fabric = folder, fabric
         self.sums: dict[str, float] = {}
         self.counts: dict[str, float] = {}  # of this process, over the whole call
         self.steps = 0
         if fabric.is_global_zero:
-            kept = []
-            if path.is_file() and start:
-                lines = path.read_text(encoding="utf-8").splitlines()
-                kept = [line for line in lines if json.loads(line)["iteration"] <= start]
-            write_text(path, "".join(f"{line}\n" for line in kept))
+            kept = _lines_until(folder.path / LOG, start) if start else []
+            write_text(folder.path / LOG, "".join(f"{line}\n" for line in kept))
 
     def add(self, losses: dict[str, torch.Tensor]) -> None:
         for name, value in losses.items():
@@ -54,11 +52,34 @@ class MetricLogger:
         }
         values["learning_rate"] = rate
         if self.fabric.is_global_zero:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+            _append(self.folder.path / LOG, json.dumps({"iteration": iteration, **values}))
         self.fabric.log_dict(values, step=iteration)
         self.sums, self.steps = {}, 0
         return values
+
+
+def _append(path: Path, line: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def _lines_until(path: Path, iteration: int) -> list[str]:
+    """The lines of a log up to an iteration; those that a killed run has cut are left out."""
+    if not path.is_file():
+        return []
+    kept, damaged = [], 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            if json.loads(line)["iteration"] <= iteration:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            damaged += 1
+    if damaged:
+        log.warning("%s: %d cut or damaged lines are left out", path, damaged)
+    return kept
 
 
 class CheckpointSaver:
@@ -66,15 +87,14 @@ class CheckpointSaver:
 
     def __init__(
         self,
-        out: Path,
+        folder: RunFolder,
         segmenter: Segmenter,
-        vocabulary: Vocabulary,
         config: Config,
         fabric: Fabric,
         best: float,
     ) -> None:
-        self.out, self.fabric, self.best = out, fabric, best
-        self.model = (segmenter, vocabulary, config)
+        self.folder, self.fabric, self.best = folder, fabric, best
+        self.model = (segmenter, config)
 
     def keep_best(self, iteration: int, score: float) -> None:
         """Writes best.pt where a validation's score is the highest so far."""
@@ -82,10 +102,11 @@ class CheckpointSaver:
         if score > self.best:
             self.best = score
             if self.fabric.is_global_zero:
-                save_checkpoint(self.out / "best.pt", *self.model, iteration, best=score)
+                save_checkpoint(self.folder.path / BEST, *self.model, iteration, best=score)
 
     def keep_last(self, iteration: int, optimiser: torch.optim.Optimizer) -> None:
         """Writes last.pt, from which training can go on."""
         if self.fabric.is_global_zero:
             state = optimiser.state_dict()
-            save_checkpoint(self.out / "last.pt", *self.model, iteration, state, self.best)
+            save_checkpoint(self.folder.path / LAST, *self.model, iteration, state, self.best)
+            self.folder.settle()

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,16 +26,17 @@ from tqdm import tqdm
 from aamn.config.loading import to_dict, with_new_names
 from aamn.config.schema import Config, Precision, TrainConfig
 from aamn.data.samples import SampleDataset
-from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import read_checkpoint
 from aamn.models.segmenter import Segmenter
 from aamn.structures import Sample
+from aamn.training.folder import CONFIG, LAST, RunFolder, run_folder
 from aamn.training.journal import CheckpointSaver, MetricLogger
 from aamn.training.optimiser import build_optimiser, learning_rate
-from aamn.training.phases import JOINT, Phase, part_of, phase_at, plan_phases
+from aamn.training.phases import JOINT, Phase, check_phases, part_of, phase_at, plan_phases
 from aamn.training.sampler import IterationSampler
 from proposals.errors import InputError
 from proposals.files import write_text
+from proposals.workers import end_with_parent, loaded
 
 log = logging.getLogger("aamn")
 
@@ -59,10 +61,11 @@ class _Door(nn.Module):
         super().__init__()
         self.segmenter = segmenter
         self.factors: Mapping[str, float] = JOINT
+        self.known: set[str] = set()  # the losses of all phases: a wrong one is found at once
 
     def forward(self, batch: _Batch) -> dict[str, torch.Tensor]:
         losses = self.segmenter(batch.samples)
-        unknown = sorted(self.factors.keys() - losses.keys())
+        unknown = sorted(self.known - losses.keys())
         if unknown:
             raise InputError(
                 f"train.phases: no loss {unknown[0]!r}; this system has "
@@ -168,6 +171,8 @@ class _Schedule:
         self.phase: Phase | None = None
         parameters = door.segmenter.named_parameters()
         self.learning = {name for name, p in parameters if p.requires_grad}
+        check_phases(self.phases, door.segmenter, self.learning)
+        door.known = {name for phase in self.phases for name in phase.losses}
 
     def enter(self, iteration: int) -> float:
         """Begins the phase of an iteration (0-based) where another was on; its learning rate."""
@@ -183,7 +188,6 @@ def train(
     config: Config,
     segmenter: Segmenter,
     dataset: SampleDataset,
-    vocabulary: Vocabulary,
     out: Path,
     *,
     restart: bool = False,
@@ -197,55 +201,59 @@ def train(
 
     Args:
         dataset: (epoch, index) -> Sample.
-        restart: begin anew even if there is a checkpoint; an older best.pt no longer counts.
+        restart: begin anew even if there is a checkpoint; the earlier run stays as it is until
+            this one has its first checkpoint, and its best.pt no longer counts.
         stop_after: end this call after so many iterations (0: run to the end).
 
     Raises:
-        InputError: nothing to train on, or a checkpoint of another configuration.
+        InputError: nothing to train on, nothing that learns, a checkpoint of another
+            configuration, or another process trains there.
     """
     if not len(dataset):
         raise InputError(f"{config.data.root}: the split {config.data.train_split!r} is empty")
-    out.mkdir(parents=True, exist_ok=True)
-    fabric, settings = make_fabric(config, out), config.train
+    settings = config.train
     for part in settings.freeze:
         part_of(segmenter, part).requires_grad_(False)
     door = _Door(segmenter)
     schedule = _Schedule(settings, door)
-    # Moved before anything is resumed: what the optimiser has summed up follows its parameters.
-    model, optimiser = fabric.setup(door, build_optimiser(settings.optimiser, segmenter))
-    start, best = 0, -math.inf
-    if (out / "last.pt").is_file() and not restart:
-        start, best = _resume(out / "last.pt", config, segmenter, optimiser)
-        log.info("going on from %s after %d iterations", out / "last.pt", start)
-    if fabric.is_global_zero:
-        write_text(out / "config.yaml", yaml.safe_dump(to_dict(config)))
-    end = settings.optimiser.iterations
-    stop = min(end, start + stop_after) if stop_after else end
-    keeper = CheckpointSaver(out, segmenter, vocabulary, config, fabric, best)
-    journal = MetricLogger(out / "log.jsonl", fabric, start)
-    values: dict[str, float] = {}
-    bar = tqdm(
-        _loader(config, dataset, start, stop, fabric),
-        initial=start,
-        total=end,
-        desc=f"training {config.name}",
-        unit="it",
-        disable=not fabric.is_global_zero,
-    )
-    for iteration, batch in enumerate(bar, start + 1):
-        rate = schedule.enter(iteration - 1)
-        journal.add(_step(fabric, model, optimiser, batch, rate, config, iteration))
-        if iteration % settings.log_every == 0 or iteration == stop:
-            values = journal.flush(iteration, rate)
-            bar.set_postfix(_shown(values))
-        if validate is not None and _is_due(iteration, settings.evaluate_every, end):
-            keeper.keep_best(iteration, validate(segmenter))
-            segmenter.train()
-        if iteration % settings.checkpoint_every == 0 or iteration == stop:
-            keeper.keep_last(iteration, optimiser)
-    _log_unmatched(journal.counts, config)
-    fabric.logger.finalize("success")
-    return Progress(stop, values)
+    fabric = make_fabric(config, out)
+    one = run_folder(out, restart) if fabric.is_global_zero else nullcontext(RunFolder(out))
+    with one as folder:
+        # Moved before anything is resumed: what the optimiser has summed up follows its parameters.
+        model, optimiser = fabric.setup(door, build_optimiser(settings.optimiser, segmenter))
+        start, best = 0, -math.inf
+        if (out / LAST).is_file() and not restart:
+            start, best = _resume(out / LAST, config, segmenter, optimiser)
+            log.info("going on from %s after %d iterations", out / LAST, start)
+        if fabric.is_global_zero:
+            write_text(folder.path / CONFIG, yaml.safe_dump(to_dict(config)))
+        end = settings.optimiser.iterations
+        stop = min(end, start + stop_after) if stop_after else end
+        keeper = CheckpointSaver(folder, segmenter, config, fabric, best)
+        journal = MetricLogger(folder, fabric, start)
+        values: dict[str, float] = {}
+        bar = tqdm(
+            loaded(_loader(config, dataset, start, stop, fabric)),
+            initial=start,
+            total=end,
+            desc=f"training {config.name}",
+            unit="it",
+            disable=not fabric.is_global_zero,
+        )
+        for iteration, batch in enumerate(bar, start + 1):
+            rate = schedule.enter(iteration - 1)
+            journal.add(_step(fabric, model, optimiser, batch, rate, config, iteration))
+            if iteration % settings.log_every == 0 or iteration == stop:
+                values = journal.flush(iteration, rate)
+                bar.set_postfix(_shown(values))
+            if validate is not None and _is_due(iteration, settings.evaluate_every, end):
+                keeper.keep_best(iteration, validate(segmenter))
+                segmenter.train()
+            if iteration % settings.checkpoint_every == 0 or iteration == stop:
+                keeper.keep_last(iteration, optimiser)
+        _log_unmatched(journal.counts, config)
+        fabric.logger.finalize("success")
+        return Progress(stop, values)
 
 
 def _is_due(iteration: int, every: int, end: int) -> bool:
@@ -290,6 +298,11 @@ def _step(
             f"the loss is {losses['total'].item()} at iteration {iteration}; lower "
             "train.optimiser.lr, or set train.optimiser.clip_norm"
         )
+    if not losses["total"].requires_grad:
+        raise InputError(
+            f"iteration {iteration}: the losses depend on no part that learns; change "
+            "train.freeze, or this phase's losses or freeze in train.phases"
+        )
     optimiser.zero_grad(set_to_none=True)
     fabric.backward(losses["total"])
     if config.train.optimiser.clip_norm:
@@ -316,4 +329,5 @@ def _loader(
         num_workers=config.data.workers,
         collate_fn=_Batch,
         prefetch_factor=4 if config.data.workers else None,
+        worker_init_fn=end_with_parent,
     )

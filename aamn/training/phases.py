@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -50,6 +50,20 @@ def part_of(segmenter: nn.Module, name: str) -> nn.Module:
     except AttributeError:
         known = ", ".join(child for child, _ in segmenter.named_children())
         raise InputError(f"freeze: there is no part {name!r}; the parts are {known}") from None
+
+
+def check_phases(phases: Sequence[Phase], segmenter: nn.Module, learning: set[str]) -> None:
+    """Raises InputError where a phase names a part that is not there, or leaves nothing to learn;
+    `learning` are the names of the parameters that learn in all others."""
+    if not learning:
+        raise InputError("train.freeze: nothing is left that learns; leave a part out")
+    for number, phase in enumerate(phases):
+        frozen = {id(p) for part in phase.freeze for p in part_of(segmenter, part).parameters()}
+        if all(id(p) in frozen for name, p in segmenter.named_parameters() if name in learning):
+            raise InputError(
+                f"train.phases[{number}].freeze: {', '.join(phase.freeze)} are all that learns; "
+                "leave one out"
+            )
 
 
 def plan_phases(config: TrainConfig) -> list[Phase]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,22 +13,43 @@ from aamn.config.schema import Config
 from aamn.data.datasets.registry import open_source, validation_split
 from aamn.data.flow.store import stored_flow
 from aamn.data.samples import SampleDataset
-from aamn.data.words import Vocabulary, load_vectors
+from aamn.data.words import Vocabulary, Words, load_vectors
 from aamn.evaluation.key_frames import evaluate
 from aamn.evaluation.metrics import summarise
-from aamn.inference.checkpoint import load_segmenter
+from aamn.inference.checkpoint import load_segmenter, save_checkpoint, words_of
 from aamn.models.build import build_segmenter, start_backbones
 from aamn.models.segmenter import Segmenter
 from aamn.structures import InputSpec
 from aamn.training.loop import Progress, train
 from proposals.errors import InputError
+from proposals.outputs import check_output
 from proposals.store import ProposalStore
+
+log = logging.getLogger("aamn")
+
+# What the comparison systems' words are in their papers (CSTM: in its released model).
+PUBLISHED_VECTORS = {
+    "gavrilyuk": "word2vec of Google News",
+    "acga": "word2vec of Google News",
+    "cstm": "GloVe of 840 billion words",
+}
 
 
 def _word_vectors(config: Config, vocabulary: Vocabulary) -> torch.Tensor | None:
+    """The vocabulary's pretrained vectors; None where they are learned from nothing, which is said
+    of a comparison system."""
     if not config.words.vectors:
+        if config.system in PUBLISHED_VECTORS:
+            log.warning(
+                "words.vectors names no file: %s learns word vectors from random ones, where its "
+                "authors took %s",
+                config.system,
+                PUBLISHED_VECTORS[config.system],
+            )
         return None
-    return torch.from_numpy(load_vectors(config.words.vectors, vocabulary.words).vectors)
+    return torch.from_numpy(
+        load_vectors(config.words.vectors, vocabulary.words, config.words.allow_pickle).vectors
+    )
 
 
 def _dataset(
@@ -39,7 +61,7 @@ def _dataset(
         input_spec,
         vocabulary,
         ProposalStore.read(config.data.proposals) if input_spec.proposals else None,
-        stored_flow(config.data.flow, input_spec),
+        stored_flow(config.data.flow, input_spec, config.flow),
         config.augment if learning else None,
         config.seed,
         config.flow,
@@ -53,7 +75,14 @@ def _validation(
     if not config.train.evaluate_every:
         return None
     split = validation_split(config.data)
-    samples = DataLoader(_dataset(config, split, input_spec, vocabulary, False), batch_size=None)
+    dataset = _dataset(config, split, input_spec, vocabulary, False)
+    if not len(dataset):
+        raise InputError(
+            f"{config.data.root}: the split {split!r} is empty, so that nothing can be validated; "
+            "raise data.validation_share, name another data.validation_split, or set "
+            "train.evaluate_every=0"
+        )
+    samples = DataLoader(dataset, batch_size=None)
 
     def mean_iou(segmenter: Segmenter) -> float:
         report = evaluate(segmenter, samples, system="validation", data=split, total=len(samples))
@@ -62,14 +91,14 @@ def _validation(
     return mean_iou
 
 
-def start_from(path: str, segmenter: Segmenter, vocabulary: Vocabulary) -> None:
+def start_from(path: str, segmenter: Segmenter) -> None:
     """Gives the segmenter all weights of a checkpoint of the same form and vocabulary.
 
     Raises:
         InputError: no checkpoint, other words, or weights that do not fit.
     """
     found = load_segmenter(path)
-    if found.vocabulary.state() != vocabulary.state():
+    if found.vocabulary.state() != words_of(segmenter).vocabulary.state():
         raise InputError(f"train.start: {path} was trained on other words than this training split")
     try:
         segmenter.load_state_dict(found.segmenter.state_dict())
@@ -78,17 +107,41 @@ def start_from(path: str, segmenter: Segmenter, vocabulary: Vocabulary) -> None:
         raise InputError(f"train.start: {path} is of another form: {reason}") from None
 
 
-def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
-    """Trains what the configuration says on the data it names, or goes on with it, in `out`."""
+def _built(config: Config) -> Segmenter:
+    """The segmenter with the words of the training split, and random weights but for theirs."""
     torch.manual_seed(config.seed)
     source = open_source(config.data, config.data.train_split)
     vocabulary = Vocabulary.build(source.texts(), config.words.max_words)
-    segmenter = build_segmenter(config, len(vocabulary), _word_vectors(config, vocabulary))
+    words = Words(
+        vocabulary, config.words.dimension, config.words.vectors, config.words.allow_pickle
+    )
+    return build_segmenter(config, words, _word_vectors(config, vocabulary))
+
+
+def _start(config: Config, segmenter: Segmenter) -> None:
+    """The weights that a training begins with."""
+    if config.train.start:
+        start_from(config.train.start, segmenter)
+    else:
+        start_backbones(segmenter, config)
+
+
+def write_start(config: Config, out: Path) -> Path:
+    """Writes a checkpoint of the weights that a training would begin with, such as those of a
+    released model, to `out`/start.pt."""
+    segmenter = _built(config)
+    _start(config, segmenter)
+    save_checkpoint(out / "start.pt", segmenter, config, 0)
+    return out / "start.pt"
+
+
+def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
+    """Trains what the configuration says on the data it names, or goes on with it, in `out`."""
+    check_output(out, folder=True)
+    segmenter = _built(config)
+    vocabulary = words_of(segmenter).vocabulary
     dataset = _dataset(config, config.data.train_split, segmenter.input_spec, vocabulary, True)
     validate = _validation(config, segmenter.input_spec, vocabulary)
     if restart or not (out / "last.pt").is_file():
-        if config.train.start:
-            start_from(config.train.start, segmenter, vocabulary)
-        else:
-            start_backbones(segmenter, config)
-    return train(config, segmenter, dataset, vocabulary, out, restart=restart, validate=validate)
+        _start(config, segmenter)
+    return train(config, segmenter, dataset, out, restart=restart, validate=validate)

@@ -1,16 +1,14 @@
-"""Pictures for people: masks over frames, word attention, videos."""
+"""Pictures for people: masks over frames, captions, word attention."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from torch import Tensor
 
-from proposals.errors import InputError
 from proposals.files import written_aside
 
 COLOURS = (
@@ -37,22 +35,28 @@ def highlighted(
 ) -> np.ndarray:
     """A copy of the frame (H0, W0, 3) uint8 RGB in which what the masks (H0, W0) bool show stays as
     it is and all else is `DIMMED`; each mask has a line of its colour around it, each box
-    (x1, y1, x2, y2) is drawn thinly. Lines pass behind what is shown.
+    (x1, y1, x2, y2) is drawn thinly. Lines grow with the frame and pass behind what is shown.
 
     A tint would hide the colours that a sentence speaks of.
     """
     inside = np.any(np.asarray(masks, bool).reshape(-1, *frame.shape[:2]), 0)
     picture = (frame * np.float32(DIMMED)).round().astype(np.uint8)
+    line = line_width(frame.shape)
     for box in boxes:
         if box[2] > box[0]:
             corners = [round(float(v)) for v in box]
-            cv2.rectangle(picture, corners[:2], corners[2:], (255, 255, 255), 1)
-    reach = np.ones([2 * max(1, round(min(frame.shape[:2]) / 240)) + 1] * 2, np.uint8)
+            cv2.rectangle(picture, corners[:2], corners[2:], (255, 255, 255), line)
+    reach = np.ones([2 * line + 1] * 2, np.uint8)
     for mask, colour in zip(masks, colours, strict=True):
         around = cv2.dilate(np.asarray(mask, np.uint8), reach) > 0
         picture[around] = colour
     picture[inside] = frame[inside]
     return picture
+
+
+def line_width(size: Sequence[int]) -> int:
+    """Pixels of a line in a frame of `size` (H0, W0): 1 for each 240 of its shorter side."""
+    return max(1, round(min(size[:2]) / 240))
 
 
 def overlay(
@@ -114,16 +118,16 @@ def outlined(
 
 def caption(picture: np.ndarray, text: str, width: int = 0) -> np.ndarray:
     """The picture with a dark strip below it that holds the text, in as many lines as it takes."""
-    strip = caption_strip(text, max(width, picture.shape[1]))
+    strip = caption_strip(text, max(width, picture.shape[1]), picture.shape[0])
     wide = np.zeros((picture.shape[0], strip.shape[1], 3), np.uint8)
     wide[:, : picture.shape[1]] = picture
     return np.vstack([wide, strip])
 
 
-def caption_strip(text: str, width: int) -> np.ndarray:
-    """The text on a dark ground (h, width, 3) uint8; letters grow with the width from 320 pixels
-    on."""
-    scale = 0.38 * max(1.0, width / 320)
+def caption_strip(text: str, width: int, height: int) -> np.ndarray:
+    """The text on a dark ground (h, width, 3) uint8, in lines that fit; letters grow with frames of
+    `height` and width from 320x240 pixels on, as far as both sides do."""
+    scale = 0.38 * max(1.0, min(width / 320, height / 240))
     margin, step = round(4 * scale / 0.38), round(15 * scale / 0.38)
     lines = _wrapped(text, width - 2 * margin, scale)
     strip = np.full((step * len(lines) + round(3 * scale / 0.38), width, 3), 24, np.uint8)
@@ -204,33 +208,3 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
         raise ValueError(f"{path}: cannot encode a picture of shape {picture.shape}")
     with written_aside(path) as aside:
         aside.write_bytes(data.tobytes())
-
-
-class VideoWriter:
-    """Takes a video's pictures one by one."""
-
-    def __init__(self, writer: cv2.VideoWriter) -> None:
-        self._writer = writer
-
-    def add(self, picture: np.ndarray) -> None:
-        """Appends an RGB frame (H, W, 3) uint8."""
-        self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-
-
-@contextmanager
-def written_video(path: Path, fps: float, size: tuple[int, int]) -> Iterator[VideoWriter]:
-    """The writer of an mp4, which appears under its name when it is complete; `size` is (height,
-    width) of every frame.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    with written_aside(path, suffix=".mp4") as aside:
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(aside), code, fps or 25.0, size[::-1])
-        if not writer.isOpened():
-            raise InputError(f"cannot write a video at {path}: is the folder writable?")
-        try:
-            yield VideoWriter(writer)
-        finally:
-            writer.release()

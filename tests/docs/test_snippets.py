@@ -19,6 +19,7 @@ import torch
 from tiny_models import WORDS, tiny_config, tiny_segmenter
 
 from aamn.cli import command_line
+from aamn.cli.demo import steps
 from aamn.cli.main import aamn
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
@@ -29,6 +30,7 @@ from aamn.predictor import write_bundle
 from proposals.build import build_detector
 from proposals.config import DetectorConfig
 from proposals.detector import save_detector
+from proposals.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -120,6 +122,11 @@ def rows(found: list[Found]):
     return pytest.mark.parametrize("found", found, ids=str)
 
 
+SPOKEN = Vocabulary(
+    ["red", "dog", "jumping", "cat", "left", *(f"w{n}" for n in range(WORDS - 7))]
+)  # words of the pages' sentences
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
     """Tiny networks with random weights."""
@@ -130,8 +137,7 @@ def bundle(tmp_path_factory) -> Path:
         name="small", weights="", classes=("a", "b"), score_threshold=0.0, proposals=8, **small
     )
     save_detector(build_detector(config), folder / "d.pt")
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    save_checkpoint(folder / "s.pt", tiny_segmenter(), vocabulary, tiny_config(), 7, {})
+    save_checkpoint(folder / "s.pt", tiny_segmenter(vocabulary=SPOKEN), tiny_config(), 7, {})
     write_bundle(folder / "bundle", folder / "d.pt", folder / "s.pt", absent_threshold=-1e6)
     return folder / "bundle"
 
@@ -177,17 +183,60 @@ def test_python_runs(found, place):
         exec(compile(block.text, str(block), "exec"), names)
 
 
+def test_the_readme_s_python_wants_the_bundle_and_a_video_alone(
+    bundle, tmp_path, monkeypatch, capsys
+):
+    (block,) = (block for block in PYTHON if block.page.name == "README.md")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"no bundle at runs/demo/bundle; `aamn bundle` makes one"):
+        exec(compile(block.text, str(block), "exec"), {})
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "runs/demo").mkdir(parents=True)
+    (tmp_path / "runs/demo/bundle").symlink_to(bundle)
+    with pytest.raises(InputError, match=r"clip\.mp4"):
+        exec(compile(block.text, str(block), "exec"), {})
+    write_video(tmp_path / "clip.mp4")
+    exec(compile(block.text, str(block), "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.count("red dog jumping ") == printed.count("the cat on the left ") == 1
+    assert "\nclip " in printed and (tmp_path / "runs/index/clip.h5").is_file()
+
+
+def options_of(calls) -> dict[str, set[str]]:
+    """Subcommand -> the options of all its calls."""
+    found: dict[str, set[str]] = {}
+    for name, *words in calls:
+        found.setdefault(name, set()).update(word for word in words if word.startswith("--"))
+    return found
+
+
+# What the page says of the demo alone: a validation split, backbones of its own detector.
+NOT_OF_A2D = {
+    *("--validation-share", "--set", "--full-video", "--calibrate", "--metrics"),
+}
+
+
+def test_the_readme_s_steps_are_the_demo_s():
+    page = [c for c in COMMANDS if c.page.name == "README.md" and "a2d" in c.text]
+    own = options_of(shlex.split(command.text)[1:] for command in page)
+    demo = options_of(steps(Path("runs/demo"), small=False))
+    for name in demo.keys() - {"synthetic", "segment"}:
+        assert demo[name] - NOT_OF_A2D <= own[name], name
+
+
 def test_the_manifest_of_a_folder_is_what_detectors_learn_from(place):
-    """The tutorial's lines: one object for two sentences, its box by hand."""
+    """The tutorial's commands: one object for two sentences, its box by hand."""
+    from aamn.cli.main import run
     from proposals.manifest import read_manifest
 
-    (block,) = blocks(ROOT / "docs/your_data.md", "python")
-    exec(compile(block.text, str(block), "exec"), {})
+    said = [shlex.split(c.text) for c in COMMANDS if c.page.name == "your_data.md"]
+    made = [run(words[1:]) for words in said if words[1] == "manifest"]
+    assert made == [0, 0]
     for split, box in (("train", [10, 5, 26, 13]), ("test", [30, 20, 46, 28])):
-        manifest = read_manifest(f"{split}.json")
+        manifest = read_manifest(f"runs/mine/{split}.json")
         (frame,) = manifest.frames
         assert manifest.classes == ("object",) and frame.labels.tolist() == [0]
-        assert (frame.path, frame.frame) == (place / "my_data/videos/garden.mp4", 2)
+        assert (frame.path.resolve(), frame.frame) == (place / "my_data/videos/garden.mp4", 2)
         assert frame.size == (40, 50) and frame.boxes.tolist() == [box]
 
 
@@ -261,5 +310,5 @@ def test_a_name_of_the_reference_is_there(found):
 
 def test_the_pages_are_read():
     """An extraction that finds nothing would pass every row."""
-    assert len(PYTHON) >= 6 and len(COMMANDS) >= 50 and len(LINKS) >= 40 and len(INLINE) >= 20
+    assert len(PYTHON) >= 5 and len(COMMANDS) >= 50 and len(LINKS) >= 40 and len(INLINE) >= 20
     assert len(REFERENCES) >= 10 and len(PATHS) >= 30

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_models import WORDS, tiny_config, tiny_segmenter
+from tiny_models import FROM_NOUGHT, tiny_config, tiny_segmenter
 
-from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import save_checkpoint
 from aamn.predictor import write_bundle
 from proposals.build import build_detector
@@ -71,8 +70,8 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Things:
     )
     detector, checkpoint = folder / "detector.pt", folder / "segmenter.pt"
     save_detector(build_detector(config), detector)
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    save_checkpoint(checkpoint, tiny_segmenter(), vocabulary, tiny_config(), 7, {})
+    segmenter = tiny_segmenter(vocabulary=FROM_NOUGHT)
+    save_checkpoint(checkpoint, segmenter, tiny_config(), 7, {})
     write_bundle(folder / "bundle", detector, checkpoint, absent_threshold=-1e6)
     clip, other = draw_pictures(folder / "clip", 0), draw_pictures(folder / "other", 1)
     movie = draw_movie(folder / "movie.mp4", 2)

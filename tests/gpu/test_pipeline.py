@@ -14,14 +14,13 @@ import aamn
 from aamn import predictor
 from aamn.config.schema import FlowConfig
 from aamn.data.flow import raft
-from aamn.data.words import Vocabulary
 from aamn.index import box_source as index_boxes
 from aamn.index import builder as indexing
 from aamn.index.builder import build_index
 from aamn.index.file import Selection
 from aamn.index.timer import Timer
 from aamn.index.video_index import VideoIndex
-from aamn.inference.checkpoint import extend_words, save_checkpoint
+from aamn.inference.checkpoint import save_checkpoint
 from aamn.inference.clip_by_clip import segment_video
 from aamn.models.build import start_backbones
 from aamn.predictor import write_bundle
@@ -124,8 +123,7 @@ def test_a_bundle_segments_a_video(gpu, tmp_path, video, network, small_blocks, 
     weights = f"aamn.backbone.weights={tmp_path / 'd.pt'}"
     segmenter = tiny_segmenter(weights)
     start_backbones(segmenter, tiny_config(weights))
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    save_checkpoint(tmp_path / "s.pt", segmenter, vocabulary, tiny_config(), 1)
+    save_checkpoint(tmp_path / "s.pt", segmenter, tiny_config(), 1)
     write_bundle(tmp_path / "b", tmp_path / "d.pt", tmp_path / "s.pt")
     wanted = aamn.load(tmp_path / "b", "cpu").index(video)
     with gpu() as device:
@@ -135,9 +133,9 @@ def test_a_bundle_segments_a_video(gpu, tmp_path, video, network, small_blocks, 
         assert bundle.loaded.segmenter.device.type == bundle.boxes.network.device.type == "cuda"
         same_index(bundle.index(video), wanted)
         (tmp_path / "vectors.txt").write_text("purple 1 2 3 4 5 6\n")
-        bundle.loaded.config.words.vectors = str(tmp_path / "vectors.txt")
-        more = extend_words(bundle.loaded, ["purple"])
-        (query,) = more.segmenter.embed_queries([more.vocabulary.encode("purple")])
+        bundle.loaded.words.vectors = str(tmp_path / "vectors.txt")
+        (query,) = bundle.loaded.segmenter.embed_queries(bundle.loaded.words.queries("purple"))
+        assert query.vector.isfinite().all() and len(bundle.loaded.vocabulary) == WORDS + 1
         assert query.vector.device.type == "cuda"
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from tiny_models import tiny_config, tiny_segmenter
-from tiny_training import RUN, VOCABULARY, Samples, curve, train_divisibly
+from tiny_training import RUN, Samples, curve, train_divisibly
 
 from aamn.inference.checkpoint import read_checkpoint
 from aamn.training import loop as training
@@ -69,7 +69,7 @@ def test_half_precision_learns_and_resumes(learner, tmp_path, monkeypatch, optim
 
     def run(out, **options):
         segmenter = tiny_segmenter(*values)
-        train(tiny_config(*values), segmenter, Samples(segmenter), VOCABULARY, out, **options)
+        train(tiny_config(*values), segmenter, Samples(segmenter), out, **options)
         assert segmenter.device.type == learner
 
     run(tmp_path / "whole")

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
+from torch.nn import BatchNorm2d
 from torchvision.ops import FrozenBatchNorm2d, box_iou
 
 from aamn.config.loading import load_config
@@ -14,7 +16,13 @@ from proposals import detector as detector_module
 from proposals import torchvision_rcnn
 from proposals.backbones import ResidualBlock, SmallBackbone, build_pyramid
 from proposals.build import best_device, build_detector, load_detector
-from proposals.config import DetectorConfig, FineTuneConfig, config_from_dict, config_to_dict
+from proposals.config import (
+    DetectorConfig,
+    FineTuneConfig,
+    RPNLimits,
+    config_from_dict,
+    config_to_dict,
+)
 from proposals.detector import TorchDetector, rank_boxes, save_detector, weights_hash
 from proposals.errors import InputError
 from proposals.frames import fitted_size, resize_frame
@@ -246,6 +254,38 @@ def test_the_configuration_is_in_the_network():
     assert rcnn.roi_heads.box_predictor.cls_score.out_features == 3
 
 
+@pytest.mark.parametrize(
+    ("changes", "learning", "use"),
+    [
+        ({"proposals": 30}, (120, 60), (60, 30)),
+        ({"proposals": 30, "candidates": 70}, (120, 60), (70, 30)),
+        ({"finetune": FineTuneConfig(proposals=11)}, (22, 11), (60, 30)),
+        ({"finetune": FineTuneConfig(candidates=44)}, (44, 60), (60, 30)),
+    ],
+)
+def test_the_rpns_boxes_before_and_behind_its_nms(changes, learning, use):
+    network = build_detector(replace(TINY, **changes))
+    rpn = network.rcnn.rpn
+    assert (rpn.pre_nms_top_n(), rpn.post_nms_top_n()) == learning
+    network.eval()
+    assert (rpn.pre_nms_top_n(), rpn.post_nms_top_n()) == use
+    stored = TorchDetector(network).attributes.settings
+    assert stored.get("candidates") == changes.get("candidates")
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("candidates", {"candidates": -1}),
+        ("finetune.candidates", {"finetune": FineTuneConfig(candidates=-1)}),
+        ("finetune.proposals", {"finetune": FineTuneConfig(proposals=-1)}),
+    ],
+)
+def test_negative_numbers_of_boxes_are_refused(key, values):
+    with pytest.raises(InputError, match=rf"^{key}: wanted 0 or more boxes, got -1$"):
+        build_detector(replace(TINY, **values))
+
+
 def test_what_is_stored_of_a_detector(tiny):
     attributes = tiny.attributes
     assert (attributes.detector, attributes.classes) == ("small", ("adult", "ball"))
@@ -363,7 +403,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tiny, tmp_path,
     before = path.read_bytes()
 
     def broken(content, file):
-        Path(file).write_bytes(b"half")
+        file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(detector_module.torch, "save", broken)
@@ -421,6 +461,32 @@ def test_a_classification_network_s_weights_go_below_the_heads(monkeypatch, tmp_
     torch.save({**state, "layer1.weight": torch.zeros(2, 3)}, tmp_path / "r.pt")
     with pytest.raises(InputError, match=r"r\.pt.* \(1 keys .*, such as layer1.weight"):
         torchvision_rcnn._load_weights(rcnn, config)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "eps"), [(FrozenBatchNorm2d, 0.0), (FrozenBatchNorm2d, 1e-5), (BatchNorm2d, 1e-5)]
+)
+def test_a_classifier_s_norms_keep_their_eps(tmp_path, frozen, eps):
+    """Of 1e-5, beside variances for which it matters; an eps of 0, of all our frozen norms, is what
+    COCO's weights want, and theirs stay as they are."""
+    assert {m.eps for m in torchvision.models.resnet18().modules() if hasattr(m, "eps")} == {1e-5}
+    theirs, ours, rcnn = torch.nn.Module(), torch.nn.Module(), torch.nn.Module()
+    for body, norm in ((theirs, BatchNorm2d(3)), (ours, frozen(3, eps=eps))):
+        body.conv1, body.layer1 = torch.nn.Conv2d(3, 3, 1), torch.nn.Sequential(norm)
+    theirs.layer1[0].running_var.copy_(torch.tensor([1e-6, 2e-5, 1.0]))
+    torch.nn.init.uniform_(theirs.layer1[0].weight, 0.5, 1.5)
+    rcnn.backbone = torch.nn.Module()
+    rcnn.backbone.body = ours
+    torch.save(theirs.state_dict(), tmp_path / "r.pt")
+    config = DetectorConfig("resnet50_fpn", str(tmp_path / "r.pt"), ("a",))
+    torchvision_rcnn._load_weights(rcnn, config)
+    maps = torch.rand(1, 3, 4, 4)
+    wanted = theirs.eval().layer1(theirs.conv1(maps))
+    torch.testing.assert_close(ours.eval().layer1(ours.conv1(maps)), wanted)
+    torch.save(rcnn.state_dict(), tmp_path / "detector.pt")
+    before = ours.layer1[0].running_var.clone()
+    torchvision_rcnn._load_weights(rcnn, replace(config, weights=str(tmp_path / "detector.pt")))
+    assert torch.equal(ours.layer1[0].running_var, before)
 
 
 @pytest.mark.parametrize(
@@ -701,6 +767,16 @@ def test_the_backbone_may_come_from_a_segmenter(tmp_path, config):
     torch.save({"model": {}}, tmp_path / "s.pt")
     with pytest.raises(InputError, match=r"s\.pt holds no segmenter with a backbone"):
         build_detector(replace(config, **sources))
+
+
+def test_the_papers_detector():
+    """Sec. III-A and IV-B: ResNet-101, from COCO. The RPN's numbers are those of detectron2's
+    Base-RCNN-FPN.yaml: PRE_NMS_TOPK 2000 and 1000, POST_NMS_TOPK 1000 and 1000."""
+    config = load_config(DetectorConfig, CONFIGS / "detector_detectron2_r101.yaml")
+    assert (config.name, config.weights) == ("detectron2_faster_rcnn_R_101_FPN_3x", "coco")
+    assert config.rpn == RPNLimits(
+        training_candidates=2000, training_proposals=1000, candidates=1000, proposals=1000
+    )
 
 
 RECIPES = [p for p in sorted(CONFIGS.glob("detector_*.yaml")) if "detectron2" not in p.name]

@@ -1,6 +1,7 @@
 """The paper's detector, really built and run."""
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,6 +154,21 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
 def test_it_shares_no_backbone(changes, message):
     with pytest.raises(InputError, match=rf"^{CONFIG.name}: {message}"):
         build_detector(replace(CONFIG, **changes))
+
+
+def test_the_models_tree_gets_the_rpns_numbers(monkeypatch):
+    """Whatever detectron2's own file says."""
+    model = SimpleNamespace(
+        BACKBONE=SimpleNamespace(), ROI_HEADS=SimpleNamespace(), RPN=SimpleNamespace()
+    )
+    tree = SimpleNamespace(MODEL=model, merge_from_file=lambda path: None)
+    monkeypatch.setitem(sys.modules, "detectron2.config", SimpleNamespace(get_cfg=lambda: tree))
+    monkeypatch.setitem(sys.modules, "detectron2", SimpleNamespace())
+    learning = FineTuneConfig(candidates=2000, proposals=1000)
+    config = replace(CONFIG, candidates=900, proposals=800, finetune=learning)
+    rpn = detectron2_rcnn._tree(Path("m.yaml"), config).MODEL.RPN
+    assert (rpn.PRE_NMS_TOPK_TRAIN, rpn.POST_NMS_TOPK_TRAIN) == (2000, 1000)
+    assert (rpn.PRE_NMS_TOPK_TEST, rpn.POST_NMS_TOPK_TEST) == (900, 800)
 
 
 def test_boxes_are_scaled_by_width_and_height():

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from proposals import asides
 from proposals import files as whole_files
-from proposals.errors import InputError
+from proposals.asides import aside_of
+from proposals.errors import CannotWrite, InputError
 from proposals.files import (
     escaped,
     hdf5_aside,
+    inside,
     locked,
     open_hdf5,
+    read_rows,
+    read_text,
     sweep,
     unescaped,
     write_json,
@@ -52,7 +57,10 @@ def test_a_new_text_takes_the_place_of_the_old_and_leaves_nothing_beside_it(tmp_
 def test_a_block_that_wrote_nothing_is_a_failure_and_the_old_file_stays(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("old")
-    with pytest.raises(FileNotFoundError), written_aside(path):
+    with (
+        pytest.raises(InputError, match=r"cannot write .*: nothing was written"),
+        written_aside(path),
+    ):
         pass
     assert path.read_text() == "old"
 
@@ -108,7 +116,8 @@ def test_a_content_that_does_not_reach_the_disk_gets_no_name(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(whole_files.os, "fsync", fsync)
-    with pytest.raises(OSError, match="No space"), written_aside(path, durable=True) as aside:
+    said = "cannot write .*whole: no space left on the device"
+    with pytest.raises(CannotWrite, match=said), written_aside(path, durable=True) as aside:
         aside.write_text("new")
     assert path.read_text() == "old"
 
@@ -153,10 +162,69 @@ def with_lock_held(lock, target):
         raise AssertionError("held twice")
 
 
-@pytest.mark.parametrize("video_id", ["a", "a/b", "50%", "%2F", "../x", "a%2Fb/", "ü -"])
+@pytest.mark.parametrize(
+    "video_id",
+    [
+        "a",
+        "a/b",
+        "50%",
+        "%2F",
+        "../x",
+        "a%2Fb/",
+        "ü -",
+        "..",
+        ".",
+        "/etc/x",
+        "a\0b",
+        "\x1b[2J",
+        "\udcff",
+    ],
+)
 def test_an_id_is_one_name_and_comes_back(tmp_path, video_id):
     name = escaped(video_id)
     assert "/" not in name and unescaped(name) == video_id
+    assert (tmp_path / name).parent == tmp_path and not name.startswith(".") and name.isprintable()
+    (tmp_path / name).write_text("")
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_an_empty_id_is_no_name():
+    with pytest.raises(InputError, match="id is empty"):
+        escaped("")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc", "a/b", "a\0", "a\\b"])
+def test_a_foreign_name_leads_into_its_folder_alone(tmp_path, name):
+    assert inside(tmp_path, "a", "..b") == tmp_path / "a" / "..b"
+    with pytest.raises(InputError, match="wanted the name of a file"):
+        inside(tmp_path, "a", name)
+
+
+def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path):
+    new = aside_of(tmp_path / "x.png").name
+    dead = new.replace(f"-{os.getpid()}-", "-999999999-")
+    other = dead.replace(dead.split(".")[3][:6], "0" * 6)
+    for name in (new, dead, other, ".x.png.0a1b2c3d.tmp", "y.png"):
+        (tmp_path / name).touch()
+    write_text(tmp_path / "notes.txt", "")
+    left = {new, other, ".x.png.0a1b2c3d.tmp", "y.png", "notes.txt"}
+    assert {one.name for one in tmp_path.iterdir()} == left
+
+
+def test_no_link_is_followed(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("kept")
+    monkeypatch.setattr(asides, "token_hex", lambda n: "0" * 2 * n)
+    aside_of(tmp_path / "x.txt").symlink_to(victim)
+    with pytest.raises(InputError, match=r"cannot write .*x\.txt"):
+        write_text(tmp_path / "x.txt", "new")
+    (tmp_path / "lock").symlink_to(victim)
+    with (
+        pytest.raises(InputError, match="lock is a link"),
+        locked(tmp_path / "lock", tmp_path / "x"),
+    ):
+        raise AssertionError
+    assert victim.read_text() == "kept"
 
 
 def test_hdf5_takes_its_name_when_it_is_whole(tmp_path):
@@ -185,3 +253,26 @@ def test_what_is_no_hdf5_is_named_with_what_to_do(tmp_path, content, said):
         (tmp_path / "x.h5").write_bytes(content)
     with pytest.raises(InputError, match=said):
         open_hdf5(tmp_path / "x.h5", "thing", "make one")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path, mark):
+    (tmp_path / "a.csv").write_bytes(mark + 'é,1\r\n"a\nb",2\r\n'.encode())
+    assert read_text(tmp_path / "a.csv") == 'é,1\r\n"a\nb",2\r\n'
+    assert read_rows(tmp_path / "a.csv") == [["é", "1"], ["a\nb", "2"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a,1\nb\0,2\n", "line 2: holds a NUL"),
+        ("a,1\n".encode("utf-16"), "line 1: no UTF-8"),
+        (b"a\nb\n\xe9,1\n", "line 3: no UTF-8"),
+        (b'a,"' + b"x" * 200_000, "is no CSV"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_text_that_would_hide_something_is_refused(tmp_path, content, said):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(InputError, match=rf"a\.csv.*{said}"):
+        read_rows(tmp_path / "a.csv")

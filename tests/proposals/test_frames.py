@@ -18,6 +18,7 @@ from proposals.frames import (
     resize_frame,
     take_frames,
 )
+from proposals.video_file import VideoDecoder
 
 SIZE = (48, 64)
 
@@ -94,29 +95,23 @@ def test_frames_outside_a_video_are_refused(video, indices):
         open_frames(video).read(indices)
 
 
-def test_a_seek_is_checked_against_time_stamps(video, monkeypatch):
-    """A decoder that lands some frames beside the wanted one: still the right frame."""
+@pytest.mark.parametrize("by", [-7, 5, 100])
+def test_a_seek_is_checked_against_time_stamps(video, monkeypatch, by):
+    """A container that leads some frames beside the wanted one: still the right frame."""
     source, moved = open_frames(video), []
+    step = source._stamps.times[0] or 512
     len(source)
-    real = source._open
+    real = VideoDecoder.seek
 
-    class Beside:
-        def __init__(self, capture, by: int) -> None:
-            self.capture, self.by = capture, by
+    def beside(decoder, stamp):
+        moved.append(stamp)
+        decoder._container.seek(max(0, stamp + by * step), stream=decoder._stream)
+        decoder._frames = decoder._decoded()
+        return real(decoder, stamp + by) if by == 100 else decoder.advance().pts == stamp
 
-        def set(self, key, value):
-            moved.append(value)
-            return self.capture.set(key, max(0, value + self.by))
-
-        def __getattr__(self, name):
-            return getattr(self.capture, name)
-
-    for by in (-7, 5):
-        source.close()
-        real()
-        monkeypatch.setattr(source, "_capture", Beside(source._capture, by))
-        assert numbers(source.read([50])) == [50]
-    assert len(moved) >= 2
+    monkeypatch.setattr(VideoDecoder, "seek", beside)
+    assert numbers(source.read([50])) == [50]
+    assert moved
 
 
 @pytest.mark.parametrize("fps", [12.5, 30.0, 240.0])
@@ -126,21 +121,15 @@ def test_the_speed_is_the_header_s(tmp_path, fps):
 
 
 @pytest.mark.parametrize("said", [0.0, -1.0, float("nan"), 1000.0, 90000.0])
-def test_a_header_s_senseless_numbers_are_not_believed(video, monkeypatch, said):
-    real = cv2.VideoCapture
+def test_a_header_s_senseless_speed_is_not_believed(video, monkeypatch, said):
+    real = frames_module.VideoDecoder
 
-    class Lying:
-        def __init__(self, *arguments) -> None:
-            self.capture = real(*arguments)
+    def lying(path):
+        decoder = real(path)
+        decoder.fps, decoder.announced = said, 0
+        return decoder
 
-        def get(self, key):
-            lies = {cv2.CAP_PROP_FPS: said, cv2.CAP_PROP_FRAME_COUNT: -5}
-            return lies.get(key, self.capture.get(key))
-
-        def __getattr__(self, name):
-            return getattr(self.capture, name)
-
-    monkeypatch.setattr(frames_module.cv2, "VideoCapture", Lying)
+    monkeypatch.setattr(frames_module, "VideoDecoder", lying)
     with open_frames(video) as source:
         assert (source.fps, source.announced, len(source)) == (25.0, 0, 60)
 
@@ -153,18 +142,20 @@ def test_a_file_that_is_replaced_is_counted_anew(tmp_path):
     assert len(source) == 9 and numbers(source.read([8])) == [8]
 
 
-def test_time_stamps_name_their_frames():
+def test_time_stamps_of_frames_in_order():
     stamps = frames_module._Stamps()
-    for index, time in enumerate((0.0, 40.0, 80.0)):
-        stamps.note(index, time)
-    stamps.note(1, 99.0)  # decoded again: the first stamp stays
-    stamps.note(7, 99.0)  # not the next one
-    assert stamps.times == [0.0, 40.0, 80.0] and stamps.ordered
-    found = [stamps.index_of(time) for time in (0.0, 40.005, 39.995, 40.02, 80.0, 120.0, -40.0)]
-    assert found == [0, 1, 1, None, 2, None, None]
+    for index, time in enumerate((0, 40, 80, 120)):
+        stamps.note(index, time, key=index in (0, 2, 3), damaged=index == 3)
+    stamps.note(1, 99)  # decoded again: the first stamp stays
+    stamps.note(7, 99)  # not the next one
+    assert stamps.times == [0, 40, 80, 120] and stamps.ordered
+    assert [stamps.key_before(index) for index in range(4)] == [0, 0, 2, 2], "no damaged one"
+    assert stamps.damaged == [3]
 
 
-@pytest.mark.parametrize("times", [(0.0, 0.0), (40.0, 0.0), (0.0, 40.0, 40.01), (0.0, 40.0, 40.0)])
+@pytest.mark.parametrize(
+    "times", [(0, 0), (40, 0), (0, 40, 40), (None, 1), (0, None), (0, None, 2)]
+)
 def test_time_stamps_that_do_not_rise_name_no_frame(times):
     stamps = frames_module._Stamps()
     for index, time in enumerate(times):
@@ -176,8 +167,8 @@ def test_without_usable_time_stamps_frames_are_counted_from_the_start(video, mon
     source = open_frames(video)
     stamps = frames_module._Stamps()
     monkeypatch.setattr(frames_module, "_stamps_of", lambda *_: stamps)
-    stamps.times = [40.0 * (index + 5) for index in range(60)]  # they would mislead by five
-    stamps.ordered, stamps.complete = False, True
+    stamps.times = [512 * (index + 5) for index in range(60)]  # they would mislead by five
+    stamps.keys, stamps.ordered, stamps.complete = [0, 12, 24, 36, 48], False, True
     assert numbers(source.read([50])) == [50] and numbers(source.read([41, 7])) == [41, 7]
 
 
@@ -244,8 +235,9 @@ def test_a_folder_s_broken_image_is_named(tmp_path):
         open_frames(tmp_path).read([0, 1])
 
 
-def test_suffixes_in_capitals_are_videos_too(tmp_path):
-    path = write_video(tmp_path / "v.avi", 3, "MJPG").rename(tmp_path / "V.AVI")
+@pytest.mark.parametrize("name", ["V.AVI", "v.txt", "v", "v.mp4", "v: a,b|c%d.webm"])
+def test_what_a_file_holds_makes_it_a_video(tmp_path, name):
+    path = write_video(tmp_path / "v.avi", 3, "MJPG").rename(tmp_path / name)
     assert len(open_frames(path)) == 3
 
 
@@ -305,8 +297,9 @@ def _truncated(folder: Path) -> Path:
     return path
 
 
-def _suffix(folder: Path) -> Path:
-    return write_video(folder / "video.mp4").rename(folder / "video.txt")
+def _picture(folder: Path) -> Path:
+    Image.new("RGB", (6, 4)).save(folder / "picture.png")
+    return folder / "picture.png"
 
 
 def _no_images(folder: Path) -> Path:
@@ -328,7 +321,7 @@ def _bad_image(folder: Path) -> Path:
         (_empty, r"empty.mp4 is empty \(0 bytes\)"),
         (_text, "text.mp4: no frame can be decoded"),
         (_truncated, "truncated.mp4: no frame can be decoded"),
-        (_suffix, "video.txt: its suffix '.txt' is none of a video's"),
+        (_picture, "picture.png is one picture; wanted a video, or the folder"),
         (_no_images, "frames: the folder holds no image"),
         (_bad_image, "0.png is no readable image"),
     ],

@@ -158,7 +158,7 @@ def test_a_manifest_leaves_out_the_validation_videos(corpus, tmp_path, capsys):
     assert "the train split has no annotated frame" in videos(*held)
     assert "the validation split has no annotated frame" in videos(*kept, "--split", "validation")
     assert videos(*held, "--split", "test") == {"c"}
-    assert "wanted a share from 0 to below 1, got 1.0" in videos("--validation-share", 1)
+    assert "1.0 is not in the range 0<=x<1" in videos("--validation-share", 1)
 
 
 def test_training_measures_and_is_not_repeated(corpus, tmp_path, capsys):

@@ -12,7 +12,6 @@ video_id,instance_id,frame,x1,y1,x2,y2 (1-based frame).
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,8 +25,9 @@ import torch
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.structures import Target
 from proposals.errors import InputError
-from proposals.files import open_hdf5
+from proposals.files import inside, numbered_csv, open_hdf5, read_rows, read_text
 from proposals.frames import FrameSource, open_frames
+from proposals.limits import check_bytes
 
 log = logging.getLogger("aamn")
 
@@ -69,29 +69,35 @@ def normalise(query: str) -> str:
 
 
 def text_rows(path: Path, header: str) -> list[list[str]]:
-    """The rows below `header`; commas beyond the header's belong to the query, or, where there is
-    no such column, to the last one.
+    """The rows of `numbered_rows` alone."""
+    return [row for _, row in numbered_rows(path, header)]
+
+
+def numbered_rows(path: Path, header: str) -> list[tuple[int, list[str]]]:
+    """The rows below `header` with the numbers of their lines in the file, blank ones counted;
+    commas beyond the header's belong to the query, or, where there is no such column, to the last
+    one.
 
     Raises:
         InputError: the file is missing or has another header or too few columns.
     """
     if not path.is_file():
         raise InputError(f"no file at {path}; wanted a CSV with the header {header}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.reader(file))
+    rows = numbered_csv(path)
     names = header.split(",")
     columns = len(names)
-    if not rows or ",".join(rows[0]).replace(" ", "") != header:
-        got = ",".join(rows[0])[:80] if rows else ""
+    first = ",".join(rows[0][1]) if rows else ""
+    if first.replace(" ", "") != header:
+        got = first[:80]
         raise InputError(f"{path}: wanted the header {header}, got {got!r}")
-    short = next((n for n, row in enumerate(rows, 1) if row and len(row) < columns), None)
+    short = next((n for n, row in rows if row and len(row) < columns), None)
     if short:
         raise InputError(f"{path}, line {short}: wanted {columns} columns")
     free = names.index("query") if "query" in names else columns - 1
     behind = columns - 1 - free
     return [
-        [*row[:free], ",".join(row[free : len(row) - behind]), *row[len(row) - behind :]]
-        for row in rows[1:]
+        (n, [*row[:free], ",".join(row[free : len(row) - behind]), *row[len(row) - behind :]])
+        for n, row in rows[1:]
         if row
     ]
 
@@ -100,22 +106,27 @@ def read_videoset(path: Path) -> dict[str, Video]:
     """The video list, which has no header.
 
     Raises:
-        InputError: the file is missing or a row has not the nine columns.
+        InputError: the file is missing, a row has not the nine columns, a video has two, or an id
+            is no name of a file.
     """
     if not path.is_file():
         raise InputError(f"no video list at {path}; wanted an A2D root with Release/videoset.csv")
-    videos = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            try:
-                name, label, _, _, height, width, frames, annotated, split = row
-                sizes = (int(label), int(height), int(width), int(frames), int(annotated))
-                videos[name] = Video(name, *sizes, split.strip())
-            except ValueError:
-                raise InputError(
-                    f"{path}, line {number}: wanted nine columns (video, label, start, end, "
-                    f"height, width, frames, annotated, split), got {','.join(row)[:80]!r}"
-                ) from None
+    videos: dict[str, Video] = {}
+    for number, row in enumerate(read_rows(path), start=1):
+        try:
+            name, label, _, _, height, width, frames, annotated, split = row
+            sizes = (int(label), int(height), int(width), int(frames), int(annotated))
+            own = inside(path, name).name
+        except InputError:
+            raise
+        except ValueError:
+            raise InputError(
+                f"{path}, line {number}: wanted nine columns (video, label, start, end, "
+                f"height, width, frames, annotated, split), got {','.join(row)[:80]!r}"
+            ) from None
+        if own in videos:
+            raise InputError(f"{path}, line {number}: {name} has a row already; remove one")
+        videos[own] = Video(name, *sizes, split.strip())
     return videos
 
 
@@ -153,6 +164,8 @@ def read_annotation(path: Path) -> AnnotatedFrame:
         raise InputError(
             f"{path}: {n} instances, {len(masks)} masks and {len(boxes)} boxes; download it again"
         )
+    if not np.isfinite(boxes[:n]).all():
+        raise InputError(f"{path}: a box is not finite; download it again")
     masks = np.ascontiguousarray(masks[:n].swapaxes(1, 2)) > 0
     height, width = masks.shape[1:]
     limit = np.array([width, height, width, height], np.float32)
@@ -165,6 +178,7 @@ def _open(path: Path) -> h5py.File:
 
 def _member(path: Path, file: h5py.File, name: str) -> np.ndarray:
     try:
+        check_bytes(getattr(file[name], "nbytes", 0), f"{path}: {name}")
         return file[name][()]
     except (KeyError, OSError) as error:
         raise InputError(
@@ -252,7 +266,7 @@ class A2DSentences(SentencesByVideo):
     def _usable_videos(self) -> dict[str, Video]:
         videos = read_videoset(self.root / "Release" / "videoset.csv")
         path = self._text / "a2d_missed_videos.txt"
-        missed = set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
+        missed = set(read_text(path).split()) if path.is_file() else set()
         return {
             video_id: video
             for video_id, video in videos.items()
@@ -373,7 +387,9 @@ def _read_extended(path: Path) -> dict[tuple[str, int], dict[int, list[float]]]:
     for number, (video_id, instance, frame, *box) in enumerate(rows, start=2):
         try:
             found = boxes.setdefault((video_id, int(instance)), {})
-            found[int(frame) - 1] = [float(value) for value in box]
+            found[int(frame) - 1] = values = [float(value) for value in box]
+            if not np.isfinite(values).all():
+                raise ValueError
         except ValueError:
             raise InputError(f"{path}, line {number}: wanted numbers behind the video id") from None
     return boxes
@@ -394,11 +410,11 @@ def _tags(path: Path, column: str) -> dict[tuple[str, int, str], str]:
 def _labelled_non_trivial(path: Path) -> Iterator[tuple[str, int]]:
     if not path.is_file():
         raise InputError(f"no file of RefVOS's labels at {path}")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter=";")
-        wanted = {"video_id", "instance_id", "ref_exp_difficulty"}
-        if not wanted <= set(rows.fieldnames or ()):
-            raise InputError(f"{path}: wanted RefVOS's labels with the columns {sorted(wanted)}")
-        for row in rows:
-            if row["ref_exp_difficulty"] == "Non-trivial":
-                yield row["video_id"], int(row["instance_id"])
+    names, *rows = read_rows(path, delimiter=";") or [[]]
+    wanted = {"video_id", "instance_id", "ref_exp_difficulty"}
+    if not wanted <= set(names):
+        raise InputError(f"{path}: wanted RefVOS's labels with the columns {sorted(wanted)}")
+    for values in rows:
+        row = dict(zip(names, values, strict=False))
+        if row.get("ref_exp_difficulty") == "Non-trivial":
+            yield row["video_id"], int(row["instance_id"])

@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from pycocotools import mask as rle
 
-from aamn.data.datasets.a2d import normalise, text_rows
+from aamn.data.datasets.a2d import normalise, numbered_rows
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
-from aamn.ops.masks import boxes_of_masks
+from aamn.ops.masks import boxes_of_masks, decode_run_lengths
 from aamn.structures import Target
 from proposals.errors import InputError
+from proposals.files import read_text
 from proposals.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, FrameSource, open_frames
+from proposals.pictures import opened_picture
 
 log = logging.getLogger("aamn")
 
@@ -128,23 +128,25 @@ class YourVideos(SentencesByVideo):
 def _sentence_rows(path: Path, split: str) -> list[tuple[int, list[str]]]:
     """Line number and video_id, instance_id, query of the split's sentences."""
     header = "video_id,instance_id,query"
-    if path.is_file() and path.read_text(encoding="utf-8-sig").split("\n", 1)[0].count(",") == 3:
-        rows = text_rows(path, header + ",split")
-        return [(n, row[:3]) for n, row in enumerate(rows, 2) if row[3].strip() == split]
-    return list(enumerate(text_rows(path, header), 2))
+    if path.is_file() and read_text(path).split("\n", 1)[0].count(",") == 3:
+        rows = numbered_rows(path, header + ",split")
+        return [(n, row[:3]) for n, row in rows if row[3].strip() == split]
+    return numbered_rows(path, header)
 
 
 def _listed_masks(path: Path) -> dict[tuple[str, int], dict[int, Mask]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         rows = content["annotations"] if isinstance(content, dict) else content
         found: dict[tuple[str, int], dict[int, Mask]] = {}
         for row in rows:
             key = str(row["video_id"]), int(row["instance_id"])
             if int(row["frame"]) < 0:
                 raise ValueError(f"frame {row['frame']}")
-            found.setdefault(key, {})[int(row["frame"])] = row["segmentation"]
-    except (ValueError, KeyError, TypeError) as error:
+            masks, frame = found.setdefault(key, {}), int(row["frame"])
+            if masks.setdefault(frame, row["segmentation"]) is not row["segmentation"]:
+                raise ValueError(f"two masks of {key[0]}, instance {key[1]}, frame {frame}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: wanted a list of video_id, instance_id, frame and segmentation "
             f"({type(error).__name__}: {error})"
@@ -155,16 +157,9 @@ def _listed_masks(path: Path) -> dict[tuple[str, int], dict[int, Mask]]:
 def _read_mask(mask: Mask) -> np.ndarray:
     """(H0, W0) bool."""
     if isinstance(mask, Path):
-        try:
-            with Image.open(mask) as image:
-                return np.array(image.convert("L") if image.mode != "P" else image) > 0
-        except (OSError, SyntaxError) as error:
-            raise InputError(f"{mask} is no readable PNG ({error})") from None
-    try:
-        compressed = isinstance(mask["counts"], str | bytes)
-        return rle.decode(mask if compressed else rle.frPyObjects(mask, *mask["size"])) > 0
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"masks.json: a segmentation is no COCO RLE ({error})") from None
+        with opened_picture(mask) as image:
+            return np.array(image.convert("L") if image.mode != "P" else image) > 0
+    return decode_run_lengths(mask, "masks.json")
 
 
 def videos_in(folder: Path) -> dict[str, Path]:

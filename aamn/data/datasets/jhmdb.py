@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from scipy.io import loadmat, whosmat
 
-from aamn.data.datasets.a2d import normalise, text_rows
+from aamn.data.datasets.a2d import normalise, numbered_rows
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
 from aamn.ops.masks import boxes_of_masks
 from aamn.structures import Target
 from proposals.errors import InputError
+from proposals.files import inside, read_text
 from proposals.frames import FrameSource, open_frames
 
 log = logging.getLogger("aamn")
@@ -47,10 +48,7 @@ class JHMDBSentences(SentencesByVideo):
         self._listed_in = self.root / "jhmdb_annotation.txt"
         self._actions = _folders(self.root / "puppet_mask")
         self._image_actions = _folders(self.root / "Rename_Images")
-        self._sentences = {
-            video_id: (Expression(video_id, 0, normalise(query)),)
-            for video_id, query in text_rows(self._listed_in, "video_id,query")
-        }
+        self._sentences = _read_sentences(self._listed_in)
         listed = self.root / "eval_samples.json"
         self.key_frames: list[KeyFrame] = (
             self._listed(listed) if listed.is_file() else self._uniform()
@@ -119,7 +117,7 @@ class JHMDBSentences(SentencesByVideo):
     def _listed(self, path: Path) -> list[KeyFrame]:
         """The frames of a list of [video, image path, mask path, masks, sentence]."""
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
+            rows = json.loads(read_text(path))
             frames = [(str(row[0]), int(Path(row[1]).stem) - 1) for row in rows]
             if min((frame for _, frame in frames), default=0) < 0:
                 raise ValueError("images are numbered from 1 on")
@@ -132,6 +130,21 @@ class JHMDBSentences(SentencesByVideo):
         if unknown:
             raise InputError(f"{path}: {min(unknown)} is not in jhmdb_annotation.txt")
         return [KeyFrame(video_id, frame, self._sentences[video_id]) for video_id, frame in frames]
+
+
+def _read_sentences(path: Path) -> dict[str, tuple[Expression, ...]]:
+    """The one sentence of every video.
+
+    Raises:
+        InputError: a video has two, or as `numbered_rows`.
+    """
+    found: dict[str, tuple[Expression, ...]] = {}
+    for number, (video_id, query) in numbered_rows(path, "video_id,query"):
+        own = inside(path, video_id).name
+        if own in found:
+            raise InputError(f"{path}, line {number}: {video_id} has a sentence already")
+        found[own] = (Expression(video_id, 0, normalise(query)),)
+    return found
 
 
 def uniform_frames(count: int, samples: int = SAMPLES) -> list[int]:

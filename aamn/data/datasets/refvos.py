@@ -22,15 +22,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from pycocotools import mask as rle
 
 from aamn.data.datasets.a2d import normalise
 from aamn.data.datasets.source import Expression, FullTarget, KeyFrame, SentencesByVideo, target_of
-from aamn.ops.masks import boxes_of_masks
+from aamn.ops.masks import boxes_of_masks, decode_run_lengths
 from aamn.structures import Target
 from proposals.errors import InputError
+from proposals.files import inside, read_text
 from proposals.frames import FrameSource, ImageFolder, open_frames
+from proposals.pictures import opened_picture
 
 log = logging.getLogger("aamn")
 
@@ -88,7 +88,7 @@ class ReferringVideos(SentencesByVideo):
 
     def video_path(self, video_id: str) -> Path:
         """The video's folder of images."""
-        return self.folder / "JPEGImages" / video_id
+        return inside(self.folder, "JPEGImages", video_id)
 
     def frames(self, video_id: str) -> FrameSource:
         """The video's frames.
@@ -136,7 +136,7 @@ class ReferringVideos(SentencesByVideo):
     def annotation_path(self, video_id: str, place: int) -> Path:
         """The indexed PNG of the frame at `place` of the listed ones."""
         name = self.listings[video_id].frames[place]
-        return self.folder / "Annotations" / video_id / f"{name}.png"
+        return inside(self.folder, "Annotations", video_id, f"{name}.png")
 
     def _expressions(self, video_id: str) -> tuple[Expression, ...]:
         instances = self._instances[video_id]
@@ -176,11 +176,11 @@ class ReferringVideos(SentencesByVideo):
     ) -> np.ndarray:
         try:
             found = [codes[name][place] for name in objects]
-            masks = [rle.decode(code) > 0 for code in found if code]
-        except (KeyError, IndexError, TypeError, ValueError):
+            masks = [decode_run_lengths(code, "a mask") for code in found if code]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise InputError(
                 f"{self.folder / 'mask_dict.json'}: no usable mask of {video_id}, frame "
-                f"{place + 1}, objects {', '.join(objects)}"
+                f"{place + 1}, objects {', '.join(objects)} ({error})"
             ) from None
         if not masks:
             return np.zeros(self.frames(video_id).size, bool)
@@ -191,12 +191,15 @@ def read_listings(path: Path) -> dict[str, Listing]:
     """The videos of a meta_expressions.json.
 
     Raises:
-        InputError: the file is missing or not of this form; names the video.
+        InputError: the file is missing or not of this form, or an id is no name of a file.
     """
     videos = _read_json(path).get("videos")
     if not isinstance(videos, dict):
         raise InputError(f'{path}: wanted {{"videos": {{id: ...}}}}')
-    return {video_id: _listing(path, video_id, entry) for video_id, entry in videos.items()}
+    listings = {video_id: _listing(path, video_id, entry) for video_id, entry in videos.items()}
+    for video_id, listing in listings.items():
+        inside(path, video_id, *listing.frames, *listing.sentences)
+    return listings
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -205,16 +208,13 @@ def read_labels(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is missing, damaged, or has colours instead of indices.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L", "1"):
-                raise InputError(f"{path}: wanted an indexed PNG, got mode {image.mode}")
-            labels = np.array(image, np.uint8)
-            return labels if image.mode == "P" else _single(labels)
-    except FileNotFoundError:
-        raise InputError(f"no annotation at {path}") from None
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} is no readable PNG ({error}); download it again") from None
+    if not path.exists():
+        raise InputError(f"no annotation at {path}")
+    with opened_picture(path) as image:
+        if image.mode not in ("P", "L", "1"):
+            raise InputError(f"{path}: wanted an indexed PNG, got mode {image.mode}")
+        labels = np.array(image, np.uint8)
+        return labels if image.mode == "P" else _single(labels)
 
 
 def _single(labels: np.ndarray) -> np.ndarray:
@@ -237,10 +237,10 @@ def _find(root: Path, split: str) -> tuple[Path, Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         raise InputError(f"no file at {path}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no readable JSON ({error}); download it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: wanted an object, got {type(content).__name__}")

@@ -32,8 +32,16 @@ def open_source(data: DataConfig, split: str) -> VideoTextSource:
     without the validation videos, and these as the split VALIDATION.
 
     Raises:
-        InputError: no root, or whatever the reader finds wrong with it.
+        InputError: no root, no video in the split, or whatever the reader finds wrong with it.
     """
+    source = _open(data, split)
+    if not source.video_ids:
+        advice = "; raise data.validation_share" * (split == VALIDATION)
+        raise InputError(f"{data.root}: no video of the split {split!r} has a sentence{advice}")
+    return source
+
+
+def _open(data: DataConfig, split: str) -> VideoTextSource:
     if not data.root:
         raise InputError("data.root names no folder; set it in the recipe or with --set data.root=")
     check_share(data.validation_share, "data.validation_share")
@@ -56,9 +64,16 @@ def validation_split(data: DataConfig) -> str:
 def open_all(data: DataConfig) -> list[VideoTextSource]:
     """Every split of the data set: its own ones where it fixes their names, else the configured."""
     names = SPLITS.get(data.kind) or dict.fromkeys([data.train_split, data.test_split])
-    return [open_source(replace(data, validation_share=0.0), name) for name in names]
+    return [_open(replace(data, validation_share=0.0), name) for name in names]
 
 
 def all_videos(data: DataConfig) -> dict[str, Path]:
-    """Video id -> its path, of every split."""
-    return {v: source.video_path(v) for source in open_all(data) for v in source.video_ids}
+    """Video id -> its path, of every split.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = {v: source.video_path(v) for source in open_all(data) for v in source.video_ids}
+    if not found:
+        raise InputError(f"{data.root}: no video has a sentence")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import cv2
@@ -17,6 +18,7 @@ _DIS_PRESETS = {
     "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
+_DIS_LEAST, _DIS_PATCH = 12, 8  # pixels of a side
 
 
 def build_estimator(config: FlowConfig) -> Estimator:
@@ -87,13 +89,25 @@ def _grey(frame: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
 
 
+def _grown(grey: np.ndarray) -> np.ndarray:
+    """The picture with its last row and column repeated up to the least size that DIS takes: of
+    small pictures it chooses the coarsest scale by their width alone, and where that leaves less
+    height than a patch has it reads and writes beside the picture."""
+    h, w = grey.shape
+    coarsest = 1 << int(math.log2(max(w, 20) / 20))
+    least = max(_DIS_LEAST, min(4, coarsest) * _DIS_PATCH)
+    below, beside = max(0, least - h), max(0, _DIS_LEAST - w)
+    return cv2.copyMakeBorder(grey, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+
+
 def _dis(config: FlowConfig) -> Estimator:
     """Dense inverse search (Kroeger et al., ECCV 2016)."""
     search = cv2.DISOpticalFlow.create(_DIS_PRESETS[config.preset])
 
     def estimate(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-        flow = search.calc(_grey(one), _grey(two), np.empty(0, np.float32))
-        return np.ascontiguousarray(flow.transpose(2, 0, 1))
+        h, w = one.shape[:2]
+        flow = search.calc(_grown(_grey(one)), _grown(_grey(two)), np.empty(0, np.float32))
+        return np.ascontiguousarray(flow[:h, :w].transpose(2, 0, 1))
 
     return estimate
 

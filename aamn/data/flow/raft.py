@@ -56,7 +56,8 @@ def load_raft(weights: str) -> nn.Module:
 def _from_file(weights: str) -> nn.Module:
     if not weights or not Path(weights).is_file():
         raise InputError(
-            f"flow.weights: wanted small, large or a file of either for RAFT, got {weights!r}"
+            f"flow.weights: wanted small, large or a file of either for RAFT, got {weights!r}; "
+            "--set flow.weights=FILE names it"
         )
     state = read_tensors(weights, advice="; flow.weights names it")
     for build, _ in _MODELS.values():

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from proposals.errors import InputError
+from proposals.ranges import Range, Seed, Share
+
+Videos = Annotated[int, Range(0, 100_000)]
+Side = Annotated[int, Range(64, 8192)]
 
 
 @dataclass
 class SyntheticConfig:
     """Size, length and difficulty of the corpus; lengths of the picture in pixels."""
 
-    seed: int = 0
-    train_videos: int = 120
-    test_videos: int = 40
-    sentences: int = 1  # about each actor of the train split, as many as can be told apart
-    missed_videos: int = 1  # videos of the train split that have no sentence, as A2D's missed ones
-    width: int = 160
-    height: int = 120
-    min_frames: int = 24
-    max_frames: int = 40
-    fps: float = 25.0
+    seed: Seed = 0
+    train_videos: Videos = 120
+    test_videos: Videos = 40
+    # sentences about each actor of the train split, as many as can be told apart
+    sentences: Annotated[int, Range(1, 100)] = 1
+    # videos of the train split that have no sentence, as A2D's missed ones
+    missed_videos: Videos = 1
+    width: Side = 160
+    height: Side = 120
+    min_frames: Annotated[int, Range(12, 100_000)] = 24
+    max_frames: Annotated[int, Range(12, 100_000)] = 40
+    fps: Annotated[float, Range(0, 1000, above=True)] = 25.0
     codec: str = "mp4v"  # four letters that OpenCV's writer knows
-    shake: float = 0.008  # standard deviation of the camera's shake, in frame heights
-    drift: float = 0.002  # largest speed of the background, in frame heights a frame
-    noise: float = 2.0  # standard deviation of the sensor's noise, in grey levels of 255
-    max_occluders: int = 2  # posts and bushes in front of the actors
+    shake: Share = 0.008  # standard deviation of the camera's shake, in frame heights
+    drift: Share = 0.002  # largest speed of the background, in frame heights a frame
+    # standard deviation of the sensor's noise, in grey levels of 255
+    noise: Annotated[float, Range(0, 255)] = 2.0
+    max_occluders: Annotated[int, Range(0, 100)] = 2  # posts and bushes in front of the actors
 
     def __post_init__(self) -> None:
         if min(self.width, self.height) < 64:

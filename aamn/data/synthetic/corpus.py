@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
-import h5py
 import numpy as np
 from tqdm import tqdm
 
@@ -23,7 +20,8 @@ from aamn.data.synthetic.preview import contact_sheet
 from aamn.data.synthetic.scenes import Scene, plan_scene, render_scene
 from aamn.data.synthetic.sentences import KINDS
 from proposals.errors import InputError
-from proposals.files import write_text, written_aside
+from proposals.files import hdf5_aside, write_text, written_aside
+from proposals.workers import worker_pool
 
 # Raised whenever the same configuration would give other files.
 VERSION = 1
@@ -95,7 +93,7 @@ def _write_clip(path: Path, frames: np.ndarray, config: SyntheticConfig) -> None
 
 
 def _write_h5(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+    with hdf5_aside(path, durable=False) as file:
         for name, array in arrays.items():
             packed = "gzip" if array.dtype == np.uint8 else None
             file.create_dataset(name, data=array, compression=packed, track_times=False)
@@ -209,8 +207,7 @@ def _run(jobs: Sequence[tuple[Path, SyntheticConfig, Entry]], workers: int) -> N
                 _write_job(job)
                 bar.update()
             return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        with worker_pool(min(workers, len(jobs))) as pool:
             for _ in pool.map(_write_job, jobs, chunksize=4):
                 bar.update()
 

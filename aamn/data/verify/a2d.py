@@ -6,7 +6,6 @@ twice in a frame, more masks than instances, boxes that leave the image.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from aamn.data.verify.checks import (
 )
 from aamn.data.words import tokenise
 from proposals.errors import InputError
+from proposals.files import inside, read_rows, read_text
 from proposals.frames import open_frames
 
 PUBLISHED = {  # of the data set its authors distribute
@@ -101,34 +101,37 @@ def _check_layout(root: Path) -> Iterator[Finding]:
 
 def _read_videos(root: Path, lists: _Lists) -> Iterator[Finding]:
     where = "Release/videoset.csv"
-    with (root / where).open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            try:
-                name, label, _, _, *numbers, split = row
-                height, width, frames, annotated = map(int, numbers)
-                video = Video(name, int(label), height, width, frames, annotated, split.strip())
-            except (ValueError, TypeError):
-                lists.damaged.update(row[:1])
-                yield Finding(True, f"{where}:{number}", "wanted nine columns of numbers", where)
-                continue
-            if name in lists.videos:
-                yield Finding(False, f"{where}:{number}", f"{name} is listed twice")
-            elif video.split not in SPLITS.values():
-                yield Finding(True, f"{where}:{number}", f"{name} has the split {video.split!r}")
-            lists.videos.setdefault(name, video)
+    for number, row in enumerate(read_rows(root / where), start=1):
+        try:
+            name, label, _, _, *numbers, split = row
+            height, width, frames, annotated = map(int, numbers)
+            video = Video(name, int(label), height, width, frames, annotated, split.strip())
+            inside(root, name)
+        except InputError as error:
+            lists.damaged.add(name)
+            yield Finding(True, f"{where}:{number}", str(error))
+            continue
+        except (ValueError, TypeError):
+            lists.damaged.update(row[:1])
+            yield Finding(True, f"{where}:{number}", "wanted nine columns of numbers", where)
+            continue
+        if name in lists.videos:
+            yield Finding(False, f"{where}:{number}", f"{name} is listed twice")
+        elif video.split not in SPLITS.values():
+            yield Finding(True, f"{where}:{number}", f"{name} has the split {video.split!r}")
+        lists.videos.setdefault(name, video)
 
 
 def _read_missed(root: Path, lists: _Lists) -> Iterator[Finding]:
     path = _lists_folder(root) / "a2d_missed_videos.txt"
-    lists.missed = set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
+    lists.missed = set(read_text(path).split()) if path.is_file() else set()
     for video_id in sorted(lists.missed - lists.videos.keys() - lists.damaged):
         yield Finding(False, path.name, f"{video_id} is not in videoset.csv")
 
 
 def _read_sentences(root: Path, lists: _Lists) -> Iterator[Finding]:
     path = _lists_folder(root) / "a2d_annotation.txt"
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.reader(file))
+    rows = read_rows(path)
     if not rows or ",".join(rows[0]) != "video_id,instance_id,query":
         fetch = str(path.relative_to(root))
         yield Finding(True, path.name, "lacks the header video_id,instance_id,query", fetch)

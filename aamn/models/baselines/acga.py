@@ -17,10 +17,12 @@ from aamn.models.baselines.coordinates import with_coordinates
 from aamn.models.baselines.decoder import MultiResolutionDecoder
 from aamn.models.baselines.guidance import CellAttention, MeanWords, PlainCells, WordAttention
 from aamn.models.baselines.one_stage import ResponseNetwork
+from aamn.models.baselines.released import load_released
 from aamn.models.baselines.text_encoder import ConvText, LSTMText
 from aamn.models.baselines.two_stream import TwoStream
 from aamn.models.baselines.video_encoder import VideoEncoder
 from aamn.structures import Clip, Query
+from proposals.errors import InputError
 
 TEXT_ENCODERS: dict[str, Callable[[int, int], ConvText | LSTMText]] = {
     "conv": lambda dimension, kernel: ConvText(dimension, kernel),
@@ -62,6 +64,9 @@ class ACGANetwork(ResponseNetwork):
 
     def __init__(self, config: ACGAConfig, stream: str, dimension: int) -> None:
         super().__init__()
+        if config.weights and "+" in config.streams:
+            raise InputError("acga.weights: a released checkpoint is of one stream, rgb or flow")
+        self.weights = config.weights
         self.video = VideoEncoder(config.i3d, stream, config.backbone_cache)
         video, both = self.video.channels, self.video.channels + coordinates.CHANNELS
         self.text = TEXT_ENCODERS[config.text_encoder](dimension, config.text_kernel)
@@ -87,8 +92,16 @@ class ACGANetwork(ResponseNetwork):
         return self.decoder(guided.vision, guided.text)
 
     def load_pretrained(self) -> None:
-        """As `VideoEncoder.load_pretrained`."""
-        self.video.load_pretrained()
+        """The authors' weights where the configuration names them, else as
+        `VideoEncoder.load_pretrained`.
+
+        Raises:
+            InputError: as `load_released` or `VideoEncoder.load_pretrained`.
+        """
+        if not self.weights:
+            return self.video.load_pretrained()
+        load_released(self, "acga", self.weights)
+        self.video.backbone.forget()
 
 
 class ACGA(TwoStream):

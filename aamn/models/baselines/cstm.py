@@ -19,6 +19,7 @@ from aamn.config.baselines import CSTMConfig
 from aamn.models.baselines.i3d import build_i3d, layer_index, out_channels
 from aamn.models.baselines.modulation import CMAM, ModulatedEncoder, Unmodulated
 from aamn.models.baselines.one_stage import OneStage, ResponseNetwork, clip_needs
+from aamn.models.baselines.released import load_released
 from aamn.models.baselines.responses import ResponseLoss
 from aamn.models.baselines.stage_decoder import LGFS, StageDecoder, StageFusion, Unselected
 from aamn.models.baselines.video_encoder import RGBInput, load_stream
@@ -137,7 +138,8 @@ class CSTMNetwork(ResponseNetwork):
         _check(config)
         text = config.text_channels
         build_spatial, spatial_channels, _ = SPATIAL[config.spatial]
-        temporal = temporal_stages(build_i3d(3, TEMPORAL_STAGES[-1], config.i3d.width))
+        i3d = build_i3d(3, TEMPORAL_STAGES[-1], config.i3d.width, config.i3d.norm_eps)
+        temporal = temporal_stages(i3d)
         channels = {
             "spatial": spatial_channels,
             "temporal": tuple(map(out_channels, temporal)),
@@ -197,6 +199,8 @@ class CSTMNetwork(ResponseNetwork):
         Raises:
             InputError: weights that cannot be had, or those of another network.
         """
+        if self.config.weights:
+            return load_released(self, "cstm", self.config.weights)
         if self.config.spatial_weights:
             load_spatial(self.spatial.stages, self.config.spatial, self.config.spatial_weights)
         named = [child for stage in self.temporal.stages for child in stage.named_children()]

@@ -10,7 +10,7 @@ import h5py
 import torch
 from torch import Tensor, nn
 
-from proposals.files import written_aside
+from proposals.files import hdf5_aside
 
 log = logging.getLogger("aamn")
 
@@ -39,7 +39,7 @@ class FrozenBackbone(nn.Module):
 class CachedBackbone(FrozenBackbone):
     """A frozen backbone that computes each clip once and keeps it in `folder`, half precision.
 
-    One HDF5 file a clip, `<hash of the weights>/<hash of the clip's pixels>.h5`: other weights,
+    One HDF5 file a clip, `<hash of the layers>/<hash of the clip's pixels>.h5`: other weights,
     another size or an augmented clip is another file, so that a stale one is never read. A file
     appears under its name only when it is whole. Fresh features are rounded as stored ones are, so
     that the first epoch and the later ones see the same numbers.
@@ -56,11 +56,13 @@ class CachedBackbone(FrozenBackbone):
         return torch.stack([self._features(clip) for clip in video])
 
     def weights_hash(self) -> str:
-        """Sixteen hexadecimal digits that change with any of the backbone's weights."""
+        """Sixteen hexadecimal digits that change with any weight and any normalisation's eps."""
         if not self._weights_hash:
             digest = hashlib.blake2b(digest_size=8)
             for name, value in self.layers.state_dict().items():
                 digest.update(name.encode() + value.double().cpu().numpy().tobytes())
+            norms = [part for part in self.layers.modules() if isinstance(part, nn.BatchNorm3d)]
+            digest.update(repr([norm.eps for norm in norms]).encode())
             self._weights_hash = digest.hexdigest()
             log.info("backbone features are kept in %s", self.folder / self._weights_hash)
         return self._weights_hash
@@ -91,7 +93,7 @@ def _forget(backbone: CachedBackbone, _incompatible: object) -> None:
 def _read(path: Path) -> Tensor | None:
     """Features (C', T', h, w) float16, or None when the file cannot be read."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             return torch.from_numpy(file["features"][()])
     except (OSError, KeyError):
         log.warning("%s is damaged; its features are computed again", path)
@@ -100,7 +102,7 @@ def _read(path: Path) -> Tensor | None:
 
 def _write(path: Path, features: Tensor) -> None:
     """Writes the features beside their place and moves them there when they are whole."""
-    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+    with hdf5_aside(path, durable=False) as file:
         file.create_dataset("features", data=features.numpy(), compression="lzf")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from aamn.models.pretrained import load_weights, read_weights
 from proposals.errors import InputError
 
 Triple = tuple[int, int, int]
+
+NORM_EPS = 1e-3  # of TensorFlow's I3D and of both ports; see `I3DConfig.norm_eps`
 
 # name: (kernel, stride, output channels)
 CONVOLUTIONS: dict[str, tuple[Triple, Triple, int]] = {
@@ -72,10 +75,10 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def pad_same(maps: Tensor, kernel: Sequence[int], stride: Sequence[int], value: float) -> Tensor:
-    """(N, C, T, h, w) padded with `value` for a SAME convolution or pooling."""
+def pad_same(maps: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """(N, C, T, h, w) padded with zeros for a SAME convolution or pooling."""
     pads = [same_padding(*axis) for axis in zip(maps.shape[2:], kernel, stride, strict=True)]
-    return F.pad(maps, [n for pair in reversed(pads) for n in pair], value=value)
+    return F.pad(maps, [n for pair in reversed(pads) for n in pair])
 
 
 class ConvUnit(nn.Module):
@@ -87,19 +90,24 @@ class ConvUnit(nn.Module):
         out_channels: int,
         kernel: Triple = (1, 1, 1),
         stride: Triple = (1, 1, 1),
+        norm_eps: float = NORM_EPS,
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
         self.conv3d = nn.Conv3d(channels, out_channels, kernel, stride, bias=False)
-        self.bn = nn.BatchNorm3d(out_channels, eps=1e-3)
+        self.bn = nn.BatchNorm3d(out_channels, eps=norm_eps)
 
     def forward(self, maps: Tensor) -> Tensor:
-        padded = pad_same(maps, self.conv3d.kernel_size, self.conv3d.stride, 0.0)
+        padded = pad_same(maps, self.conv3d.kernel_size, self.conv3d.stride)
         return F.relu(self.bn(self.conv3d(padded)))
 
 
 class SamePool(nn.Module):
-    """SAME max-pooling: padding never wins."""
+    """SAME max-pooling over zeros around the maps, as in both ports and in the released CSTM.
+
+    TensorFlow leaves padding out of the maximum. Behind a ReLU that is the same; CSTM's modulated
+    maps can be negative, and there the released model's border is zero.
+    """
 
     def __init__(self, channels: int, kernel: Triple, stride: Triple) -> None:
         super().__init__()
@@ -107,24 +115,24 @@ class SamePool(nn.Module):
         self.kernel, self.stride = kernel, stride
 
     def forward(self, maps: Tensor) -> Tensor:
-        padded = pad_same(maps, self.kernel, self.stride, -torch.inf)
-        return F.max_pool3d(padded, self.kernel, self.stride)
+        return F.max_pool3d(pad_same(maps, self.kernel, self.stride), self.kernel, self.stride)
 
 
 class Inception(nn.Module):
     """Four parallel branches, concatenated: 1x1x1, 3x3x3, 3x3x3, pooling."""
 
-    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+    def __init__(self, channels: int, widths: Sequence[int], norm_eps: float = NORM_EPS) -> None:
         super().__init__()
         b0, b1a, b1b, b2a, b2b, b3b = widths
+        unit = partial(ConvUnit, norm_eps=norm_eps)
         self.out_channels = b0 + b1b + b2b + b3b
-        self.b0 = ConvUnit(channels, b0)
-        self.b1a = ConvUnit(channels, b1a)
-        self.b1b = ConvUnit(b1a, b1b, (3, 3, 3))
-        self.b2a = ConvUnit(channels, b2a)
-        self.b2b = ConvUnit(b2a, b2b, (3, 3, 3))
+        self.b0 = unit(channels, b0)
+        self.b1a = unit(channels, b1a)
+        self.b1b = unit(b1a, b1b, (3, 3, 3))
+        self.b2a = unit(channels, b2a)
+        self.b2b = unit(b2a, b2b, (3, 3, 3))
         self.b3a = SamePool(channels, (3, 3, 3), (1, 1, 1))
-        self.b3b = ConvUnit(channels, b3b)
+        self.b3b = unit(channels, b3b)
 
     def forward(self, maps: Tensor) -> Tensor:
         branches = (
@@ -136,27 +144,37 @@ class Inception(nn.Module):
         return torch.cat(branches, 1)
 
 
-def _layer(name: str, channels: int, width: float) -> ConvUnit | SamePool | Inception:
+def _layer(
+    name: str, channels: int, width: float, norm_eps: float
+) -> ConvUnit | SamePool | Inception:
     """One layer on `channels` input channels, its own scaled by `width`."""
     if name in POOLS:
         return SamePool(channels, *POOLS[name])
     if name in CONVOLUTIONS:
         kernel, stride, out_channels = CONVOLUTIONS[name]
-        return ConvUnit(channels, max(1, round(out_channels * width)), kernel, stride)
-    return Inception(channels, [max(1, round(n * width)) for n in INCEPTIONS[name]])
+        return ConvUnit(channels, max(1, round(out_channels * width)), kernel, stride, norm_eps)
+    return Inception(channels, [max(1, round(n * width)) for n in INCEPTIONS[name]], norm_eps)
 
 
-def build_i3d(channels: int, until: str = "mixed_5c", width: float = 1.0) -> nn.Sequential:
+def build_i3d(
+    channels: int, until: str = "mixed_5c", width: float = 1.0, norm_eps: float = NORM_EPS
+) -> nn.Sequential:
     """The layers up to and with `until`, by their names.
 
     Args:
         channels: of the input, 3 for RGB and 2 for flow.
         until: one of `LAYERS`.
         width: factor on every layer's channels.
+        norm_eps: of every batch normalisation.
+
+    Raises:
+        InputError: no layer of the name `until`, or an eps that is not above 0.
     """
+    if not norm_eps > 0:
+        raise InputError(f"i3d.norm_eps must be positive, got {norm_eps}")
     layers = nn.Sequential()
     for name in LAYERS[: layer_index(until) + 1]:
-        layer = _layer(name, channels, width)
+        layer = _layer(name, channels, width, norm_eps)
         layers.add_module(name, layer)
         channels = layer.out_channels
     return layers
@@ -191,7 +209,7 @@ BRANCHES = {
 }
 
 
-def _own_key(key: str) -> str:
+def own_key(key: str) -> str:
     """Either port's key as ours."""
     key = key.lower().replace(".batch3d.", ".bn.")
     return re.sub(r"branch_\d(\.\d(?=\.))?", lambda m: BRANCHES.get(m[0], m[0]), key)
@@ -205,7 +223,7 @@ def load_i3d(layers: nn.Sequential, path: str | Path) -> None:
     Raises:
         InputError: no such file, other keys, a layer missing, or another number of channels.
     """
-    weights = {_own_key(key): value for key, value in read_weights(path).items()}
+    weights = {own_key(key): value for key, value in read_weights(path).items()}
     first = f"{LAYERS[0]}.conv3d.weight"
     if first not in weights:
         raise InputError(

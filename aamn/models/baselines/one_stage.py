@@ -74,10 +74,10 @@ def learned_parameters(system: nn.Module) -> int:
 class OneStage(Segmenter):
     """Networks for one or two streams; the answer is the mean of their finest responses.
 
-    Each stream learns by its own loss, as if it were trained alone. The papers cover the square
-    and crop its centre; here the whole frame lies in it, padded, as for every system of this
-    library, so that all see the same picture and are scored on the full frame: maximum and mask
-    are taken where the frame lies.
+    Each stream learns by its own loss, as if it were trained alone. The released ACGA covers the
+    square with the frame and crops its centre; here the whole frame lies in it, padded, as for
+    every system of this library, so that all see the same picture and are scored on the full
+    frame: maximum and mask are taken where the frame lies.
     """
 
     def __init__(

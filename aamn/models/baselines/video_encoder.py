@@ -81,7 +81,7 @@ class VideoEncoder(nn.Module):
 
     def __init__(self, config: I3DConfig, stream: str, cache: str = "") -> None:
         super().__init__()
-        layers = build_i3d(CHANNELS[stream], LAST_LAYER, config.width)
+        layers = build_i3d(CHANNELS[stream], LAST_LAYER, config.width, config.norm_eps)
         cut = layer_index(config.frozen_until) + 1 if config.frozen_until else 0
         if cache and not cut:
             raise InputError("backbone_cache: nothing is frozen (i3d.frozen_until is empty)")

@@ -13,7 +13,7 @@ from aamn.config.loading import load_config
 from aamn.config.schema import Config
 from aamn.data.flow.store import FlowStore
 from aamn.data.samples import load_clip
-from aamn.data.words import Vocabulary
+from aamn.data.words import Vocabulary, Words
 from aamn.inference.checkpoint import load_segmenter, save_checkpoint
 from aamn.models.build import build_segmenter
 from aamn.visualization.attention import attended_picture, word_names, word_sheet
@@ -44,8 +44,8 @@ def checkpoint(tmp_path):
     def make(*overrides):
         torch.manual_seed(0)
         config = load_config(Config, None, [*SMALL, *overrides])
-        segmenter = build_segmenter(config, len(VOCABULARY))
-        save_checkpoint(tmp_path / "last.pt", segmenter, VOCABULARY, config, 0)
+        segmenter = build_segmenter(config, Words(VOCABULARY, config.words.dimension))
+        save_checkpoint(tmp_path / "last.pt", segmenter, config, 0)
         return tmp_path / "last.pt"
 
     return make

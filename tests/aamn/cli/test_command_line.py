@@ -20,9 +20,7 @@ from aamn.cli.command_line import (
     subcommand,
 )
 from aamn.cli.main import SUBCOMMANDS, aamn, run, tool
-from aamn.data.datasets.a2d import SPLITS
 from aamn.data.datasets.registry import READERS
-from aamn.data.datasets.validation import VALIDATION
 from aamn.index.builder import PRECISIONS
 from aamn.index.video_index import LINKINGS
 from aamn.version import __version__
@@ -269,7 +267,7 @@ def test_help_has_an_example_that_can_be_read(name, capsys):
     [
         ("verify", "--kind", READERS),
         ("extract", "--kind", READERS),
-        ("manifest", "--split", (*SPLITS, VALIDATION)),
+        ("manifest", "--kind", READERS),
         ("segment", "--linking", LINKINGS),
         ("index", "--precision", PRECISIONS),
     ],
@@ -384,4 +382,5 @@ def test_what_the_system_refuses_is_one_line_with_the_file(monkeypatch, capsys):
 
     monkeypatch.setattr(aamn, "invoke", refuse)
     assert run(["checks"]) == 2
-    assert capsys.readouterr().err == "error: /some/file: Permission denied\n"
+    said = "permission denied; choose another place, or change who may write there"
+    assert capsys.readouterr().err == f"error: /some/file: {said}\n"

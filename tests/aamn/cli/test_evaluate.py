@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 from tiny_models import tiny_config, tiny_segmenter
-from tiny_training import VOCABULARY
 
 from aamn.cli.main import run
 from aamn.data.samples import load_clip, load_proposals
@@ -70,7 +69,7 @@ def world(tmp_path_factory):
     write_boxes(root / "boxes.h5", 0)
     places = (f"data.root={own}", f"data.proposals={root / 'boxes.h5'}")
     config = tiny_config(*MODEL, *places)
-    save_checkpoint(root / "last.pt", tiny_segmenter(*MODEL, seed=4), VOCABULARY, config, 0)
+    save_checkpoint(root / "last.pt", tiny_segmenter(*MODEL, seed=4), config, 0)
     return root
 
 
@@ -177,7 +176,7 @@ def test_other_data_boxes_and_split_than_in_training(world, tmp_path):
 def test_systems_are_compared_under_names_of_their_own(world, tmp_path, capsys):
     second = world / "second.pt"
     config = tiny_config(*MODEL)  # of no data set: it is asked about the first one's
-    save_checkpoint(second, tiny_segmenter(*MODEL, seed=2), VOCABULARY, config, 0)
+    save_checkpoint(second, tiny_segmenter(*MODEL, seed=2), config, 0)
     words = ("--checkpoint", world / "last.pt", "--compare", "most_confident", "--compare", second)
     assert call(*words, "--out", tmp_path / "m.json") == 0
     found = json.loads((tmp_path / "m.json").read_text())
@@ -360,16 +359,21 @@ def test_what_is_set_holds_for_the_most_confident_box_too(world, tmp_path):
 def test_a_system_that_answers_for_key_frames_alone_has_a_page_too(world, tmp_path, monkeypatch):
     values = [f"gavrilyuk.{value}" for value in ("size=32", "frames=4", "i3d.width=0.05")]
     values += ["gavrilyuk.channels=[4,3]", "system=gavrilyuk", f"data.root={world / 'own'}"]
-    config = tiny_config(*MODEL, *values)
-    segmenter = tiny_segmenter(*MODEL, *values)
+    values += [value for value in MODEL if not value.startswith("aamn.")]
+    config = tiny_config(*values)
+    segmenter = tiny_segmenter(*values)
     assert segmenter.input_spec.predicts == "key" and segmenter.input_spec.key > 0
-    save_checkpoint(tmp_path / "key.pt", segmenter, VOCABULARY, config, 0)
+    save_checkpoint(tmp_path / "key.pt", segmenter, config, 0)
     words = ("--checkpoint", tmp_path / "key.pt", "--out", tmp_path / "m.json", "--pictures", 1)
     words += ("--compare", world / "last.pt", "--proposals", world / "boxes.h5")
     seen = seen_on_the_page(monkeypatch, *words, "--report", tmp_path / "page")
     (case,) = seen.best
     frame = frame_of(world, case.row.video_id, case.row.frame)
     assert case.key == 0 and case.proposals is None and not seen.contrasts
+    alone = ("--checkpoint", tmp_path / "key.pt", "--out", tmp_path / "n.json")
+    for option in ("--proposals", "--flow"):
+        assert call(*alone, option, world / "boxes.h5") == 2, "it reads neither"
+    assert not (tmp_path / "n.json").exists()
     assert case.frames.shape == (1, *SIZE, 3) and np.array_equal(case.frames[0], frame)
     (scene,) = seen.scenes
     assert list(scene.answers) == ["gavrilyuk", "aamn"]

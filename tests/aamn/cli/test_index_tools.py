@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 from programs import call as call_program
-from tiny_models import WORDS, tiny_config, tiny_segmenter
+from tiny_models import FROM_NOUGHT, WORDS, tiny_config, tiny_segmenter
 from tiny_videos import SIZE, Frames, Store, loaded
 
 from aamn import predictor
 from aamn.config.schema import FlowConfig
 from aamn.data.datasets.source import Expression, KeyFrame
 from aamn.data.flow.store import extract_flow
-from aamn.data.words import Vocabulary
 from aamn.evaluation import systems
 from aamn.index.box_source import DetectedBoxes, StoredBoxes
 from aamn.index.file import IndexFile, Selection
@@ -57,8 +56,9 @@ def made(tmp_path_factory):
             cv2.imwrite(str(folder / "videos" / name / f"{n}.png"), frame)
     torch.manual_seed(0)
     save_detector(build_detector(SMALL), folder / "detector.pt")
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    save_checkpoint(folder / "segmenter.pt", tiny_segmenter(), vocabulary, tiny_config(), 7)
+    save_checkpoint(
+        folder / "segmenter.pt", tiny_segmenter(vocabulary=FROM_NOUGHT), tiny_config(), 7
+    )
     write_bundle(folder / "bundle", folder / "detector.pt", folder / "segmenter.pt", 0.25)
     videos = {name: folder / "videos" / name for name in COUNTS}
     detector = load_detector(folder / "detector.pt")
@@ -103,7 +103,7 @@ def test_videos_are_indexed_by_a_bundle_and_found_again(made, tmp_path, call):
 
 def test_boxes_flow_and_precision_are_those_of_the_options(made, tmp_path, call):
     given = ("--checkpoint", made / "segmenter.pt", "--out", tmp_path, "--precision", "bfloat16")
-    files = ("--proposals", made / "p.h5", "--flow", made / "f.h5")
+    files = ("--proposals", made / "p.h5", "--flow", made / "f.h5", "--set", "flow.preset=fast")
     assert call("index_video", made / "videos" / "a", *given, *files)[0] == 0
     header = IndexFile.read(tmp_path / "a.h5").header
     assert header.origin.precision == "bfloat16" and header.origin.flow["preset"] == "fast"
@@ -150,7 +150,7 @@ def test_a_broken_video_is_named_and_the_others_are_indexed(made, tmp_path, call
         (("--out", "i", "--bundle", "bundle", "--checkpoint", "segmenter.pt"), "--checkpoint PT"),
         (("--out", "i", "--checkpoint", "segmenter.pt"), "--proposals HDF5 or --detector PT"),
         (("--out", "i", "--bundle", "bundle", "--proposals", "p.h5", "--detector", "detector.pt"),
-         "--proposals HDF5 and --detector PT"),
+         "--detector: wanted without --proposals"),
         (("--out", "i", "--bundle", "bundle", "--detector", "none.pt"), "no detector at none.pt"),
         (("--out", "i", "--checkpoint", "none.pt"), "no checkpoint at none.pt"),
         (("--out", "i", "--bundle", "bundle", "--proposals", "none.h5"), "none.h5"),
@@ -193,17 +193,23 @@ def test_a_search_prints_and_writes_the_hits_best_first(
     monkeypatch.chdir(made)
     library = IndexFolder(indexes, QueryEncoder(load_segmenter(made / "segmenter.pt")))
     texts = ["w3 w4", "w9"]
+    limit = 0.25 if segmenter[0] == "--bundle" else None
     queries = [word for text in texts for word in ("--query", text)]
     words = (indexes, *segmenter, *queries, "--top", top, "--out", tmp_path / "found.json")
     code, out, _ = call("search_index", *words)
     lines, written = iter(out.splitlines()), json.loads((tmp_path / "found.json").read_text())
     assert code == 0 and list(written) == texts
-    for text, hits in zip(texts, library.search(texts, top), strict=True):
-        assert next(lines) == f"{text} (2 videos)" and len(hits) == len(written[text]) == top
+    for text, hits in zip(texts, library.search(texts, top, limit), strict=True):
+        said = "threshold 0.250" if limit else "no threshold"
+        assert (
+            next(lines) == f"{text} (2 videos, {said})" and len(hits) == len(written[text]) == top
+        )
         for place, (hit, record) in enumerate(zip(hits, written[text], strict=True), start=1):
             first, stop = hit.frames.start, hit.frames.stop
-            columns = [str(place), f"{hit.score:.3f}", f"{hit.video_id},", "frames"]
+            found = "match" if hit.score >= (limit or -1e9) else "no match"
+            columns = [str(place), f"{hit.score:.3f}", *found.split(), f"{hit.video_id},", "frames"]
             assert next(lines).split() == [*columns, str(first), "to", str(stop - 1)]
+            assert record.pop("matched") is hit.matched is (found == "match")
             assert record.pop("score") == pytest.approx(hit.score)
             path = str(indexes / f"{hit.video_id}.h5")
             assert record == {"video_id": hit.video_id, "path": path, "frames": [first, stop]}
@@ -213,7 +219,7 @@ def test_a_search_prints_and_writes_the_hits_best_first(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--bundle", "bundle"), "--query"),
+        (("--bundle", "bundle"), "at least one QUERY"),
         (("--bundle", "bundle", "--query", "w3", "--top", "0"), "--top"),
         (("--bundle", "bundle", "--query", "..."), "'...'"),
         (("--query", "w3"), "--bundle DIR and --checkpoint PT"),
@@ -236,7 +242,7 @@ def test_what_cannot_be_searched_is_one_line(made, indexes, words, said, call, m
         ((), None),
         (("--absent-threshold", "-1.5"), -1.5),
         (("--metrics", "m.json"), 0.336),
-        (("--metrics", "m.json", "--absent-threshold", "0"), 0.0),
+        (("--absent-threshold", "0"), 0.0),
     ],
 )
 def test_a_bundle_holds_both_parts_and_the_threshold(
@@ -256,6 +262,7 @@ def test_a_bundle_holds_both_parts_and_the_threshold(
     ("options", "said"),
     [
         (("--out", "b", "--metrics", "none.json"), "no metrics at none.json"),
+        (("--out", "b", "--metrics", "text.json", "--absent-threshold", "0"), "--absent-threshold"),
         (("--out", "b", "--metrics", "text.json"), "text.json holds no calibrated threshold"),
         (("--out", "b", "--metrics", "other.json"), "other.json holds no calibrated threshold"),
         (("--out", "b", "--metrics", "null.json"), "null.json holds no calibrated threshold"),
@@ -310,8 +317,10 @@ def test_a_threshold_is_no_other_word(made, segmented, capsys):
     assert "'much'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("given", "taken"), [("auto", 0.25), (0.0, 0.0), (None, None)])
-def test_auto_is_the_threshold_of_the_bundle(made, given, taken):
+@pytest.mark.parametrize(
+    ("given", "taken"), [("auto", 0.25), (0.0, 0.0), (None, 0.25), ("none", None)]
+)
+def test_the_threshold_is_the_bundle_s_unless_another_is_named(made, given, taken):
     inputs = Inputs(InputOptions(bundle=made / "bundle"))
     assert inputs.absent_threshold(given) == taken
 
@@ -367,6 +376,7 @@ def test_a_segmenter_is_opened_with_its_configuration_changed(made, tmp_path):
 def test_inputs_are_what_is_named_and_opened_once(made):
     checkpoint = {"checkpoint": made / "segmenter.pt"}
     names = {"proposals": made / "p.h5", "detector": made / "detector.pt", "flow": made / "f.h5"}
+    checkpoint["overrides"] = ("flow.preset=fast",)  # as the flow was made
     full = Inputs(InputOptions(**checkpoint, **names))
     assert full.store.video_ids == ["a", "b"] and full.store is full.store
     assert full.flow.frame_count("b") == 4 and full.detector is full.detector
@@ -394,7 +404,8 @@ def test_an_index_s_frames_and_replacement_are_the_caller_s(made, tmp_path, monk
     )
     model, path = load_segmenter(made / "segmenter.pt"), tmp_path / "a.h5"
     files = {"proposals": made / "p.h5", "flow": made / "f.h5"}
-    options = InputOptions(checkpoint=made / "segmenter.pt", **files)
+    preset = ("flow.preset=fast",)
+    options = InputOptions(checkpoint=made / "segmenter.pt", overrides=preset, **files)
     segmenter, video = Inputs(options).video_segmenter(), Video("a", made / "videos" / "a")
     part = Selection(range(3, 4))
     assert segmenter.build(video, path, part)
@@ -418,11 +429,8 @@ def test_the_words_of_segment_reach_the_job(made, segmented, tmp_path):
     assert options == default, "what is not said is as the library has it"
     words = {
         "--video-id": ("video_id", "x"),
-        "--data": ("data", "root"),
-        "--split": ("split", "train"),
-        "--count": ("count", 3),
         "--linking": ("linking", "clip"),
-        "--transition-cost": ("transition_cost", -0.5),
+        "--transition-cost": ("transition_cost", 0.5),
         "--start": ("start", 2),
         "--end": ("end", 9),
         "--stride": ("stride", 4),
@@ -432,15 +440,19 @@ def test_the_words_of_segment_reach_the_job(made, segmented, tmp_path):
         found = segmented("--video", clip, "w3", word, value, *bundle)[2]
         assert getattr(found, name) == value, word
         assert (found.video, found.texts) == (clip, ("w3",)), word
+    found = segmented("w3", "--data", "root", "--split", "train", "--count", 3, *bundle)[2]
+    assert (found.data, found.split, found.count) == ("root", "train", 3)
     assert segmented(clip, "w3", "--palette", *bundle)[2].palette
     assert segmented(clip, "w3", "--every-frame", *bundle)[2].stride == 1
-    files = ("--proposals", made / "p.h5", "--flow", made / "f.h5", "--set", "seed=3")
+    files = ("--flow", made / "f.h5", "--set", "aamn.link_balance=3")
     detector = ("--detector", made / "detector.pt", "--config", "aamn_demo")
     found = segmented(clip, "w3", "--checkpoint", made / "segmenter.pt", *files, *detector)[1]
     assert found.options == InputOptions(
-        None, made / "segmenter.pt", made / "detector.pt", made / "p.h5", made / "f.h5",
-        "aamn_demo", ("seed=3",),
+        None, made / "segmenter.pt", made / "detector.pt", None, made / "f.h5",
+        "aamn_demo", ("aamn.link_balance=3",),
     )  # fmt: skip
+    found = segmented(clip, "w3", "--proposals", made / "p.h5", *bundle)[1]
+    assert found.options == InputOptions(made / "bundle", proposals=made / "p.h5")
     without = segmented("w3", "--data", "root", *bundle)[2]
     assert (without.video, without.texts) == (None, ("w3",)), "a data set's videos, one sentence"
     (tmp_path / "i.h5").touch()

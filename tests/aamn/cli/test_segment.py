@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 from tiny_models import tiny_config, tiny_segmenter
-from tiny_training import VOCABULARY
 
 from aamn.data.samples import load_clip, load_proposals
 from aamn.index.file import NO_END, WHOLE, IndexFile, Selection
@@ -73,9 +72,7 @@ def world(tmp_path_factory):
     """A checkpoint, a data set of three videos, their boxes, and the index of the first."""
     root = tmp_path_factory.mktemp("world")
     torch.manual_seed(0)
-    save_checkpoint(
-        root / "last.pt", tiny_segmenter(*MODEL, seed=4), VOCABULARY, tiny_config(*MODEL), 0
-    )
+    save_checkpoint(root / "last.pt", tiny_segmenter(*MODEL, seed=4), tiny_config(*MODEL), 0)
     for seed, name in enumerate("abc"):
         write_video(root / "own" / "videos" / name, seed)
     (root / "own" / "sentences.csv").write_text(SENTENCES)
@@ -286,7 +283,7 @@ def test_sentences_of_a_file_follow_those_of_the_command(world, tmp_path):
     words = ("--queries", tmp_path / "s.txt", "--query", "w3", "--end", 1, "--out", tmp_path / "o")
     assert call(*video(world), *OTHER, *words, "--palette") == 0
     folders = {path.name for path in (tmp_path / "o").iterdir()}
-    assert folders == {"00_w3", "01_w4", "02_w5_w6", "palette"}
+    assert folders == {"00_w3", "01_w4", "02_w5_w6", "palette", "run.json"}
 
 
 def test_results_lie_in_runs_where_no_other_place_is_named(world, tmp_path, monkeypatch):
@@ -322,8 +319,15 @@ def test_an_index_knows_its_video(world, tmp_path):
 def test_words_that_are_not_known_are_named(world, tmp_path, caplog, system):
     words = ("--query", "w3 zebra", "--query", "okapi", "--end", 1, "--out", tmp_path)
     assert call(*video(world), *system, *words) == 0
-    said = [r.getMessage() for r in caplog.records if "zebra" in r.getMessage()]
-    assert said and all("okapi" in line and "w3" not in line for line in said)
+    said = [r.getMessage() for r in caplog.records if "does not know" in r.getMessage()]
+    assert said == [
+        "'w3 zebra': words the segmenter does not know: zebra",
+        "'okapi': words the segmenter does not know: okapi",
+    ]
+    first, second = (record_of(tmp_path / name) for name in ("00_w3_zebra", "01_okapi"))
+    assert first["matched"] and second["matched"] is False
+    assert (second["score"], second["reason"]) == (None, "none of its words is known: okapi")
+    assert not any(mask.any() for mask in masks_of(tmp_path / "01_okapi").values())
 
 
 def thresholds(root):
@@ -353,13 +357,17 @@ def test_sentences_below_the_threshold_are_nobodys(world, tmp_path, caplog, way)
         assert call(*segmenter, *words, *queries, "--out", tmp_path / "o") == 0
     names = (f"00_{present.replace(' ', '_')}", f"01_{absent.replace(' ', '_')}")
     first, second = (tmp_path / "o" / name for name in names)
-    assert record_of(first)["present"] is True and record_of(second)["present"] is False
+    assert record_of(first)["matched"] is True and record_of(second)["matched"] is False
     assert record_of(second)["score"] == pytest.approx(low, abs=1e-6)
     assert all(clip["tube"] == -1 for clip in record_of(second)["clips"])
     assert any(mask.any() for mask in masks_of(first).values())
     assert not any(mask.any() for mask in masks_of(second).values())
-    said = [r.getMessage() for r in caplog.records if "nobody" in r.getMessage()]
-    assert len(said) == 1 and absent in said[0] and present not in said[0]
+    said = [r.getMessage() for r in caplog.records if " in a: score " in r.getMessage()]
+    assert said == [
+        f"{present!r} in a: score {high:.3f}, match (threshold {threshold:.3f})",
+        f"{absent!r} in a: score {low:.3f}, no match (threshold {threshold:.3f})",
+    ]
+    assert record_of(second)["reason"] == "its score is below the threshold"
 
 
 def test_mistakes_are_one_line_that_names_what_is_wrong(world, tmp_path, capsys):
@@ -375,13 +383,21 @@ def test_mistakes_are_one_line_that_names_what_is_wrong(world, tmp_path, capsys)
         "auto without a bundle": ((*short, "--absent-threshold", "auto"), "--bundle"),
         "starts at the end": ((*short, "--start", 7), "frames 7 to the end"),
         "starts at the end, other": ((*short, *OTHER, "--start", 7), "the video has 7 frames"),
-        "starts before": ((*short, *OTHER, "--start", -1), "--start -1"),
-        "stride of none": ((*short, *OTHER, "--stride", 0), "--stride 0"),
-        "nothing at all": ((*short, *OTHER, "--end", 0), "--end 0"),
+        "starts before": ((*short, *OTHER, "--start", -1), "'--start': -1"),
+        "stride of none": ((*short, *OTHER, "--stride", 0), "'--stride': 0"),
+        "nothing at all": ((*short, *OTHER, "--end", 0), "'--end': 0"),
         "other size": (large, "50x30"),
         "other size, other system": ((*large, *OTHER), "50x30"),
         "other size than the index": ((*large[:2], *large[4:], *asked(world)[2:]), "50x30"),
         "unknown split": ((*data(world), "--split", "validation"), "validation"),
+        "a threshold of another system": (
+            (*short, *OTHER, "--absent-threshold", 1),
+            "--absent-threshold: for aamn alone",
+        ),
+        "a cost of another system": (
+            (*short, *OTHER, "--transition-cost", 0.7),
+            "--transition-cost: for aamn alone",
+        ),
         "a sentence without a word": ((*short, "--query", "?!"), "holds no word"),
     }
     for name, (words, named) in cases.items():

@@ -7,6 +7,7 @@ import yaml
 
 from aamn.config.loading import from_dict, load_config, to_dict
 from aamn.config.schema import Config, PhaseConfig
+from aamn.models.baselines.i3d import ConvUnit
 from aamn.models.build import build_segmenter
 from proposals.config import DetectorConfig
 from proposals.errors import InputError
@@ -162,7 +163,7 @@ CHOICES = {
     "aamn.linking": "chain anchor",
     "aamn.link_features": "rgb flow rgb+flow",
     "aamn.aggregation": "key_plus_context average",
-    "aamn.matching": "modules joint",
+    "aamn.matching": "modules joint relation",
     "aamn.backbone.name": "small vgg16 resnet50 resnet101 "
     "resnet50_fpn resnet50_fpn_gn resnet101_fpn",
     "aamn.language.attention": "learned random mean",
@@ -184,6 +185,8 @@ CHOICES = {
     "cstm.cmam": "both spatial temporal",
 }
 
+SYSTEM = {part: [f"system={part}"] for part in ("gavrilyuk", "acga", "cstm")}
+
 
 @pytest.mark.parametrize(("key", "choices"), CHOICES.items())
 def test_a_choice_that_is_none_is_answered_with_the_key_and_the_choices(tmp_path, key, choices):
@@ -202,7 +205,7 @@ def test_a_choice_that_is_none_is_answered_with_the_key_and_the_choices(tmp_path
         from_dict(Config, nested)
     assert str(error.value).endswith(f"this version: {key}: {wanted}")
     for choice in choices.split():
-        found = load_config(Config, None, [f"{key}={choice}"])
+        found = load_config(Config, None, [f"{key}={choice}", *SYSTEM.get(key.split(".")[0], ())])
         for part in key.split("."):
             found = getattr(found, part)
         assert found == choice
@@ -261,7 +264,10 @@ def test_plain_values_round_trip():
         ("acga.i3d", {"frozen_until": "mixed_4e", "rgb_range": (-1.0, 1.0), "flow_limit": 20.0}),
         ("cstm", {"size": 320, "frames": 8, "stride": 2, "cmam": "both", "lgfs": ()}),
         ("cstm", {"foreground_weight": 1.5, "coarse_weight": 0.1, "spatial": "resnet50"}),
+        ("acga.i3d", {"norm_eps": 1e-3}),  # TensorFlow's I3D and both public ports
+        ("gavrilyuk.i3d", {"norm_eps": 1e-3}),
         ("cstm.i3d", {"frozen_until": "", "rgb_range": (0.0, 1.0)}),
+        ("cstm.i3d", {"norm_eps": 1e-5}),  # the released model's
         ("train", {"batch": 1, "start": "", "precision": "auto", "evaluate_every": 0}),
         ("train", {"freeze": (), "phases": []}),
         ("train.optimiser", {"name": "sgd", "lr": 1e-4, "momentum": 0.95, "weight_decay": 5e-4}),
@@ -284,6 +290,68 @@ def test_every_recipe_builds_its_model(path):
     with torch.device("meta"):
         segmenter = build_segmenter(config, 100)
     assert segmenter.input_spec.proposals == config.aamn.proposals
+
+
+def test_what_the_papers_own_recipe_says():
+    """Yang et al., Sec. IV-B; both CNNs start from ImageNet, the paper's from COCO."""
+    config = load_config(Config, CONFIGS / "aamn_vgg16_a2d.yaml")
+    assert config.train.optimiser == Config().train.optimiser  # as the table above
+    backbone = config.aamn.backbone
+    assert (backbone.name, backbone.weights, backbone.flow_weights) == (
+        "vgg16", "imagenet", "imagenet",
+    )  # fmt: skip
+    assert "glove.840B.300d" in config.words.vectors and config.words.dimension == 300
+
+
+@pytest.mark.parametrize("name", ["gavrilyuk", "acga", "acga_released", "cstm"])
+def test_one_stage_systems_learn_for_the_papers_epochs(name):
+    """Wang et al., Sec. 4.2: Adam, 5e-4, batches of 4, 12 epochs, a tenth after 8; the released
+    code makes 15741 // 4 updates an epoch."""
+    config = load_config(Config, CONFIGS / f"baselines/{name}.yaml")
+    optimiser, epoch = config.train.optimiser, 15741 // 4
+    assert (optimiser.name, optimiser.lr, optimiser.weight_decay) == ("adamw", 5e-4, 0.0)
+    assert (config.train.batch, epoch) == (4, 3935)
+    assert (optimiser.iterations, optimiser.milestones) == (12 * epoch, (8 * epoch,))
+    assert (optimiser.schedule, optimiser.warmup, optimiser.clip_norm) == ("step", 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        # where a recipe starts elsewhere than its paper, it names the key that changes it
+        (
+            "aamn_vgg16_a2d",
+            ["aamn.backbone.weights=FILE", "aamn.backbone.flow_weights=FILE", "COCO"],
+        ),
+        ("detector_resnet101_fpn", ["ImageNet", "detector_detectron2_r101", "weights=FILE"]),
+        ("baselines/recipe", ["words.vectors=FILE"]),
+        ("baselines/acga", ["words.vectors=", "word2vec", "acga.i3d.rgb_weights=FILE"]),
+        ("baselines/gavrilyuk", ["words.vectors=", "word2vec", "gavrilyuk.i3d.rgb_weights=FILE"]),
+        ("baselines/cstm", ["words.vectors=glove", "cstm.i3d.rgb_weights=FILE"]),
+    ],
+)
+def test_recipes_say_where_their_weights_come_from(recipe, words):
+    text = (CONFIGS / f"{recipe}.yaml").read_text()
+    assert [word for word in words if word not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "eps"),
+    [
+        ("acga", 1e-3),  # TensorFlow's I3D, on which the papers stand
+        ("gavrilyuk_rgb_flow", 1e-3),
+        ("acga_released", 1e-5),  # both released models leave BatchNorm3d at PyTorch's default
+        ("cstm", 1e-5),
+    ],
+)
+def test_the_eps_of_every_i3d(recipe, eps):
+    import torch
+
+    config = load_config(Config, CONFIGS / f"baselines/{recipe}.yaml")
+    with torch.device("meta"):
+        segmenter = build_segmenter(config, 100)
+    units = [part for part in segmenter.modules() if isinstance(part, ConvUnit)]
+    assert len(units) >= 45 and {unit.bn.eps for unit in units} == {eps}
 
 
 def test_the_papers_recipe_has_the_papers_sizes():

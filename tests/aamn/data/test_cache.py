@@ -54,6 +54,16 @@ def test_a_large_video_stays_as_it_is(
     assert bytes_of(kept) == (540 if whole else 77)
 
 
+@pytest.mark.parametrize("count", [10, 11])
+def test_a_video_that_announces_nothing_is_kept_as_far_as_it_is_small(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(cache, "WHOLE_VIDEO", 600)  # ten frames
+    video = Video(count, announced=0)
+    kept = in_memory(video)
+    assert isinstance(kept, MemoryFrames) == (count == 10) and len(kept) == count
+
+
 def test_values_go_when_the_bytes_exceed_the_limit() -> None:
     kept: ByteLimitedCache[str] = ByteLimitedCache(limit=6)
     made: list[str] = []

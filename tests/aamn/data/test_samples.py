@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tiny_videos import Unchecked
 from torch.utils.data import DataLoader
 
 from aamn.config.schema import AugmentConfig, FlowConfig
@@ -86,7 +87,7 @@ def numbered(count: int, size: tuple[int, int] = (30, 40)) -> Pictures:
     return Pictures(np.broadcast_to(values, (count, *size, 3)))
 
 
-class NumberedFlow:
+class NumberedFlow(Unchecked):
     """Stands for a flow file with a grid of 10x20; the flow of frame n is (n, n + 100) there."""
 
     def __init__(self) -> None:

@@ -158,6 +158,7 @@ def test_colours_survive_the_codec(corpus):
                     assert names[np.bincount(near).argmax()] == actor.colour
 
 
+@pytest.mark.slow
 def test_writing_again_gives_the_same_bytes_and_keeps_what_is_finished(corpus, tmp_path):
     root, _ = corpus
     again = tmp_path / "again"

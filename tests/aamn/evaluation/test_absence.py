@@ -19,7 +19,11 @@ from aamn.inference.clip_by_clip import Answer
 from aamn.structures import MaskTrack
 from proposals.errors import InputError
 
-LOADED = SimpleNamespace(segmenter=SimpleNamespace(input_spec="needs"))
+LOADED = SimpleNamespace(
+    segmenter=SimpleNamespace(input_spec="needs"),
+    config=SimpleNamespace(flow="way"),
+    words=SimpleNamespace(learn=None),
+)
 DATA = DataConfig(root="demo", proposals="boxes.h5", flow="flow.h5")
 
 
@@ -81,9 +85,10 @@ class Program:
             def __init__(self, video_id, query_encoder):
                 assert query_encoder == "query encoder" and not program.open, "one at a time"
                 self.video_id, self.frames = video_id, range(2)
+                self.query_encoder = SimpleNamespace(expressions=list)
                 program.open.append(self)
 
-            def query(self, texts, linking="video"):
+            def answer(self, texts, linking="video"):
                 program.asked.setdefault((self.video_id, linking), []).append(list(texts))
                 return [
                     SimpleNamespace(text=t, linking=linking, score=scores(self.video_id, t))
@@ -109,24 +114,18 @@ class Program:
             mask[0, 0, : 2 if track.linking == "video" else 1] = True
             return MaskTrack("v", track.text, torch.tensor([frame]), torch.zeros(1, 4), mask, 0.0)
 
-        def extend(loaded, texts):
-            assert loaded is LOADED
-            program.extended += texts
-            program.widened = SimpleNamespace(**vars(loaded))
-            return program.widened
-
         def query_encoder(loaded):
-            assert loaded is program.widened, "one that knows the words of the split"
+            assert loaded is LOADED and program.extended, "one that knows the words of the split"
             return "query encoder"
 
+        monkeypatch.setattr(LOADED.words, "learn", program.extended.extend)
         swap = {
             "VideoIndex": Index,
             "StoredIndexes": Indexes,
             "answers": answers,
             "QueryEncoder": query_encoder,
             "open_source": lambda data, split: sources[split],
-            "extend_words": extend,
-            "stored_flow": lambda path, input_spec: (path, input_spec),
+            "stored_flow": lambda path, input_spec, config: (path, input_spec, config),
             "ProposalStore": SimpleNamespace(read=lambda path: path),
         }
         for name, value in swap.items():
@@ -150,7 +149,7 @@ def test_both_linkings_are_measured_on_the_objects_that_are_known(monkeypatch, t
     assert program.asked["a", "clip"] == [["a0"]] and program.asked["c", "clip"] == [["c0"]]
     assert ("b", "clip") not in program.asked
     assert program.extended == ["a0", "a1", "b0", "c0"]
-    assert program.made == [(tmp_path / "index", "boxes.h5", ("flow.h5", "needs"))] * 3
+    assert program.made == [(tmp_path / "index", "boxes.h5", ("flow.h5", "needs", "way"))] * 3
     assert not program.open, "every index is closed"
 
 

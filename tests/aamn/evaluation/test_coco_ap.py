@@ -42,8 +42,9 @@ def sample_and_tracks(answers, scores):
         ((1, 0.2), (0.9, 0.1), 51 / 101),
         # The wrong answer comes first: at a recall of one half the precision is one half.
         ((1, 0.2), (0.1, 0.9), 51 / 101 / 2),
-        # An empty answer is no answer, whatever its score.
-        ((1, 0), (0.1, 0.9), 51 / 101),
+        # An empty answer is a wrong one, which comes first or last as its score says.
+        ((1, 0), (0.1, 0.9), 51 / 101 / 2),
+        ((1, 0), (0.9, 0.1), 51 / 101),
         ((0, 0), (0.1, 0.9), 0.0),
     ],
 )
@@ -51,6 +52,27 @@ def test_average_precision_by_hand(answers, scores, expected):
     found = average_precision(scored_masks(*sample_and_tracks(answers, scores), 0))
     assert found["coco_ap"] == pytest.approx(expected, abs=1e-6)
     assert found["coco_ap50"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("answers", "scores", "mttr", "nonempty"),
+    [
+        # Right, empty, right: two of four sentences are ever found. At the 26 recalls up to 1/4
+        # precision is 1; at the 25 up to 1/2 it is 2/3 with the empty answer, 1 without it.
+        ((1, 0, 1, 0), (0.9, 0.8, 0.7, 0.1), (26 + 25 * 2 / 3) / 101, 51 / 101),
+        # The empty answer comes first: at best two of three are right, wherever one looks.
+        ((1, 0, 1, 0), (0.8, 0.9, 0.7, 0.1), 51 * (2 / 3) / 101, 51 / 101),
+        # Without empty answers both are one number; with nothing else both are nothing.
+        ((1, 0.2), (0.1, 0.9), 51 / 101 / 2, 51 / 101 / 2),
+        ((0, 0), (0.1, 0.9), 0.0, 0.0),
+    ],
+)
+def test_empty_answers_by_hand(answers, scores, mttr, nonempty):
+    """MTTR's protocol counts them as false positives of their scores."""
+    found = average_precision(scored_masks(*sample_and_tracks(answers, scores), 0))
+    for name in ("coco_ap", "coco_ap50", "coco_ap75"):
+        assert found[name] == pytest.approx(mttr, abs=1e-6)
+        assert found[f"{name}_nonempty"] == pytest.approx(nonempty, abs=1e-6)
 
 
 def test_it_is_not_the_mean_of_precisions():
@@ -96,8 +118,9 @@ def scored(sentences, key=0):
 )
 def test_the_three_averages_by_hand(stop, ap, ap50, ap75):
     found = average_precision(scored([((0, 20), [(0, stop)], 0.3)]))
-    assert list(found) == ["coco_ap", "coco_ap50", "coco_ap75"]
-    assert list(found.values()) == pytest.approx([ap, ap50, ap75])
+    names = ["coco_ap", "coco_ap50", "coco_ap75"]
+    assert list(found) == [*names, *(f"{name}_nonempty" for name in names)]
+    assert list(found.values()) == pytest.approx([ap, ap50, ap75] * 2)
 
 
 @pytest.mark.parametrize(("key", "expected"), [(0, 0), (1, 1), (2, 0)])

@@ -171,6 +171,9 @@ def test_a_file_s_keys_become_overrides():
     assert reproduce_module._leaves("table4_without_location") == ["aamn.actor.location=False"]
 
 
+GIVEN = ("--data", "d", "--proposals", "p.h5")
+
+
 @pytest.fixture
 def program(monkeypatch, tmp_path, capsys, evaluated):
     """Calls the program on runs that are finished or fail; its exit code, errors and recipes."""
@@ -194,7 +197,7 @@ def program(monkeypatch, tmp_path, capsys, evaluated):
 
 
 def test_the_table_is_written_and_printed(program, tmp_path):
-    code, said, asked = program("9", "--data", "corpus", "--out", "t", "--seeds", 2, "--jobs", 3)
+    code, said, asked = program("9", *GIVEN, "--out", "t", "--seeds", 2, "--jobs", 3)
     assert code == 0 and asked["jobs"] == 3
     assert len(asked["runs"]) == 4
     text = (tmp_path / "t" / "table9.md").read_text()
@@ -222,7 +225,9 @@ def test_options_reach_the_recipes(program):
 
 
 def test_another_base_is_what_rows_are_variants_of(program, tmp_path):
-    (tmp_path / "b.yaml").write_text("aamn: {margin: 0.7}\ndata: {root: own, flow: own.h5}\n")
+    (tmp_path / "b.yaml").write_text(
+        "aamn: {margin: 0.7}\ndata: {root: own, proposals: p.h5, flow: own.h5}\n"
+    )
     for option in ("--base", "--config"):
         code, _, asked = program("9", option, "b.yaml", "--flow", "f.h5")
         assert code == 0
@@ -232,14 +237,14 @@ def test_another_base_is_what_rows_are_variants_of(program, tmp_path):
 
 
 def test_values_for_the_evaluation_alone_do_not_reach_the_training(program, evaluated):
-    code, _, asked = program("9", "--data", "d", "--test-set", "data.kind=jhmdb")
+    code, _, asked = program("9", *GIVEN, "--test-set", "data.kind=jhmdb")
     assert code == 0
     assert {config.data.kind for config in asked["runs"].values()} == {"a2d"}
     assert evaluated and all(values[-1] == "data.kind=jhmdb" for _, values in evaluated)
 
 
 def test_a_failed_run_is_exit_code_1_and_writes_no_table(program, tmp_path, caplog):
-    code, said, _ = program("9", "--data", "d", "--out", "t", failed={tmp_path: "why"})
+    code, said, _ = program("9", *GIVEN, "--out", "t", failed={tmp_path: "why"})
     assert code == 1 and "1 run(s) failed" in caplog.text
     assert not said.out and not list((tmp_path / "t").glob("table9.*"))
 
@@ -247,9 +252,10 @@ def test_a_failed_run_is_exit_code_1_and_writes_no_table(program, tmp_path, capl
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("9", "--data", "d", "--seeds", "0"), "'--seeds': 0 is not in the range x>=1"),
-        (("9", "--data", "d", "--jobs", "-1"), "'--jobs': -1 is not in the range x>=1"),
+        (("9", "--data", "d", "--seeds", "0"), "'--seeds': 0 is not in the range"),
+        (("9", "--data", "d", "--jobs", "-1"), "'--jobs': -1 is not in the range"),
         (("9",), "--data ROOT"),
+        (("9", "--data", "d"), "--proposals HDF5"),
         (("12", "--data", "d"), "no table '12'; there are 9 and acga-parameters"),
         (("9", "--data", "d", "--set", "train.bach=1"), "train.bach"),
     ],
@@ -270,7 +276,7 @@ def test_costs_follow_a_table_that_has_them(program, tmp_path, monkeypatch):
 
     monkeypatch.setattr(costs_table, "measure_costs", measure_costs)
     table = replace(TABLE, rows=(*ROWS[:2], ROWS[4]), costs=True)
-    words = ("9", "--data", "d", "--out", "t", "--set", "train.batch=3", "--seeds", 2)
+    words = ("9", *GIVEN, "--out", "t", "--set", "train.batch=3", "--seeds", 2)
     assert program(*words, table=table)[0] == 0
     assert {label: str(path) for label, path in asked.items()} == {
         "as it is": "t/runs/full/seed0",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from tiny_models import random_sample, tiny_segmenter
-from tiny_videos import Frames, Store, loaded
+from tiny_videos import Frames, Store, Unchecked, loaded
 
 from aamn.experiments import speed
 from aamn.index.video_index import VideoIndex, VideoTrack
@@ -87,7 +87,7 @@ def test_a_system_that_keeps_nothing_has_no_further_sentence(clock, tmp_path):
 
 
 def test_an_index_is_measured_with_the_stored_flow_and_with_its_masks(clock, monkeypatch, tmp_path):
-    class Flow:
+    class Flow(Unchecked):
         attributes = {"method": "stored"}  # noqa: RUF012
 
         def window(self, video_id, indices):

@@ -112,3 +112,14 @@ def test_stored_boxes_are_of_the_video_that_is_named():
         assert StoredBoxes(Sizes(), video_id, size).video_id == video_id
     with pytest.raises(InputError, match=r"hand\.h5: the boxes of b are .* 30x20.* is 60x36"):
         StoredBoxes(Sizes(), "b", (36, 60))
+
+
+def test_a_detector_that_has_no_backbone_is_not_asked_for_its_hash():
+    class Closed(Detector):
+        square = 0
+
+        @property
+        def backbone_hash(self):
+            raise NotImplementedError("as detectron2's")
+
+    assert type(detected_boxes(Closed(), loaded().segmenter)) is DetectedBoxes

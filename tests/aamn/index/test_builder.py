@@ -1,11 +1,12 @@
 """What goes into the networks while a video is indexed, and what comes out, against naive loops."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from tiny_videos import SIZE, Frames, Store, built, job, loaded
+from tiny_videos import SIZE, Frames, Store, Unchecked, built, job, loaded
 
 from aamn.config.schema import FlowConfig
 from aamn.data.samples import load_clip, load_proposals
@@ -275,7 +276,7 @@ def test_every_frame_enters_as_it_is_with_the_flow_to_the_next_one(
         np.testing.assert_allclose(flow, in_the_square(*moved), atol=1e-4)
 
 
-class Flow:
+class Flow(Unchecked):
     """Stored flow at half the video's size: frame n moves by (n, -2 n) of its pixels."""
 
     attributes = {"method": "stored", "longest_side": 25}  # noqa: RUF012
@@ -498,3 +499,18 @@ def test_memory_holds_the_frames_of_a_block_and_those_clips_share(tmp_path, monk
     build_index(job_of(model, 64), tmp_path / "v.h5")
     assert max(held) <= 15 + 4, "blocks of 15 frames, four of which two clips may share"
     assert len(VideoIndex.read(tmp_path / "v.h5", model)) == 64
+
+
+@pytest.mark.parametrize(
+    ("size", "device", "frames"),
+    [((320, 568), "cuda", 96), ((1080, 1920), "cpu", 16), ((4320, 7680), "cpu", 10)],
+)
+def test_frames_in_memory_are_bounded_in_bytes(size, device, frames):
+    """8K video has 99.5 million bytes a frame."""
+    segmenter = SimpleNamespace(
+        device=SimpleNamespace(type=device), input_spec=SimpleNamespace(offsets=(0,))
+    )
+    job = SimpleNamespace(segmenter=segmenter, frames=SimpleNamespace(size=size))
+    assert indexing._frames_at_once(job) == frames
+    segmenter.input_spec.offsets = range(-20, 21)
+    assert indexing._frames_at_once(job) in (41, 82), "whole clips, at least one"

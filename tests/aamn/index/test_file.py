@@ -68,7 +68,7 @@ def test_blocks_are_read_again_as_one_with_their_header(context, tmp_path):
 
 
 def test_a_sentence_reads_one_tube_s_masks_from_the_disk(tmp_path):
-    masks = IndexFile.read(written(tmp_path / "v.h5", [block(0, C)])).array("masks")
+    masks = IndexFile.read(written(tmp_path / "v.h5", [block(0, C)])).array("masks").data
     assert masks.chunks == (1, 1, T, G, G) and masks.compression == "lzf"
 
 
@@ -109,7 +109,7 @@ def test_damage_is_named_with_its_file(damage, said, tmp_path):
     ("error", "said"),
     [
         (OSError(errno.ENOSPC, "full"), "no space left"),
-        (OSError(errno.EROFS, "read-only file system"), "read-only file system"),
+        (OSError(errno.EROFS, "read-only file system"), "file system is read-only"),
         (InputError("frame 3 cannot be decoded"), "frame 3 cannot be decoded"),
     ],
 )
@@ -160,10 +160,10 @@ def test_who_gets_the_lock_of_a_file_that_is_gone_makes_its_own(other, tmp_path,
 def test_a_file_is_opened_again_after_closing_pickling_and_in_another_process(tmp_path):
     file = IndexFile.read(written(tmp_path / "v.h5", [block(0, C)]))
     first = file.array("windows")
-    assert file.array("windows").file.id == first.file.id, "opened once"
+    assert file.array("windows").data.file.id == first.data.file.id, "opened once"
     copy = pickle.loads(pickle.dumps(file))
     file.close()
-    assert not first, "its file is closed"
+    assert not first.data, "its file is closed"
     for one in (file, copy):
         assert len(one.array("windows")) == C
     forked, file._process = file._file, -1

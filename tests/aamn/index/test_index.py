@@ -26,7 +26,6 @@ from aamn.index.file import NO_END, IndexFile, Selection, index_path
 from aamn.index.job import IndexJob, model_hash
 from aamn.index.timer import Timer
 from aamn.index.video_index import LINKINGS, VideoIndex
-from aamn.inference import checkpoint
 from aamn.inference.clip_by_clip import segment_video
 from aamn.inference.track import answers
 from aamn.ops.masks import paste_masks
@@ -465,7 +464,7 @@ def test_in_a_video_without_tubes_every_sentence_is_about_nobody(threshold, tmp_
         index = VideoIndex.read(path, model)
         (track,) = index.query(["w3"], linking=linking, absent_threshold=threshold)
         assert track.score == -np.inf and track.tubes.tolist() == [-1, -1, -1]
-        assert track.present is (threshold is None)
+        assert not track.present and "nobody is found" in track.reason
         assert not track.masks().any() and not track.boxes().any()
         clips = [part.tracks[0] for part in answers([track], index.frames)]
         assert [(one.tube, one.score) for one in clips] == [(-1, -np.inf)] * 3
@@ -646,7 +645,7 @@ def test_an_index_and_a_track_say_what_they_are_in_a_line(gapped, tmp_path):
     assert repr(gapped) == "VideoIndex('v', 23 frames of 50x40)"
     (track,) = gapped.query("w3 w4", absent_threshold=1e9)
     score = f"score {track.score:.3f}"
-    assert repr(track) == f"Track('w3 w4' in 'v', {score}, not present, 23 frames)"
+    assert repr(track) == f"Track('w3 w4' in 'v', {score}, no match, 23 frames)"
     assert repr(replace(track, present=True)) == f"Track('w3 w4' in 'v', {score}, 23 frames)"
     model, path = loaded(), tmp_path / "v.h5"
     build_index(replace(job(model, Frames(9)), selection=Selection(range(2, 5))), path)
@@ -701,13 +700,7 @@ def told(word, text, path):
     return VideoIndex.read(path, model).query([text.replace(word, "w5")])[0].total
 
 
-def test_a_word_of_the_file_of_vectors_alone_is_asked_by_its_vector(
-    with_vectors, tmp_path, monkeypatch
-):
-    read, words = checkpoint.load_vectors, []
-    monkeypatch.setattr(
-        checkpoint, "load_vectors", lambda path, new: words.append(list(new)) or read(path, new)
-    )
+def test_a_word_of_the_file_of_vectors_alone_is_asked_by_its_vector(with_vectors, tmp_path):
     index = VideoIndex.read(tmp_path / "v.h5", with_vectors)
     unknown = index.query(["w3 nonsense"])[0].total
     for text, word in (("w3 purple", "purple"), ("zebra w3", "zebra"), ("w3 purple", "purple")):
@@ -718,21 +711,17 @@ def test_a_word_of_the_file_of_vectors_alone_is_asked_by_its_vector(
         assert np.abs(track.total[shown] - unknown[shown]).min() > 1e-4
         assert track.query.tokens == tuple(text.split())
     assert (index.query(["w3 nonsense"])[0].total == unknown).all()
-    assert words == [["nonsense"], ["purple"], ["zebra"]], "read once for a sentence"
 
 
-def test_two_readers_of_one_segmenter_learn_words_of_their_own(with_vectors, tmp_path):
+def test_two_readers_of_one_segmenter_share_its_words(with_vectors, tmp_path):
     path = tmp_path / "v.h5"
     one, other = (VideoIndex.read(path, with_vectors) for _ in range(2))
     for index, word in ((one, "purple"), (other, "zebra"), (other, "purple"), (one, "purple")):
         found = index.query([f"w3 {word}"])[0].total
         np.testing.assert_allclose(found, told(word, f"w3 {word}", path), atol=1e-5)
-    extended = one.query_encoder.loaded.segmenter
-    assert with_vectors.segmenter.language.embedding.num_embeddings == WORDS
-    assert extended.language.embedding.num_embeddings == WORDS + 1
-    kept = dict(with_vectors.segmenter.named_parameters())
-    apart = {name for name, value in extended.named_parameters() if value is not kept[name]}
-    assert apart == {"language.embedding.weight"}, "all else is in memory once"
+    words = with_vectors.segmenter.language.embedding
+    assert words is with_vectors.words is other.query_encoder.loaded.words
+    assert len(words.weight) == words.num_embeddings == len(words.vocabulary) == WORDS + 2
 
 
 KILLED = """
@@ -747,6 +736,7 @@ build_index(job(loaded(), frames), Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_index_and_the_next_one_makes_it_whole(tmp_path):
     path = tmp_path / "v.h5"
     unfinished = lambda: list(tmp_path.glob(".v.h5.*.tmp"))  # noqa: E731
@@ -757,7 +747,9 @@ def test_a_killed_run_leaves_no_index_and_the_next_one_makes_it_whole(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     try:
+        patience = time.monotonic() + 1800  # a child that hangs must not hold up all other tests
         while process.poll() is None and not any(f.stat().st_size > 50_000 for f in unfinished()):
+            assert time.monotonic() < patience, "nothing was written"
             time.sleep(0.01)
         process.send_signal(signal.SIGSTOP)  # it must not end while the second one tries
         assert process.poll() is None, "it ended before it could be killed"

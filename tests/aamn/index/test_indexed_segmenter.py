@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_videos import SIZE, Frames, Store, loaded
+from tiny_videos import SIZE, Frames, Store, Unchecked, loaded
 
 from aamn.config.schema import FlowConfig
 from aamn.data.datasets.source import Expression, KeyFrame
@@ -149,7 +149,7 @@ def test_an_indexed_system_needs_the_key_frame_alone(tmp_path):
 
 
 def test_indexes_of_a_data_set_hold_whole_videos_with_its_boxes_and_flow(tmp_path):
-    class Flow:
+    class Flow(Unchecked):
         attributes = {"method": "stored"}  # noqa: RUF012
 
         def window(self, video_id, indices):

@@ -10,7 +10,6 @@ from aamn.config.loading import to_dict
 from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import (
     FORMAT,
-    extend_words,
     load_segmenter,
     read_checkpoint,
     save_checkpoint,
@@ -24,8 +23,11 @@ VOCABULARY = Vocabulary([f"w{n}" for n in range(2, 23)], max_words=7)
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint") / "s.pt"
-    segmenter, config = tiny_segmenter().train(), tiny_config("data.root=there", "data.workers=5")
-    save_checkpoint(path, segmenter, VOCABULARY, config, 11, {"state": {3: torch.ones(2)}}, 0.25)
+    segmenter, config = (
+        tiny_segmenter(vocabulary=VOCABULARY).train(),
+        tiny_config("data.root=there", "data.workers=5"),
+    )
+    save_checkpoint(path, segmenter, config, 11, {"state": {3: torch.ones(2)}}, 0.25)
     return path
 
 
@@ -52,7 +54,7 @@ def test_all_that_was_saved_is_read_on_the_cpu(checkpoint):
 
 
 def test_without_training_state_there_is_no_score_and_no_optimiser(tmp_path):
-    save_checkpoint(tmp_path / "s.pt", tiny_segmenter(), VOCABULARY, tiny_config(), 0)
+    save_checkpoint(tmp_path / "s.pt", tiny_segmenter(), tiny_config(), 0)
     content = read_checkpoint(tmp_path / "s.pt")
     assert content["optimiser"] == {} and content["best"] == -math.inf
 
@@ -108,11 +110,11 @@ def test_only_words_that_are_new_and_have_a_vector_are_added(checkpoint, tmp_pat
     rows = "green 1 2 3 4 5 6\nw4 9 9 9 9 9 9\nother 7 7 7 7 7 7\nblue 6 5 4 3 2 1\n"
     loaded = load_segmenter(checkpoint, overrides=[vectors(tmp_path, rows)])
     before = loaded.segmenter.language.embedding.weight.detach().clone()
-    extended = extend_words(loaded, ["Green w4, zebra", "the blue green"])
-    assert extended.vocabulary.words[len(VOCABULARY) :] == ("blue", "green")
-    assert extended.vocabulary.max_words == 7
-    embedding = extended.segmenter.language.embedding
-    assert embedding.num_embeddings == len(extended.vocabulary) == len(VOCABULARY) + 2
+    loaded.words.learn(["Green w4, zebra", "the blue green"])
+    assert loaded.vocabulary.words[len(VOCABULARY) :] == ("blue", "green")
+    assert loaded.vocabulary.max_words == 7
+    embedding = loaded.segmenter.language.embedding
+    assert embedding.num_embeddings == len(loaded.vocabulary) == len(VOCABULARY) + 2
     assert embedding.weight[-2:].tolist() == [[6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6]]
     assert torch.equal(embedding.weight[:-2], before)
     (warning,) = (r for r in caplog.records if "does not know" in r.getMessage())
@@ -123,11 +125,14 @@ def test_only_words_that_are_new_and_have_a_vector_are_added(checkpoint, tmp_pat
 def test_without_a_file_of_vectors_new_words_are_told_of(checkpoint, tmp_path, caplog, gone):
     values = [f"words.vectors={tmp_path / 'gone.txt'}"] if gone else []
     loaded = load_segmenter(checkpoint, overrides=values)
-    assert extend_words(loaded, ["purple w3"]) is loaded
+    loaded.words.learn(["purple w3"])
+    assert len(loaded.vocabulary) == len(loaded.words.weight) == len(VOCABULARY)
     assert "purple" in caplog.text and "w3" not in caplog.text
+    assert gone == (f"no word vectors at {tmp_path / 'gone.txt'}" in caplog.text)
 
 
 def test_known_words_alone_change_and_say_nothing(checkpoint, tmp_path, caplog):
     loaded = load_segmenter(checkpoint, overrides=[vectors(tmp_path, "w3 1 1 1 1 1 1\n")])
-    assert extend_words(loaded, ["w3 W4 w22"]) is loaded
+    loaded.words.learn(["w3 W4 w22"])
+    assert len(loaded.vocabulary) == len(VOCABULARY)
     assert not caplog.records

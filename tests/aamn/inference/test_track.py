@@ -169,7 +169,7 @@ def test_saving_writes_what_segmenting_writes_for_one_sentence(tmp_path):
     track = dog(source=Frames(5))
     track.save(tmp_path / "one")
     answers = [Answer(0, 2, track.clips[:1]), Answer(2, 5, track.clips[1:])]
-    facts = [{"score": 1.5, "present": True}]
+    facts = [{"score": 1.5, "matched": True, "absent_threshold": None}]
     (folder,) = write_results(
         tmp_path, "v", Frames(5), [DOG], answers, OutputOptions(range(5)), facts
     )
@@ -178,7 +178,7 @@ def test_saving_writes_what_segmenting_writes_for_one_sentence(tmp_path):
         sorted(str(file.relative_to(place)) for file in place.rglob("*"))
         for place in (folder, tmp_path / "one")
     )
-    assert names == same
+    assert sorted([*names, "run.json"]) == same
     assert {"masks", "masks/00003.png", "masks.json", "overlay.mp4", "result.json"} <= set(names)
     for name in names:
         if (folder / name).is_file() and name != "overlay.mp4":

@@ -23,11 +23,11 @@ from proposals.errors import InputError
     ],
 )
 def test_each_name_is_its_system_at_its_own_sizes(system, kind):
-    overrides = ("words.max_words=9", "gavrilyuk.size=64", "acga.size=96", "cstm.size=128")
+    sizes = {"gavrilyuk": 64, "acga": 96, "cstm": 128}
+    overrides = ["words.max_words=9", *(f"{system}.size={s}" for s in [sizes.get(system)] if s)]
     with torch.device("meta"):
         built = build_segmenter(tiny_config(f"system={system}", *overrides), WORDS)
     assert type(built) is kind
-    sizes = {"gavrilyuk": 64, "acga": 96, "cstm": 128}
     assert built.input_spec.network_size[0] == sizes.get(system, 48)
     assert getattr(built, "max_words", 9) == 9
 

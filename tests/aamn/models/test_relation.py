@@ -109,3 +109,8 @@ def test_everything_learns():
 def test_statistics_without_what_uses_them_are_refused(overrides):
     with pytest.raises(InputError, match=r"aamn\.statistics is for aamn\.matching 'relation'"):
         tiny_segmenter(*overrides)
+
+
+def test_channels_that_its_heads_cannot_share_are_refused():
+    with pytest.raises(InputError, match="16 channels cannot be divided among 3 heads"):
+        tiny_segmenter(*PLUS, "aamn.relation.heads=3")

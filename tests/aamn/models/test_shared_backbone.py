@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_models import WORDS, tiny_config, tiny_segmenter
+from tiny_models import tiny_config, tiny_segmenter
 
 import aamn
 from aamn.config.schema import FlowConfig
-from aamn.data.words import Vocabulary
 from aamn.index.box_source import DetectedBoxes, SharedBoxes, StoredBoxes, detected_boxes
 from aamn.index.builder import build_index
 from aamn.index.file import IndexFile
@@ -87,6 +86,7 @@ def counted(backbone):
 @pytest.mark.parametrize(
     ("config", "overrides"), [(SMALL, ()), (PYRAMID, OF_PYRAMID)], ids=["small", "pyramid"]
 )
+@pytest.mark.slow
 def test_one_pass_a_frame_gives_what_two_give(tmp_path, config, overrides):
     detector = detector_of(config)
     segmenter = segmenter_on(detector, tmp_path / "d.pt", *overrides)
@@ -97,8 +97,7 @@ def test_one_pass_a_frame_gives_what_two_give(tmp_path, config, overrides):
     assert (sum(passes[0]), sum(passes[1])) == (COUNT, 0)
     build_index(job(segmenter, DetectedBoxes(detector, 4)), tmp_path / "two.h5")
     assert (sum(passes[0]), sum(passes[1])) == (2 * COUNT, COUNT)
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    model = Loaded(segmenter, vocabulary, tiny_config(*overrides), 0)
+    model = Loaded(segmenter, tiny_config(*overrides), 0)
     one, two = (VideoIndex.read(tmp_path / f"{name}.h5", model) for name in ("one", "two"))
     assert one.file.header.origin == two.file.header.origin
     for name in ("boxes", "vectors", "links"):
@@ -122,7 +121,7 @@ def test_it_also_gives_what_stored_proposals_give(tmp_path):
     found = {}
     for name, boxes in (("stored", stored), ("shared", detected_boxes(detector, segmenter))):
         build_index(job(segmenter, boxes), tmp_path / f"{name}.h5")
-        model = Loaded(segmenter, Vocabulary([]), tiny_config(), 0)
+        model = Loaded(segmenter, tiny_config(), 0)
         found[name] = VideoIndex.read(tmp_path / f"{name}.h5", model).file.array("vectors")[:]
     np.testing.assert_allclose(found["shared"], found["stored"], atol=1e-4, rtol=1e-4)
 
@@ -173,8 +172,7 @@ def test_the_detector_of_a_fine_tuned_segmenter_shares_its_backbone(tmp_path):
 def test_a_bundle_takes_one_pass(tmp_path):
     detector = detector_of(SMALL)
     segmenter = segmenter_on(detector, tmp_path / "d.pt")
-    vocabulary = Vocabulary([f"w{n}" for n in range(WORDS - 2)])
-    save_checkpoint(tmp_path / "s.pt", segmenter, vocabulary, tiny_config(), 1)
+    save_checkpoint(tmp_path / "s.pt", segmenter, tiny_config(), 1)
     write_bundle(tmp_path / "b", tmp_path / "d.pt", tmp_path / "s.pt")
     (tmp_path / "v").mkdir()
     for number, frame in enumerate(Frames().video):
@@ -197,7 +195,7 @@ def test_half_precision_stays_near_and_is_another_origin(tmp_path):
         build_index(half, path)
     build_index(half, tmp_path / "half.h5")
     found, wanted = IndexFile.read(tmp_path / "half.h5"), IndexFile.read(path)
-    assert found.array("vectors").dtype == np.float32
+    assert found.array("vectors").data.dtype == np.float32
     key = segmenter.input_spec.key  # elsewhere, rounding may link other boxes
     apart = found.array("masks")[:, :, key].astype(int) - wanted.array("masks")[:, :, key]
     assert 0 < abs(apart).max() < 8

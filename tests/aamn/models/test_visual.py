@@ -40,6 +40,17 @@ def normalised(images):
     return torch.stack([(values - mean) / std for values, mean, std in channels], 1)
 
 
+def test_an_untrained_vgg_starts_as_torchvisions():
+    """Normal weights of variance 2 / (outputs x kernel), no bias (He et al., ICCV 2015)."""
+    backbone = stream("vgg16").backbone
+    layers = [layer for layer in backbone.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert [layer.out_channels for layer in layers] == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
+    for layer in layers:
+        wanted = (2 / (9 * layer.out_channels)) ** 0.5
+        assert layer.weight.detach().std().item() == pytest.approx(wanted, rel=0.1)
+        assert not layer.bias.any()
+
+
 def test_vgg_starts_from_a_classifiers_file_and_is_torchvisions_then(tmp_path, vgg):
     features = make_layers(cfgs["D"])  # torchvision's VGG-16
     weights = {f"features.{key}": value for key, value in features.state_dict().items()}

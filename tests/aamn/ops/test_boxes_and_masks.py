@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pycocotools import mask as rle
 
 from aamn.ops import masks as masks_module
 from aamn.ops.boxes import area, location_features, pairwise_iou
 from aamn.ops.masks import (
     boxes_of_masks,
     crop_masks,
+    decode_run_lengths,
     filled_boxes,
     overlap,
     paste_binary_masks,
@@ -270,3 +272,22 @@ def test_a_threshold_of_zero_would_fill_the_frame_and_is_refused():
     for threshold in (0.0, -0.5):
         with pytest.raises(ValueError, match=f"above 0, got {threshold}"):
             paste_binary_masks(torch.ones(1, 2, 2), torch.zeros(1, 4), (4, 4), threshold)
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+@pytest.mark.parametrize("kind", ["noise", "block", "none", "all", "long"])
+def test_run_lengths_are_read_as_pycocotools_wrote_them(kind, as_text):
+    mask = np.zeros((37, 211) if kind != "long" else (900, 1300), np.uint8)
+    if kind == "noise":
+        mask = np.random.default_rng(0).integers(0, 2, mask.shape, np.uint8)
+    mask[5:20, 30:90] |= kind in ("block", "long")
+    mask |= np.uint8(kind == "all")
+    code = rle.encode(np.asfortranarray(mask))
+    code["counts"] = code["counts"].decode() if as_text else code["counts"]
+    found = decode_run_lengths(code, "a mask")
+    assert found.dtype == bool and np.array_equal(found, mask > 0)
+
+
+def test_run_lengths_by_hand():
+    runs = {"size": [2, 3], "counts": [1, 2, 3]}  # column by column
+    assert decode_run_lengths(runs, "a mask").tolist() == [[0, 1, 0], [1, 0, 0]]

@@ -80,7 +80,7 @@ def test_the_page_is_one_file_that_says_both_measures(evaluated, tmp_path):
     metrics = evaluation.metrics(range(3))
     row = table_rows(page["Metrics"].tables[0])[0]
     assert row["Mean IoU"] == f"{100 * metrics['Mean IoU']:.1f}"
-    assert row["coco_ap COCO AP"] == f"{100 * metrics['coco_ap']:.1f}"
+    assert row["coco_ap COCO AP, MTTR's protocol"] == f"{100 * metrics['coco_ap']:.1f}"
 
 
 def test_the_most_attended_word_has_the_deepest_ground(evaluated, tmp_path):
@@ -174,7 +174,12 @@ BY_HAND = {
     },
     "location": {
         **{"n": "1", "P@0.5": "0.0", "Overall IoU": "32.0", "Mean IoU": "32.0", "VP@0.5": "0.0"},
-        **{"coco_ap COCO AP": "0.0", "coco_ap50": "0.0", "Loc P@0.5": "0.0", "chance": "25.0"},
+        **{
+            "coco_ap COCO AP, MTTR's protocol": "0.0",
+            "coco_ap50": "0.0",
+            "Loc P@0.5": "0.0",
+            "chance": "25.0",
+        },
     },
     "motion": {
         **{"n": "2", "P@0.5": "100.0", "P@0.7": "100.0", "P@0.8": "50.0"},
@@ -183,7 +188,12 @@ BY_HAND = {
     },
     "non-trivial": {
         # An IoU of 0.72 reaches five of COCO's ten thresholds, 0.5 to 0.7.
-        **{"n": "1", "coco_ap COCO AP": "50.0", "coco_ap50": "100.0", "Mean IoU": "72.0"},
+        **{
+            "n": "1",
+            "coco_ap COCO AP, MTTR's protocol": "50.0",
+            "coco_ap50": "100.0",
+            "Mean IoU": "72.0",
+        },
         "mAP 0.5:0.95 mean of P@X": "50.0",
     },
     "trivial": {
@@ -202,7 +212,7 @@ def test_every_cell_of_the_metrics_by_hand(tmp_path):
         row = found["ours", name]
         assert {head: row[head] for head in wanted} == wanted, name
     heads = list(row)
-    assert heads[:3] == ["system", "sentences", "n"] and len(heads) == 3 + 5 + 3 + 5
+    assert heads[:3] == ["system", "sentences", "n"] and len(heads) == 3 + 5 + 4 + 5
     text = page.sections[0].text
     assert "ours on four sentences" in text
     assert numbers(text.split("four sentences")[-1]) == [4, 3, 2], "sentences, frames, videos"

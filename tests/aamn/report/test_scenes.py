@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from read_page import Page, numbers
 
+from aamn.report import assemble
 from aamn.report.render import render
 from aamn.report.scenes import Scene, pick_scenes
 from aamn.structures import Row
@@ -101,3 +102,8 @@ def test_masks_have_the_colours_of_their_sentences(scene):
     ):
         assert text == wanted and numbers(given["style"])[-3:] == list(colour)
     assert "v<1>" in page.text and "the <second>" in page.text
+
+
+def test_what_was_not_asked_is_an_empty_mask():
+    found = assemble._filled({(1, 0): np.ones((2, 3), bool)}, (2, 1, 2, 3))
+    assert found.dtype == bool and found[1, 0].all() and not found[0].any()

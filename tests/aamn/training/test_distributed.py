@@ -1,5 +1,6 @@
 """Two processes under torchrun against one process with the double batch, on the CPU with gloo."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,29 +16,47 @@ ROOT = Path(__file__).parents[3]
 PHASES = "train.phases=[{share: 0.5, losses: {mask: 5.0}}, {share: 0.5, losses: {matching: 1.0}}]"
 
 
-def torchrun(*words):
+RUNS = {"joint": (), "phases": (PHASES,)}
+
+
+def torchrun(*runs):
+    """Trains one run after another in two processes, which end with torchrun whatever happens."""
     environment = os.environ | {
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, "-m", "tiny_training", *map(str, words)],
+    started = subprocess.Popen(
+        [*command, "-m", "tiny_training", json.dumps(runs)],
         env=environment,
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    try:
+        _, errors = started.communicate(timeout=1800)
+    finally:
+        if started.poll() is None:
+            started.terminate()  # unlike SIGKILL, torchrun hands it on
+            started.communicate()
+    assert started.returncode == 0, errors[-2000:]
 
 
-@pytest.mark.parametrize("more", [(), (PHASES,)], ids=["joint", "phases"])
-def test_two_processes_train_as_one_with_the_double_batch(more, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    train_divisibly(one, "train.batch=4", *more)
-    torchrun(two, "train.batch=2", *more)
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The folder of both runs by two processes, which take seconds to start."""
+    folder = tmp_path_factory.mktemp("two")
+    torchrun(*((str(folder / name), "train.batch=2", *more) for name, more in RUNS.items()))
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_the_double_batch(name, together, tmp_path):
+    one, two = tmp_path / "one", together / name
+    train_divisibly(one, "train.batch=4", *RUNS[name])
     lines = list(zip(curve(one), curve(two), strict=True))
     assert len(lines) == 4
     for alone, together in lines:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tiny_models import tiny_config, tiny_segmenter
-from tiny_training import RUN, VOCABULARY, Samples, curve
+from tiny_training import RUN, Samples, curve
 
 from aamn.config.schema import PhaseConfig, TrainConfig
 from aamn.inference.checkpoint import read_checkpoint
@@ -24,7 +24,7 @@ def run(out, phases, *overrides, **options):
     values = (*RUN, "train.optimiser.iterations=6", f"train.phases=[{phases}]", *overrides)
     segmenter = tiny_segmenter(*values)
     before = {name: value.clone() for name, value in segmenter.state_dict().items()}
-    train(tiny_config(*values), segmenter, Samples(segmenter), VOCABULARY, out, **options)
+    train(tiny_config(*values), segmenter, Samples(segmenter), out, **options)
     return {n for n, value in segmenter.state_dict().items() if not torch.equal(value, before[n])}
 
 

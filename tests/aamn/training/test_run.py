@@ -9,7 +9,7 @@ import torch
 from tiny_models import WORDS, tiny_config, tiny_segmenter
 
 from aamn.data.words import Vocabulary
-from aamn.inference.checkpoint import save_checkpoint
+from aamn.inference.checkpoint import load_segmenter, save_checkpoint, words_of
 from aamn.structures import Row
 from aamn.training import run
 from aamn.training.loop import Progress
@@ -26,7 +26,7 @@ def start_from():
 @pytest.fixture
 def checkpoint(tmp_path):
     path = tmp_path / "s.pt"
-    save_checkpoint(path, tiny_segmenter(seed=1), VOCABULARY, tiny_config(), 7)
+    save_checkpoint(path, tiny_segmenter(seed=1), tiny_config(), 7)
     return path
 
 
@@ -34,7 +34,7 @@ def test_a_run_may_begin_with_the_weights_of_another_and_frozen_stages_of_its_ow
     start_from, checkpoint
 ):
     segmenter = tiny_segmenter("aamn.backbone.frozen_stages=2")
-    start_from(str(checkpoint), segmenter, VOCABULARY)
+    start_from(str(checkpoint), segmenter)
     wanted = tiny_segmenter(seed=1).state_dict()
     assert all(torch.equal(value, wanted[key]) for key, value in segmenter.state_dict().items())
     assert not any(p.requires_grad for p in segmenter.streams["rgb"].backbone.parameters())
@@ -43,11 +43,11 @@ def test_a_run_may_begin_with_the_weights_of_another_and_frozen_stages_of_its_ow
 def test_other_words_and_other_forms_are_refused(start_from, checkpoint):
     words = Vocabulary([f"v{n}" for n in range(2, WORDS)])
     with pytest.raises(InputError, match=r"train\.start: .*s\.pt was trained on other words"):
-        start_from(str(checkpoint), tiny_segmenter(), words)
+        start_from(str(checkpoint), tiny_segmenter(vocabulary=words))
     with pytest.raises(InputError, match=r"s\.pt is of another form: .*match"):
-        start_from(str(checkpoint), tiny_segmenter("aamn.match_channels=11"), VOCABULARY)
+        start_from(str(checkpoint), tiny_segmenter("aamn.match_channels=11"))
     with pytest.raises(InputError, match="no checkpoint at"):
-        start_from(str(checkpoint) + "x", tiny_segmenter(), VOCABULARY)
+        start_from(str(checkpoint) + "x", tiny_segmenter())
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_mistake_is_exit_code_2_and_trains_nothing(program, words, named):
 
 
 def test_a_recipe_is_found_by_its_name(program):
-    code, _, asked = program("--config", "aamn_demo", "--data", "d")
+    code, _, asked = program("--config", "aamn_demo", "--data", "d", "--proposals", "p.h5")
     assert code == 0 and asked["out"] == "runs/aamn_demo"
     assert asked["config"].name == "aamn_demo" and asked["config"].data.root == "d"
     code, _, asked = program("--config", "baselines/acga_demo", "--data", "d")
@@ -121,6 +121,13 @@ class Source:
         return [f"the {self.split} w2", "w2 runs"]
 
 
+class Samples(SimpleNamespace):
+    """One sample, which nobody reads."""
+
+    def __len__(self):
+        return 1
+
+
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
     """Runs `train_from` as far as the training itself; what it would have been given."""
@@ -130,19 +137,20 @@ def trained(monkeypatch, tmp_path):
         monkeypatch.setattr(run, "open_source", lambda data, split: Source(split))
 
         def dataset(source, input_spec, vocabulary, store, flow, augment, seed, flow_config):
-            return SimpleNamespace(
+            return Samples(
                 source=source, augment=augment, seed=seed, flow=flow, flow_config=flow_config
             )
 
-        def train(config, segmenter, dataset, vocabulary, out, restart, validate):
-            seen.update(segmenter=segmenter, dataset=dataset, vocabulary=vocabulary)
+        def train(config, segmenter, dataset, out, restart, validate):
+            seen.update(segmenter=segmenter, dataset=dataset)
+            seen.update(vocabulary=words_of(segmenter).vocabulary)
             seen.update(restart=restart, validate=validate, drawn=torch.rand(1).item())
             return Progress(1, {})
 
         started = seen["started"].append
         monkeypatch.setattr(run, "SampleDataset", dataset)
         monkeypatch.setattr(run.ProposalStore, "read", lambda path: f"boxes of {path}")
-        monkeypatch.setattr(run, "stored_flow", lambda path, input_spec: f"flow of {path}")
+        monkeypatch.setattr(run, "stored_flow", lambda path, *_: f"flow of {path}")
         monkeypatch.setattr(run, "train", train)
         monkeypatch.setattr(run, "start_backbones", lambda *given: started("backbones"))
         monkeypatch.setattr(run, "start_from", lambda path, *given: started(path))
@@ -226,6 +234,25 @@ class Sized:
         return 2
 
 
+@pytest.mark.parametrize(
+    ("system", "said"),
+    [("gavrilyuk", "word2vec"), ("acga", "word2vec"), ("cstm", "GloVe"), ("aamn", "")],
+)
+def test_random_word_vectors_of_a_comparison_system_are_said(tmp_path, caplog, system, said):
+    vocabulary, given = Vocabulary(["dog"]), tmp_path / "v.txt"
+    assert run._word_vectors(tiny_config(f"system={system}"), vocabulary) is None
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == bool(said)
+    if said:
+        start = f"words.vectors names no file: {system} learns word vectors from random ones"
+        assert lines[0].startswith(start) and said in lines[0]
+    caplog.clear()
+    given.write_text("dog 1 2 3 4 5 6\n")
+    config = tiny_config(f"system={system}", f"words.vectors={given}")
+    assert run._word_vectors(config, vocabulary) is not None
+    assert "random" not in caplog.text
+
+
 def test_vectors_of_a_file_are_the_embedding_s(trained, tmp_path):
     (tmp_path / "v.txt").write_text("w2 1 2 3 4 5 6\nruns 6 5 4 3 2 1\n")
     seen = trained(f"words.vectors={tmp_path / 'v.txt'}")
@@ -233,3 +260,14 @@ def test_vectors_of_a_file_are_the_embedding_s(trained, tmp_path):
     place = {word: number for number, word in enumerate(seen["vocabulary"].words)}
     assert weight[place["w2"]].tolist() == [1, 2, 3, 4, 5, 6]
     assert weight[place["runs"]].tolist() == [6, 5, 4, 3, 2, 1]
+
+
+def test_the_start_of_a_training_is_a_checkpoint(monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "open_source", lambda data, split: Source(split))
+    path = run.write_start(tiny_config("seed=5"), tmp_path)
+    found = load_segmenter(path)
+    assert path == tmp_path / "start.pt" and found.iteration == 0
+    assert set(found.vocabulary.words[2:]) == {"w2", "the", "train", "runs"}
+    again = load_segmenter(run.write_start(tiny_config("seed=5"), tmp_path / "b"))
+    for one, other in zip(found.segmenter.parameters(), again.segmenter.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -6,11 +6,11 @@ from itertools import chain
 import pytest
 import torch
 from lightning_fabric import Fabric
-from tiny_models import random_sample, tiny_config, tiny_segmenter
-from tiny_training import RUN, VOCABULARY, Samples, curve
+from tiny_models import VOCABULARY, random_sample, tiny_config, tiny_segmenter
+from tiny_training import RUN, Samples, curve
 
 from aamn.config.schema import OptimiserConfig
-from aamn.inference.checkpoint import extend_words, load_segmenter, read_checkpoint
+from aamn.inference.checkpoint import load_segmenter, read_checkpoint
 from aamn.training import loop as training
 from aamn.training.loop import train
 from aamn.training.optimiser import learning_rate
@@ -21,7 +21,7 @@ from proposals.errors import InputError
 def run(out, *overrides, **options):
     segmenter = tiny_segmenter(*RUN, *overrides)
     config = tiny_config(*RUN, *overrides)
-    return train(config, segmenter, Samples(segmenter), VOCABULARY, out, **options)
+    return train(config, segmenter, Samples(segmenter), out, **options)
 
 
 def test_every_epoch_shows_every_sample_once_in_another_order():
@@ -125,17 +125,17 @@ def test_words_that_training_has_not_seen_get_their_pretrained_vector(tmp_path, 
     vectors.write_text("\n".join(lines) + "\n")
     loaded = load_segmenter(tmp_path / "last.pt", overrides=[f"words.vectors={vectors}"])
     before = loaded.segmenter.language.embedding.weight.detach().clone()
-    extended = extend_words(loaded, ["Purple w3", "a zebra"])
-    query = extended.vocabulary.encode("purple w3 zebra")
-    table = extended.segmenter.language.embedding(query.words).detach()
+    loaded.words.learn(["Purple w3", "a zebra"])
+    (query,) = loaded.words.queries("purple w3 zebra")
+    table = loaded.segmenter.language.embedding(query.words).detach()
     assert table[0].tolist() == [10, 11, 12, 13, 14, 15]
     assert torch.equal(table[1], before[3]), "a word of the training keeps what it learned"
     assert torch.equal(table[2], before[1]), "an unknown word stays unknown"
     assert "a, zebra" in caplog.text
     vectors.write_text("purple 1 2\n")
     with pytest.raises(InputError, match="2 numbers a word"):
-        extend_words(
-            load_segmenter(tmp_path / "last.pt", overrides=[f"words.vectors={vectors}"]), ["purple"]
+        load_segmenter(tmp_path / "last.pt", overrides=[f"words.vectors={vectors}"]).words.queries(
+            "purple"
         )
 
 
@@ -208,7 +208,7 @@ def test_gradients_are_clipped_to_the_norm(tmp_path):
 
 def test_a_diverged_loss_says_what_to_do(tmp_path):
     with pytest.raises(InputError, match=r"iteration \d+; lower train\.optimiser\.lr"):
-        run(tmp_path, "train.optimiser.name=sgd", "train.optimiser.lr=1e30")
+        run(tmp_path, "train.optimiser.name=sgd", "train.optimiser.lr=1e9")
 
 
 @pytest.mark.parametrize(
@@ -229,3 +229,13 @@ def test_a_run_with_a_key_s_older_name_goes_on(tmp_path):
     content["config"]["aamn"]["balance"] = content["config"]["aamn"].pop("mask_loss_weight")
     torch.save(content, tmp_path / "last.pt")
     assert run(tmp_path).iteration == 7
+
+
+def test_the_bar_shows_how_far_a_run_is_and_its_losses(tmp_path, capsys):
+    run(tmp_path, "train.log_every=1", stop_after=2)
+    assert train(tiny_config(*RUN), tiny_segmenter(*RUN), Samples(tiny_segmenter(*RUN)), tmp_path)
+    shown = capsys.readouterr().err
+    last = curve(tmp_path)[-1]
+    assert f"{last['iteration']}/{last['iteration']}" in shown
+    for name in ("matching", "mask", "total"):
+        assert f"{name}={last[name]:.3f}" in shown

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from aamn.config.loading import load_config, to_dict
 from aamn.config.schema import Config, OptimiserConfig
-from aamn.data.words import Vocabulary
+from aamn.data.words import Vocabulary, Words
 from aamn.inference.checkpoint import read_checkpoint
 from aamn.training import loop as training
 from aamn.training.loop import choose_precision, train
@@ -55,6 +55,7 @@ class Lines(nn.Module):
                 layer.weight.copy_(torch.tensor([values[:2]]))
                 layer.bias.copy_(torch.tensor(values[2:]))
             self.add_module(name, layer)
+        self.words = Words(Vocabulary(["red", "dog"]), 1).requires_grad_(False)
         self.eval()
 
     def forward(self, samples):
@@ -110,16 +111,11 @@ class Run:
             return next(scores) if scores else 0.0
 
         config = tiny_config(*RUN, *overrides)
-        return train(
-            config, self.lines, self.points, VOCABULARY, self.out, validate=validate, **options
-        )
+        return train(config, self.lines, self.points, self.out, validate=validate, **options)
 
     @property
     def log(self):
         return [json.loads(line) for line in (self.out / "log.jsonl").read_text().splitlines()]
-
-
-VOCABULARY = Vocabulary(["red", "dog"])
 
 
 def by_hand(
@@ -359,7 +355,7 @@ def test_the_best_checkpoint_holds_the_weights_of_the_best_validation(tmp_path):
 
 
 def test_without_a_validation_there_is_no_best(tmp_path):
-    train(tiny_config(*RUN), Lines(), Points(), VOCABULARY, tmp_path)
+    train(tiny_config(*RUN), Lines(), Points(), tmp_path)
     assert not (tmp_path / "best.pt").exists()
     assert read_checkpoint(tmp_path / "last.pt")["best"] == -math.inf
 
@@ -420,7 +416,7 @@ def test_a_run_ends_at_its_last_iteration_however_many_are_allowed(tmp_path):
         ("augment.flip=0.5", r"augment\.flip = 0\.0 there, 0\.5 here"),
         ("flow.preset=fast", r"flow\.preset = 'medium' there, 'fast' here"),
         ("system=acga", "system = 'aamn' there, 'acga' here"),
-        ("acga.i3d.width=0.5", r"acga\.i3d\.width = 1\.0 there, 0\.5 here"),
+        ("aamn.backbone.fc=5", r"aamn\.backbone\.fc = 12 there, 5 here"),
         ("train.optimiser.name=adamw", r"train\.optimiser\.name = 'sgd' there, 'adamw' here"),
         ("train.freeze=[left]", r"train\.freeze = .* there, .*left.* here"),
         ("aamn.radius=2", r"aamn\.radius = 1 there, 2 here"),

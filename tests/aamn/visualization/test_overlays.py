@@ -13,14 +13,13 @@ from aamn.visualization.overlays import (
     caption_strip,
     contact_sheet,
     highlighted,
+    line_width,
     outlined,
     overlay,
     query_colours,
     word_attention,
     write_picture,
-    written_video,
 )
-from proposals.errors import InputError
 
 WHITE = [255, 255, 255]
 
@@ -175,7 +174,7 @@ def test_a_long_caption_goes_on_in_the_next_line(monkeypatch, text, width, lines
     monkeypatch.setattr(
         cv2, "putText", lambda p, t, at, *rest: drawn.append((t, at)) or real(p, t, at, *rest)
     )
-    strip = caption_strip(text, width)
+    strip = caption_strip(text, width, 480)
     assert [line for line, _ in drawn] == lines
     scale = max(1, width / 320)
     assert strip.shape == (round(15 * scale) * len(lines) + round(3 * scale), width, 3)
@@ -188,13 +187,13 @@ def test_a_long_caption_goes_on_in_the_next_line(monkeypatch, text, width, lines
 def test_a_word_that_is_wider_than_the_picture_is_broken_and_nothing_is_lost(monkeypatch):
     drawn, real = [], cv2.putText
     monkeypatch.setattr(cv2, "putText", lambda p, t, *rest: drawn.append(t) or real(p, t, *rest))
-    strip = caption_strip("the abcdefghijklmnopqrstuvwxyz", 62)
+    strip = caption_strip("the abcdefghijklmnopqrstuvwxyz", 62, 40)
     assert drawn[0] == "the" and "".join(drawn[1:]) == "abcdefghijklmnopqrstuvwxyz"
     assert len(drawn) > 2 and (strip[:, -3:] == 24).all()
 
 
 def test_letters_grow_with_the_frame():
-    small, large = (caption_strip("dog", width) for width in (320, 1280))
+    small, large = (caption_strip("dog", width, width) for width in (320, 1280))
     tall = [np.ptp(np.flatnonzero((s > 120).any((1, 2)))) for s in (small, large)]
     assert large.shape[0] == 4 * small.shape[0] and 3 < tall[1] / tall[0] < 6
 
@@ -263,42 +262,21 @@ def test_a_written_picture_has_its_colours_and_a_mask_one_channel(tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["p.png"]
 
 
-def film_of(path):
-    """Frames (n, H, W, 3) RGB and frames a second."""
-    film, frames = cv2.VideoCapture(str(path)), []
-    while (read := film.read())[0]:
-        frames.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-    return np.array(frames), film.get(cv2.CAP_PROP_FPS)
+@pytest.mark.parametrize(
+    ("width", "height", "scale"),
+    [(4000, 16, 1), (1080, 1920, 3.375), (1920, 1080, 4.5), (48, 32, 1)],
+)
+def test_letters_grow_as_far_as_both_sides_do(width, height, scale):
+    """A strip of 4000x16 pixels has small letters, as one has that stands upright."""
+    assert len(caption_strip("dog", width, height)) == round(15 * scale) + round(3 * scale)
 
 
-@pytest.mark.parametrize(("fps", "played"), [(10.0, 10.0), (2.5, 2.5), (0.0, 25.0)])
-def test_a_film_plays_its_frames_in_order_with_their_colours(tmp_path, fps, played):
-    red, green = grey(32, 48), grey(32, 48)
-    red[:], green[:] = (200, 30, 30), (30, 160, 30)
-    with written_video(tmp_path / "new" / "f.mp4", fps, (32, 48)) as film:
-        for picture in (red, green, green):
-            film.add(picture)
-        assert not (tmp_path / "new" / "f.mp4").exists(), "not before it is complete"
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["f.mp4"]
-    frames, rate = film_of(tmp_path / "new" / "f.mp4")
-    assert frames.shape == (3, 32, 48, 3) and rate == pytest.approx(played, rel=1e-3)
-    for frame, colour in zip(frames, ((200, 30, 30), (30, 160, 30), (30, 160, 30)), strict=True):
-        np.testing.assert_allclose(frame.mean((0, 1)), colour, atol=12)
-
-
-def test_a_film_that_was_not_finished_leaves_what_was_there(tmp_path):
-    (tmp_path / "f.mp4").write_bytes(b"before")
-    with pytest.raises(KeyError), written_video(tmp_path / "f.mp4", 10.0, (32, 48)) as film:
-        film.add(grey(32, 48))
-        raise KeyError("x")
-    assert [path.name for path in tmp_path.iterdir()] == ["f.mp4"]
-    assert (tmp_path / "f.mp4").read_bytes() == b"before"
-
-
-def test_a_film_that_cannot_be_written_is_named(tmp_path):
-    with (
-        pytest.raises(InputError, match=r"f\.mp4"),
-        written_video(tmp_path / "f.mp4", 10.0, (0, 48)),
-    ):
-        raise AssertionError("there is no such size")
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    ("size", "wide"), [((32, 48), 1), ((480, 640), 2), ((720, 480), 2), ((720, 1280), 3)]
+)
+def test_lines_grow_with_the_frame(size, wide):
+    assert line_width(size) == line_width(size[::-1]) == wide
+    frame = np.full((*size, 3), 200, np.uint8)
+    picture = overlay(frame, np.zeros(size, bool), box=(10, 10, size[1] - 10, size[0] - 10))
+    drawn = ((picture == 255).all(-1)[: size[0] // 2, size[1] // 2]).sum()
+    assert wide <= drawn <= wide + 2, "OpenCV rounds widths up"

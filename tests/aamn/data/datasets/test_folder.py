@@ -102,7 +102,7 @@ def test_a_mask_is_where_a_picture_is_not_zero(root: Path, mode: str) -> None:
     (target,) = source.targets(source.key_frames[0])
     assert np.array_equal(target.mask.numpy(), mask_of(1) > 0)
     (folder / "0.png").write_bytes(b"\x89PNG nothing")
-    with pytest.raises(InputError, match=r"0/0\.png is no readable PNG"):
+    with pytest.raises(InputError, match=r"0/0\.png is no readable image"):
         source.targets(source.key_frames[0])
 
 

@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle
 
+from aamn.config.schema import DataConfig
+from aamn.data.datasets.manifest import write_manifest
 from aamn.data.datasets.refvos import ReferringVideos, read_labels, read_listings
 from aamn.inference.labels import davis_palette, merge_objects
 from aamn.inference.submission import write_video
 from aamn.inference.track import JoinedTrack
 from aamn.structures import MaskTrack, Query
 from proposals.errors import InputError
+from proposals.manifest import read_manifest
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -398,7 +401,7 @@ def test_faults_are_named(youtube: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="wanted an indexed PNG, got mode RGB"):
         source.targets(source.key_frames[1])
     picture.write_bytes(b"\x89PNG nothing")
-    with pytest.raises(InputError, match=r"00005.png is no readable PNG"):
+    with pytest.raises(InputError, match=r"00005.png is no readable image"):
         source.targets(source.key_frames[1])
     picture.unlink()
     with pytest.raises(InputError, match=r"no annotation at .*vid/00005\.png"):
@@ -439,3 +442,12 @@ def test_faults_are_named(youtube: Path, tmp_path: Path) -> None:
 
 def answers_of_nothing(source: ReferringVideos) -> list[JoinedTrack]:
     return [track(e.text, np.zeros((3, *SIZE), bool)) for e in source.sentences("vid")]
+
+
+def test_a_manifest_holds_each_object_once_a_frame(youtube, tmp_path):
+    out = tmp_path / "m.json"
+    found = write_manifest(DataConfig("refvos", str(youtube)), "train", out)
+    boxes = [(a["image_id"], a["bbox"], a["category_id"]) for a in found["annotations"]]
+    first = [(n + 1, [n, 2, 4, 4], 1) for n in range(3)]
+    assert boxes == [first[0], first[1], (2, [8, 7, 4, 4], 1), first[2], (3, [8, 7, 4, 4], 1)]
+    assert [frame.frame for frame in read_manifest(out).frames] == [0, 1, 2]

@@ -60,8 +60,10 @@ def test_a_share_leaves_videos_to_learn_from(share, allowed):
 
 def test_the_split_named_for_training_is_the_one_that_is_parted(root):
     named = DataConfig("folder", str(root), train_split="test", validation_share=0.3)
-    both = [v for s in ("test", "validation") for v in _videos(named, s)]
-    assert both == ["last"]
+    side, other = ("validation", "test") if in_validation("last", 0.3) else ("test", "validation")
+    assert _videos(named, side) == ["last"]
+    with pytest.raises(InputError, match=f"no video of the split {other!r} has a sentence"):
+        open_source(named, other)
     assert _videos(named, "train") == NAMES
 
 

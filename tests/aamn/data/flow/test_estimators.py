@@ -303,6 +303,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(
     assert FlowStore.read(out).video_ids == ["--first", "sec_ond", "third-3"]
 
 
+@pytest.mark.slow
 def test_videos_are_added_to_a_file_but_not_in_another_way(
     videos: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -378,3 +379,12 @@ def test_raft_lies_on_the_gpu_save_in_a_loading_process(
     monkeypatch.setattr(raft, "get_worker_info", lambda: object() if loading else None)
     raft.load_raft.__wrapped__(str(tmp_path / "raft.pt"))
     assert moved == [wanted]
+
+
+@pytest.mark.parametrize("size", [(16, 4000), (1, 300), (4000, 16), (1, 1), (20, 80)])
+@pytest.mark.parametrize("preset", ["ultrafast", "fast", "medium"])
+def test_dis_takes_frames_of_any_shape(size, preset):
+    """OpenCV's refuses some, and ends the process in others."""
+    frame = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    flow = build_estimator(FlowConfig(method="dis", preset=preset))(frame, frame)
+    assert flow.shape == (2, *size) and np.abs(flow).max() < 1

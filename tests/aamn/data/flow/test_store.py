@@ -17,6 +17,7 @@ from aamn.config.schema import FlowConfig
 from aamn.data.flow import store as flow_store
 from aamn.data.flow.store import FlowStore, extract_flow, stored_flow
 from aamn.structures import InputSpec
+from proposals import workers as workers_of
 from proposals.errors import InputError
 
 
@@ -249,7 +250,7 @@ class Pool:
     sizes: tuple[int, ...] = ()
     dies = False
 
-    def __init__(self, workers: int, context: object) -> None:
+    def __init__(self, workers: int, *_: object) -> None:
         Pool.sizes = (*Pool.sizes, workers)
 
     def __enter__(self) -> Pool:
@@ -278,7 +279,7 @@ def test_processes_are_at_most_as_many_as_videos(
     videos: int,
     sizes: tuple[int, ...],
 ) -> None:
-    monkeypatch.setattr(flow_store, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(workers_of, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr(Pool, "sizes", ())
     paths = {f"v{n}": numbered_video(tmp_path / f"v{n}", 2, n) for n in range(videos)}
     failures = extract_flow({**paths}, tmp_path / "f.h5", FlowConfig(), workers)
@@ -291,12 +292,12 @@ def test_processes_are_at_most_as_many_as_videos(
 def test_failures_come_out_of_the_processes_and_their_death_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow_store, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(workers_of, "ProcessPoolExecutor", Pool)
     videos = {"v": numbered_video(tmp_path / "v", 2), "none": tmp_path / "none"}
     failures = extract_flow(videos, tmp_path / "f.h5", FlowConfig(), 2)
     assert list(failures) == ["none"] and str(tmp_path / "none") in failures["none"]
     monkeypatch.setattr(Pool, "dies", True)
-    with pytest.raises(InputError, match="a flow process died"):
+    with pytest.raises(InputError, match="a worker process died"):
         extract_flow({**videos, "w": videos["v"]}, tmp_path / "f.h5", FlowConfig(), 2)
 
 
@@ -308,9 +309,9 @@ def test_the_file_is_opened_where_flow_is_wanted(
 ) -> None:
     out = tmp_path / "f.h5"
     extract_flow({"v": numbered_video(tmp_path / "v", 2)}, out, FlowConfig(), 0)
-    store = stored_flow(out if named else None, InputSpec((0,), (8, 8), flow, 0))
+    store = stored_flow(out if named else None, InputSpec((0,), (8, 8), flow, 0), FlowConfig())
     assert (store is not None) == there
     if there:
         assert store.video_ids == ["v"]
     with pytest.raises(InputError, match=r"no flow file at .*none\.h5"):
-        stored_flow(tmp_path / "none.h5", InputSpec((0,), (8, 8), True, 0))
+        stored_flow(tmp_path / "none.h5", InputSpec((0,), (8, 8), True, 0), FlowConfig())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +28,22 @@ def conv(layer: nn.Module, maps: np.ndarray) -> np.ndarray:
     out = np.stack([correlate(padded, w, "valid")[0] for w in array(layer.weight)])
     if layer.bias is not None:
         out += array(layer.bias).reshape(-1, *[1] * len(kernel))
+    return out
+
+
+def pool(kernel: Sequence[int], stride: Sequence[int], maps: np.ndarray) -> np.ndarray:
+    """Max-pooling of (C, T, h, w) to ceil(size / stride): zeros around the maps take part, of an
+    odd number the larger half behind them."""
+    sizes = [-(-n // s) for n, s in zip(maps.shape[1:], stride, strict=True)]
+    totals = [
+        max((out - 1) * s + k - n, 0)
+        for n, out, k, s in zip(maps.shape[1:], sizes, kernel, stride, strict=True)
+    ]
+    padded = np.pad(maps, [(0, 0), *((total // 2, total - total // 2) for total in totals)])
+    out = np.empty((len(maps), *sizes))
+    for place in np.ndindex(*sizes):
+        window = [slice(i * s, i * s + k) for i, k, s in zip(place, kernel, stride, strict=True)]
+        out[(slice(None), *place)] = padded[(slice(None), *window)].max((1, 2, 3))
     return out
 
 
@@ -129,6 +145,7 @@ def naive() -> SimpleNamespace:
         conv=conv,
         linear=linear,
         norm=norm,
+        pool=pool,
         relu=relu,
         sigmoid=sigmoid,
         softmax=softmax,

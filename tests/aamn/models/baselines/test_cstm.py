@@ -94,7 +94,7 @@ def test_untrained_encoders_are_the_pretrained_ones_exactly(tiny, embedding, mak
     resnet = torchvision.models.resnet18().eval()
     for own, plain in zip(network.spatial.stages, spatial_stages(resnet), strict=True):
         plain.load_state_dict(own.state_dict())
-    i3d = build_i3d(3, width=tiny.i3d().width).eval()
+    i3d = build_i3d(3, width=tiny.i3d().width, norm_eps=network.config.i3d.norm_eps).eval()
     for own, plain in zip(network.temporal.stages, temporal_stages(i3d), strict=True):
         plain.load_state_dict(own.state_dict())
 
@@ -122,6 +122,27 @@ def test_untrained_encoders_are_the_pretrained_ones_exactly(tiny, embedding, mak
         temporal[1:], ("conv3d_2c_3x3", "mixed_3c", "mixed_4f", "mixed_5c"), strict=True
     ):
         assert torch.equal(got, wanted[name])
+
+
+def test_temporal_pools_see_zeros_around_negative_maps(naive, tiny, embedding, make_sample):
+    """In training mode, with gates that learned: each stage's first pool, as it is called."""
+    torch.manual_seed(0)
+    system = CSTM(tiny.cstm(frames=8), embedding).train()
+    network, sample, seen = system.networks["rgb"], make_sample(system.input_spec, 2), []
+    for modulation in network.temporal.modulations:
+        nn.init.constant_(modulation.joint[2].bias, 3)
+        nn.init.constant_(modulation.gate.bias, -4)  # a gate of -0.48: much is taken away
+    pools = [stage[0] for stage in network.temporal.stages[1:]]
+    for pool in pools:
+        pool.register_forward_hook(lambda pool, maps, found: seen.append((pool, maps[0], found)))
+    encoded = system.encode("rgb", [sample.clip])
+    words = system.word_vectors(sample.queries)
+    network.modulate(encoded, torch.tensor([0, 0]), network.text(words))
+    assert [pool for pool, _, _ in seen] == pools
+    for pool, maps, found in seen:
+        for got, one in zip(found.detach().numpy(), maps.detach().numpy(), strict=True):
+            np.testing.assert_array_equal(got, naive.pool(pool.kernel, pool.stride, one))
+    assert all((maps < 0).any() for _, maps, _ in seen)
 
 
 def test_sizes_of_the_five_stages():

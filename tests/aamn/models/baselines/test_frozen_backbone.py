@@ -54,6 +54,17 @@ def test_another_process_finds_them(layers, tmp_path, computed):
     assert torch.equal(CachedBackbone(again, tmp_path)(video), first) and len(computed) == 1
 
 
+def test_another_eps_never_reads_them(layers, tmp_path, computed):
+    """The paper's and the released ACGA may share the folder and the file of weights."""
+    video = torch.rand(1, 3, 4, 32, 32)
+    CachedBackbone(layers, tmp_path)(video)
+    other = build_i3d(3, "mixed_3b", 0.1, norm_eps=0.1)
+    other.load_state_dict(layers.state_dict())
+    found = CachedBackbone(other, tmp_path)(video)
+    assert len(computed) == 2
+    torch.testing.assert_close(found, FrozenBackbone(other)(video), rtol=1e-3, atol=1e-4)
+
+
 def test_changed_clips_and_sizes_are_other_files(layers, tmp_path, computed):
     cached, clip = CachedBackbone(layers, tmp_path), torch.rand(3, 4, 32, 32)
     nudged = clip.clone()

@@ -59,7 +59,7 @@ def randomise(module: nn.Module) -> nn.Module:
     return module.double().eval()
 
 
-def naive_unit(unit: ConvUnit, maps: np.ndarray) -> np.ndarray:
+def naive_unit(unit: ConvUnit, maps: np.ndarray, eps: float = 1e-3) -> np.ndarray:
     """SAME convolution, batch normalisation and ReLU of (C, T, h, w) in float64."""
     kernel, stride = unit.conv3d.kernel_size, unit.conv3d.stride
     pads = [same_padding(n, k, s) for n, k, s in zip(maps.shape[1:], kernel, stride, strict=True)]
@@ -72,20 +72,7 @@ def naive_unit(unit: ConvUnit, maps: np.ndarray) -> np.ndarray:
         v.detach().numpy()[:, None, None, None]
         for v in (bn.running_mean, bn.running_var, bn.weight, bn.bias)
     )
-    return np.maximum((out - mean) / np.sqrt(var + 1e-3) * gamma + beta, 0)
-
-
-def naive_pool(pool: SamePool, maps: np.ndarray) -> np.ndarray:
-    """Maximum over the part of each window that lies inside."""
-    sizes = [-(-n // s) for n, s in zip(maps.shape[1:], pool.stride, strict=True)]
-    out = np.empty((len(maps), *sizes))
-    for place in np.ndindex(*sizes):
-        window = []
-        for i, n, k, s in zip(place, maps.shape[1:], pool.kernel, pool.stride, strict=True):
-            start = i * s - same_padding(n, k, s)[0]
-            window.append(slice(max(0, start), start + k))
-        out[(slice(None), *place)] = maps[(slice(None), *window)].max((1, 2, 3))
-    return out
+    return np.maximum((out - mean) / np.sqrt(var + eps) * gamma + beta, 0)
 
 
 @pytest.mark.parametrize(
@@ -113,13 +100,40 @@ def test_conv_unit_is_the_naive_computation(kernel, stride, size):
         ((3, 3, 3), (1, 1, 1), (2, 3, 3)),
     ],
 )
-def test_padding_never_wins_a_pool(kernel, stride, size):
-    pool = SamePool(2, kernel, stride)
+def test_zeros_around_a_pool_take_part(naive, kernel, stride, size):
+    """As in the released CSTM, whose pools see negative maps behind its modulation."""
     maps = -1 - torch.rand(1, 2, *size, dtype=torch.float64)
-    np.testing.assert_array_equal(pool(maps)[0].numpy(), naive_pool(pool, maps[0].numpy()))
+    wanted = naive.pool(kernel, stride, maps[0].numpy())
+    assert (wanted == 0).any()
+    np.testing.assert_array_equal(SamePool(2, kernel, stride)(maps)[0].numpy(), wanted)
 
 
-def test_inception_is_the_naive_computation():
+def test_the_larger_half_of_a_pools_zeros_lies_behind():
+    """Four cells, three a window, two apart: one zero, at the end."""
+    maps = torch.tensor([-4.0, -3, -2, -1]).view(1, 1, 1, 1, 4)
+    assert SamePool(1, (1, 1, 3), (1, 1, 2))(maps).flatten().tolist() == [-2, 0]
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-5])
+def test_the_eps_of_every_normalisation(eps):
+    """In all layers, and in what small variances become."""
+    layers = build_i3d(3, "mixed_3b", WIDTH, eps)
+    found = {part.eps for part in layers.modules() if isinstance(part, nn.BatchNorm3d)}
+    assert found == {eps}
+    unit = randomise(ConvUnit(2, 3, norm_eps=eps))
+    unit.bn.running_var.fill_(1e-4)
+    maps = torch.randn(1, 2, 2, 3, 4, dtype=torch.float64)
+    wanted = naive_unit(unit, maps[0].numpy(), eps)
+    np.testing.assert_allclose(unit(maps)[0].detach().numpy(), wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize("eps", [0.0, -1e-3, float("nan")])
+def test_an_eps_that_is_none_is_refused(eps):
+    with pytest.raises(InputError, match=r"^i3d\.norm_eps must be positive, got "):
+        build_i3d(3, "mixed_3b", WIDTH, eps)
+
+
+def test_inception_is_the_naive_computation(naive):
     block = randomise(Inception(3, (2, 2, 3, 1, 2, 2)))
     maps = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
     wanted = np.concatenate(
@@ -127,7 +141,7 @@ def test_inception_is_the_naive_computation():
             naive_unit(block.b0, maps),
             naive_unit(block.b1b, naive_unit(block.b1a, maps)),
             naive_unit(block.b2b, naive_unit(block.b2a, maps)),
-            naive_unit(block.b3b, naive_pool(block.b3a, maps)),
+            naive_unit(block.b3b, naive.pool((3, 3, 3), (1, 1, 1), maps)),
         ]
     )
     got = block(torch.from_numpy(maps)[None])[0].detach().numpy()

@@ -1,0 +1,44 @@
+"""How far long work is, and how long it will still take: a bar on a terminal, else now and then a
+line of the log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from tqdm import tqdm
+
+log = logging.getLogger("proposals")
+
+SECONDS = 30  # between two lines of the log
+LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {remaining} left"
+
+
+class _LogLines:
+    """What a bar is written to where nobody could see it move."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            log.info("%s", text.strip())
+
+    def flush(self) -> None:
+        """Each line is complete."""
+
+
+def progress(total: int, what: str, unit: str, done: int = 0) -> tqdm:
+    """A counter of `total` units (0: nobody knows), of which `done` were there before; used as a
+    context manager, `update(n)` counts on."""
+    if sys.stderr.isatty():
+        return tqdm(total=total or None, initial=done, desc=what, unit=unit, leave=False)
+    return tqdm(
+        total=total or None,
+        initial=done,
+        desc=what,
+        unit=unit,
+        leave=False,
+        file=_LogLines(),
+        mininterval=SECONDS,
+        delay=SECONDS,
+        miniters=1,
+        bar_format=LINE,
+    )
