@@ -28,11 +28,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from test_end_to_end import CORPUS, DETECTOR, SEGMENTER, settings
+from test_end_to_end import DETECTOR, SEGMENTER, settings
 from tqdm import tqdm
 
 from aamn.cli.main import run
 
+CORPUS = (
+    *("train_videos=2", "test_videos=1", "missed_videos=0"),
+    *("min_frames=12", "max_frames=13"),
+)
 MOST_KILLS = 3  # of one trial
 LIMIT = 300  # seconds of one run
 
