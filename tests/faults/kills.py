@@ -243,6 +243,8 @@ def attack(name: str, program: Program, kills: int, rng: random.Random, work: Pa
             assert ended(started([*words, "--out", folder / program.out])) == 0
         return [*program.words, "--out", folder / program.out]
 
+    # Once here: what is imported meanwhile, no fork imports again.
+    assert run([str(word) for word in prepared(work / "first")]) == 0
     words = prepared(work / "calm")
     begun = time.monotonic()
     assert ended(started(words, work / "calm.log")) == 0, (work / "calm.log").read_text()
