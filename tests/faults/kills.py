@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 
 import h5py
 import numpy as np
@@ -294,6 +295,8 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="kept; default: a temporary folder")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    tqdm.monitor_interval = 0  # no thread, and no lock that a killed fork could keep
+    tqdm.set_lock(RLock())
     work = args.work or Path(tempfile.mkdtemp(prefix="kills-"))
     if not (work / "data" / "bundle").is_dir():
         make_data(work / "data")
