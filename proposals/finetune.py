@@ -131,7 +131,9 @@ class _Trainer:
         self.optimiser = build_optimiser(
             config.optimiser, network, config.lr, config.momentum, config.weight_decay
         )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda iteration: self._rate(iteration)
+        )
         self.average = _running_average(network, self.config.average)
         self.iteration = 0
 
