@@ -103,12 +103,12 @@ class AAMN(Segmenter):
         )
         self.aggregate = AGGREGATIONS[config.aggregation]
         self.statistics = build_statistics(config.statistics, 2 * radius + 1)
-        self.language = LANGUAGES[config.language.values](
-            config.language, embedding, _head_names(config)
-        )
+        language = LANGUAGES[config.language.values]
+        words = language.channels(config.language, embedding.embedding_dim)
         self.heads: Modules[ActorModule | ActionModule | RelationModule] = Modules(
-            _heads(config, self.language.channels, self.statistics)
+            _heads(config, words, self.statistics)
         )
+        self.language = language(config.language, embedding, tuple(self.heads))
         grid_channels = sum(self.streams[name].backbone.channels for name in self.mask_sources)
         if config.mask_head.detail_stride:
             channels = self.streams[self.mask_sources[0]].detail_channels

@@ -104,8 +104,12 @@ class Language(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = embedding
-        self.channels = embedding.embedding_dim  # C_e, of each vector
         self.attention = ATTENTIONS[config.attention](config, embedding.embedding_dim, modules)
+
+    @staticmethod
+    def channels(config: LanguageConfig, dimension: int) -> int:
+        """C_e, of each vector."""
+        return dimension
 
     def forward(self, sentences: Sequence[Tensor]) -> EncodedQueries:
         """Sentences as word ids, each (L,) on any device."""
@@ -133,11 +137,15 @@ class StateLanguage(nn.Module):
         self.embedding, self.heads, self.dropout = embedding, config.heads, config.word_dropout
         dimension = embedding.embedding_dim
         self.states = WordStates(dimension, config.hidden, config.layers)
-        values = dimension + self.states.channels
-        self.channels = config.heads * values
+        values = self.channels(config, dimension) // config.heads
         self.weights = nn.ModuleDict(
             {name: nn.Linear(values, config.heads, bias=False) for name in modules}
         )
+
+    @staticmethod
+    def channels(config: LanguageConfig, dimension: int) -> int:
+        """Of each vector: of every head, a word and its states."""
+        return config.heads * (dimension + config.layers * 2 * config.hidden)
 
     def forward(self, sentences: Sequence[Tensor]) -> EncodedQueries:
         """Sentences as word ids, each (L,) on any device."""

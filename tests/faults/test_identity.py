@@ -279,6 +279,7 @@ def test_an_index_goes_on_after_a_signal(
 
     child = os.fork()
     if not child:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
         VideoFile._frame = struck
         os._exit(run([str(word) for word in (*words, path.parent)]))
     status = os.waitpid(child, 0)[1]
