@@ -213,9 +213,10 @@ def result(folder: Path) -> tuple[dict[str, object], list[str]]:
 
 def _plain(name: str) -> str:
     """A bundle that was made again has names of its own."""
-    stem, _, rest = name.partition("-")
-    ours = stem in ("detector", "segmenter", "words")
-    return f"{stem}{Path(name).suffix}" if ours and len(rest) < 16 else name
+    path = Path(name)
+    stem, _, rest = path.name.partition("-")
+    ours = stem in ("detector", "segmenter", "words") and len(rest) < 16
+    return str(path.with_name(stem + path.suffix)) if ours and rest else name
 
 
 def _same(one: dict[str, object], other: dict[str, object]) -> list[str]:
@@ -225,7 +226,7 @@ def _same(one: dict[str, object], other: dict[str, object]) -> list[str]:
 
 
 def _known(name: str, value: object) -> object:
-    if name == "bundle.json" and isinstance(value, str):
+    if name.endswith("bundle.json") and isinstance(value, str):
         record = json.loads(value)
         return {k: v for k, v in record.items() if k not in ("files", "replaced", "sha256")}
     if name.endswith("log.jsonl") and isinstance(value, str):
