@@ -243,13 +243,14 @@ def train(
         for iteration, batch in enumerate(bar, start + 1):
             rate = schedule.enter(iteration - 1)
             journal.add(_step(fabric, model, optimiser, batch, rate, config, iteration))
-            if iteration % settings.log_every == 0 or iteration == stop:
+            kept = iteration % settings.checkpoint_every == 0 or iteration == stop
+            if iteration % settings.log_every == 0 or kept:  # who goes on from here has all lines
                 values = journal.flush(iteration, rate)
                 bar.set_postfix(_shown(values))
             if validate is not None and _is_due(iteration, settings.evaluate_every, end):
                 keeper.keep_best(iteration, validate(segmenter))
                 segmenter.train()
-            if iteration % settings.checkpoint_every == 0 or iteration == stop:
+            if kept:
                 keeper.keep_last(iteration, optimiser)
         _log_unmatched(journal.counts, config)
         fabric.logger.finalize("success")

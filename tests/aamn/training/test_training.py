@@ -70,6 +70,17 @@ def test_what_the_optimiser_goes_on_with_lies_where_its_parameters_do(tmp_path, 
     assert formats == {(torch.float64, torch.float64)}
 
 
+def test_a_run_that_ends_between_two_lines_resumes_to_the_same_lines(tmp_path):
+    """A line's means and sums are of all iterations since the one before, whoever did them."""
+    sparse = ("train.log_every=3", "train.checkpoint_every=2")
+    run(tmp_path / "whole", *sparse)
+    run(tmp_path / "parts", *sparse, stop_after=2)
+    run(tmp_path / "parts", *sparse, stop_after=2)
+    run(tmp_path / "parts", *sparse)
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
+    assert [line["iteration"] for line in curve(tmp_path / "whole")][:3] == [2, 3, 4]
+
+
 def test_lines_after_the_last_checkpoint_are_written_again_not_twice(tmp_path):
     run(tmp_path, stop_after=3)
     with (tmp_path / "log.jsonl").open("a") as file:
