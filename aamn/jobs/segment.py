@@ -234,11 +234,6 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
         segmenter = inputs.video_segmenter(boxes_needed=options.index is None)
         segment = partial(_by_index, options, segmenter, threshold)
     else:
-        if options.absent_threshold not in (None, "none"):
-            raise InputError(
-                f"--absent-threshold: wanted with the system aamn, whose score it is; this one is "
-                f"{loaded.config.system}"
-            )
         segment = partial(_clip_by_clip, options, loaded, inputs)
     failures = {}
     for job in jobs:

@@ -93,6 +93,14 @@ class MeanAttention(nn.Module):
 ATTENTIONS = {"learned": LearnedAttention, "random": RandomAttention, "mean": MeanAttention}
 
 
+def _padded(sentences: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Word ids (Q, L) on the device, lengths (Q,) on the CPU, and which ids are words (Q, L)."""
+    lengths = torch.tensor([len(words) for words in sentences])
+    ids = pad_sequence(list(sentences), batch_first=True).to(device)
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).to(device)
+    return ids, lengths, mask
+
+
 class Language(nn.Module):
     """Word ids of Q sentences to one query vector a module.
 
@@ -113,10 +121,7 @@ class Language(nn.Module):
 
     def forward(self, sentences: Sequence[Tensor]) -> EncodedQueries:
         """Sentences as word ids, each (L,) on any device."""
-        device = self.embedding.weight.device
-        lengths = torch.tensor([len(words) for words in sentences])
-        ids = pad_sequence(list(sentences), batch_first=True).to(device)
-        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).to(device)
+        ids, lengths, mask = _padded(sentences, self.embedding.weight.device)
         words = self.embedding(ids)  # (Q, L, C_e)
         attention = self.attention(words, lengths, mask)
         vectors = {
@@ -149,13 +154,10 @@ class StateLanguage(nn.Module):
 
     def forward(self, sentences: Sequence[Tensor]) -> EncodedQueries:
         """Sentences as word ids, each (L,) on any device."""
-        device = self.embedding.weight.device
-        lengths = torch.tensor([len(words) for words in sentences])
-        ids = pad_sequence(list(sentences), batch_first=True).to(device)
-        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).to(device)
+        ids, lengths, mask = _padded(sentences, self.embedding.weight.device)
         words = self.embedding(ids)
         if self.training and self.dropout:
-            words = words * (torch.rand(ids.shape, device=device) >= self.dropout)[..., None]
+            words = words * (torch.rand(ids.shape, device=ids.device) >= self.dropout)[..., None]
         values = torch.cat([words, self.states(words, lengths)], -1)
         vectors, attention = {}, {}
         for name, layer in self.weights.items():
