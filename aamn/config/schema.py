@@ -37,6 +37,7 @@ Network = Literal[
     "resnet50_fpn_gn",
     "resnet101_fpn",
 ]
+Shown = Literal["clips", "key_frames", "tubes"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Linking = Literal["chain", "anchor"]  # from frame to frame; every frame with the key frame
 
@@ -90,6 +91,7 @@ class AugmentConfig:
     flip: Share = 0.0  # probability of a mirror image; also swaps left and right in sentences
     colour: Share = 0.0  # strength of brightness, contrast and saturation changes, 0..1
     scale: ShareBelowOne = 0.0  # largest relative shrinking of the frame inside the square, 0..1
+    sentences: CountOrNone = 0  # of a sample, drawn anew each time; 0: all
 
 
 @dataclass
@@ -256,6 +258,10 @@ class PhaseConfig:
     # name: factor; none: the joint loss
     losses: dict[str, NotNegative] = field(default_factory=dict)
     freeze: list[str] = field(default_factory=list)  # parts that do not learn meanwhile
+    # What an iteration is shown. Beyond the paper: key_frames, without the rest of their clips,
+    # teach masks; tubes, described once by streams that have learned, teach matching.
+    shown: Shown = "clips"
+    batch: CountOrNone = 0  # samples an iteration, of each process; 0: as train.batch says
 
 
 @dataclass

@@ -7,8 +7,9 @@ of the square is zero, in rgb and in flow.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from aamn.config.schema import AugmentConfig, FlowConfig
-from aamn.data.augment import change_sample, check_augmentation, draw_change
+from aamn.data.augment import Change, change_sample, check_augmentation, draw_change
 from aamn.data.cache import ByteLimitedCache, bytes_of, in_memory
 from aamn.data.datasets.source import KeyFrame, VideoTextSource
 from aamn.data.flow.estimators import build_estimator, resize_flow, window_flow
@@ -93,6 +94,16 @@ def load_proposals(
     )
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What chance decides about a sample: how its clip is changed, which of its sentences are
+    there, and sentences about other videos."""
+
+    change: Change
+    sentences: tuple[int, ...]
+    strangers: tuple[Query, ...]
+
+
 class SampleDataset(Dataset):
     """The key frames of a source as samples, each with all its sentences.
 
@@ -131,28 +142,62 @@ class SampleDataset(Dataset):
     def __getitem__(self, place: int | tuple[int, int]) -> Sample:
         """The sample at an index, or at (epoch, index) where augmentation is to differ by epoch."""
         epoch, index = place if isinstance(place, tuple) else (0, place)
+        if self.augment is None:
+            return self.at(index)
+        draw = self.draw(epoch, index)
+        sample = self.at(index, draw.change)
+        return replace(
+            sample,
+            queries=tuple(sample.queries[i] for i in draw.sentences),
+            targets=tuple(sample.targets[i] for i in draw.sentences),
+            strangers=draw.strangers,
+        )
+
+    def at(self, index: int, change: Change | None = None) -> Sample:
+        """The sample at an index with all its sentences, changed in one way."""
         if get_worker_info() is not None:
             cv2.setNumThreads(0)
         key_frame = self.source.key_frames[index]
-        if self.augment is None:
+        if change is None:
             return self._load(key_frame, 1.0)
-        draw = (self.seed, epoch, index)
-        change = draw_change(self.augment, draw)
-        sample = change_sample(self._load(key_frame, change.shrink), change, self.vocabulary)
-        return replace(sample, strangers=self._strangers(key_frame, draw))
+        return change_sample(self._load(key_frame, change.shrink), change, self.vocabulary)
+
+    def draw(self, epoch: int, index: int) -> Draw:
+        """What chance decides about a sample in an epoch, always the same."""
+        assert self.augment is not None, "wanted the draws of samples that are learned from"
+        key_frame, seed = self.source.key_frames[index], (self.seed, epoch, index)
+        count = len(key_frame.expressions)
+        places = np.arange(count)
+        if 0 < self.augment.sentences < count:
+            rng = np.random.default_rng((*seed, 2))
+            places = np.sort(rng.choice(count, self.augment.sentences, replace=False))
+        change = draw_change(self.augment, seed)
+        return Draw(change, tuple(places.tolist()), self._strangers(key_frame, seed))
+
+    def of_key_frames(self) -> SampleDataset:
+        """The same samples with the key frame alone in each clip."""
+        spec = replace(self.input_spec, offsets=(0,), strangers=0)
+        return SampleDataset(
+            self.source,
+            spec,
+            self.vocabulary,
+            self.store,
+            self.flow,
+            self.augment,
+            self.seed,
+            self.flow_config,
+        )
 
     def _strangers(self, key_frame: KeyFrame, draw: tuple[int, ...]) -> tuple[Query, ...]:
         """Sentences about other videos that are not said of this one, drawn at random."""
         if not self.input_spec.strangers:
             return ()
         own = {expression.text for expression in key_frame.expressions}
-        others = [
-            text for video, text in self._said if video != key_frame.video_id and text not in own
-        ]
-        rng = np.random.default_rng((*draw, 1))
-        count = min(self.input_spec.strangers, len(others))
-        chosen = rng.choice(len(others), count, replace=False)
-        return tuple(self.vocabulary.encode(others[i]) for i in chosen)
+        order = np.random.default_rng((*draw, 1)).permutation(len(self._said))
+        said = (self._said[place] for place in order)
+        others = (text for video, text in said if video != key_frame.video_id and text not in own)
+        chosen = islice(others, self.input_spec.strangers)
+        return tuple(self.vocabulary.encode(text) for text in chosen)
 
     @cached_property
     def _said(self) -> list[tuple[str, str]]:

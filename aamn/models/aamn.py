@@ -8,7 +8,6 @@ side never sees a video; they meet in one inner product. So `encode` is done onc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -25,9 +24,11 @@ from aamn.models.encoded import (
     EncodedClips,
     EncodedSentences,
     FrameFeatures,
+    TubeSample,
 )
 from aamn.models.language import LANGUAGES
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
+from aamn.models.matching import TubeSide
 from aamn.models.modules import Modules
 from aamn.models.objective import JointObjective
 from aamn.models.relation import RelationModule
@@ -40,7 +41,7 @@ from aamn.models.statistics import (
     camera_motion,
     crop,
 )
-from aamn.models.visual import FlowStream, Stream, TubeFeatures
+from aamn.models.visual import DescribedTubes, FlowStream, Stream, TubeFeatures
 from aamn.ops.boxes import location_features
 from aamn.structures import (
     Clip,
@@ -73,7 +74,7 @@ class AAMN(Segmenter):
             network_size=(config.size, config.size),
             flow="flow" in config.streams,
             proposals=config.proposals,
-            strangers=(config.proposals - 1) * (config.objective.mismatches == "training"),
+            strangers=_strangers(config),
         )
         kinds = {"rgb": Stream, "flow": FlowStream}
         names = config.streams.split("+")
@@ -81,6 +82,8 @@ class AAMN(Segmenter):
         self.source = {name: name if name in names else names[0] for name in kinds}
         wanted = {self.source[name] for name in _matched_streams(config)}
         self.described = [name for name in names if name in wanted]
+        # whose features the whole frame is known by
+        self.appearance = next(n for n in (self.source["rgb"], *names) if n in self.described)
         self.mask_sources = tuple(config.mask_head.features.split("+"))
         detail = {self.mask_sources[0]: config.mask_head.detail_stride}
         self.streams: Modules[Stream] = Modules(
@@ -116,7 +119,7 @@ class AAMN(Segmenter):
         else:
             head = MaskHead(config.mask_head, grid_channels)
         self.mask_head = head
-        self.objective = JointObjective(config, self.input_spec.key)
+        self.objective = JointObjective(config)
 
     @property
     def backbone_hash(self) -> str:
@@ -152,24 +155,51 @@ class AAMN(Segmenter):
 
     def encode_tubes(self, batch: ClipBatch, frames: FrameFeatures) -> EncodedClips:
         """Tubes and their embeddings of B clips, from the features of their B * T frames."""
+        tubes, described = self.link_and_describe(batch, frames)
+        return EncodedClips(tubes, self.embed_tubes(described), frames.maps, batch.factors)
+
+    def link_and_describe(
+        self, batch: ClipBatch, frames: FrameFeatures
+    ) -> tuple[LinkedTubes, DescribedTubes]:
+        """The tubes (1) of B clips, and what of them comes before anything that matching learns."""
         shape = batch.boxes.shape[:2]
         features = {name: value.unflatten(0, shape) for name, value in frames.roi_features.items()}
-        link = self.link_features(features)
         tubes = link_tubes(
             batch.boxes,
-            link,
+            self.link_features(features),
             batch.valid,
             self.input_spec.key,
             self.config.link_balance,
             self.config.linking,
         )
-        described = self._describe(tubes, features, batch)
-        if len(self.statistics):
-            pixels = self._pixels(tubes, batch, frames.maps)
-            statistics = {name: part(pixels) for name, part in self.statistics.items()}
-            described = replace(described, statistics=statistics)
-        sides = {name: head(described) for name, head in self.heads.items()}
-        return EncodedClips(tubes, sides, frames.maps, batch.factors)
+        return tubes, self._describe(tubes, features, batch, frames.maps)
+
+    def embed_tubes(self, tubes: DescribedTubes) -> dict[str, TubeSide]:
+        """Module name -> the module's side of the score."""
+        layers = self.tube_layers
+        described = {name: layers[name](tubes.aggregated[name]) for name in self.described}
+        whole = layers[self.appearance](tubes.whole)
+        known = TubeFeatures(
+            streams={
+                name: described[source]
+                for name, source in self.source.items()
+                if source in described
+            },
+            whole=whole,
+            location=tubes.location.to(whole.dtype),
+            boxes=tubes.boxes,
+            valid=tubes.valid,
+            statistics={n: part(tubes.numbers[n]) for n, part in self.statistics.items()},
+        )
+        return {name: head(known) for name, head in self.heads.items()}
+
+    def _numbers(
+        self, tubes: LinkedTubes, batch: ClipBatch, maps: dict[str, tuple[Tensor, ...]]
+    ) -> dict[str, Tensor]:
+        if not len(self.statistics):
+            return {}
+        pixels = self._pixels(tubes, batch, maps)
+        return {name: part.numbers(pixels) for name, part in self.statistics.items()}
 
     @torch.no_grad()
     def _pixels(
@@ -214,31 +244,31 @@ class AAMN(Segmenter):
         return self.streams[name].features(maps, rois).view(b * t, 1 + k, -1)
 
     def _describe(
-        self, tubes: LinkedTubes, features: dict[str, Tensor], batch: ClipBatch
-    ) -> TubeFeatures:
-        """Aggregation (2) and the FC layer behind it, for both streams and for the whole clip."""
+        self,
+        tubes: LinkedTubes,
+        features: dict[str, Tensor],
+        batch: ClipBatch,
+        maps: dict[str, tuple[Tensor, ...]],
+    ) -> DescribedTubes:
+        """Aggregation (2) for both streams and for the whole clip, and what the pixels say."""
         key = self.input_spec.key
-        described = {}
-        for name, values in features.items():
-            own = gather_members(values[:, :, 1:], tubes.members)  # (B, K, T, C_v)
-            aggregated = self.aggregate(own, tubes.linked, key)
-            described[name] = self.tube_layers[name](aggregated)
-        appearance = self.source["rgb"] if self.source["rgb"] in features else self.described[0]
-        frames = features[appearance][:, :, 0]  # (B, T, C_v)
+        aggregated = {
+            name: self.aggregate(
+                gather_members(values[:, :, 1:], tubes.members), tubes.linked, key
+            )  # of (B, K, T, C_v)
+            for name, values in features.items()
+        }
+        frames = features[self.appearance][:, :, 0]  # (B, T, C_v)
         everywhere = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
-        whole = self.tube_layers[appearance](self.aggregate(frames, everywhere, key))
         height, width = batch.sizes[:, :1], batch.sizes[:, 1:]
         boxes = batch.boxes[:, key]
-        return TubeFeatures(
-            streams={
-                name: described[source]
-                for name, source in self.source.items()
-                if source in described
-            },
-            whole=whole,
-            location=location_features(boxes, width, height).to(whole.dtype),
-            boxes=boxes,
-            valid=tubes.valid,
+        return DescribedTubes(
+            aggregated,
+            self.aggregate(frames, everywhere, key),
+            location_features(boxes, width, height),
+            boxes,
+            tubes.valid,
+            self._numbers(tubes, batch, maps),
         )
 
     # The sentence's side
@@ -268,7 +298,7 @@ class AAMN(Segmenter):
 
     # Where they meet
 
-    def scores(self, clips: EncodedClips, sentences: EncodedSentences) -> dict[str, Tensor]:
+    def scores(self, sides: dict[str, TubeSide], sentences: EncodedSentences) -> dict[str, Tensor]:
         """Module name -> (Q, B, K) float32: every sentence's score for every tube, padding
         included. In half precision the steps between scores would be coarse beside the margin."""
         with torch.autocast(self.device.type, enabled=False):
@@ -277,7 +307,7 @@ class AAMN(Segmenter):
                     "qd,bkd->qbk", sentences.sides[name].float(), side.vectors.float()
                 )
                 + sentences.biases[name]
-                for name, side in clips.sides.items()
+                for name, side in sides.items()
             }
 
     def mask_logits(self, clips: EncodedClips, frames: Tensor, boxes: Tensor) -> Tensor:
@@ -302,13 +332,49 @@ class AAMN(Segmenter):
 
     def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Joint loss (10) with its parts; counts the sentences whose actor no proposal holds."""
-        proposals = _given([s.proposals for s in samples], "proposals")
-        clips = self.encode([s.clip for s in samples], proposals)
+        clips = self.encode([s.clip for s in samples], _proposals(samples))
+        scores = self._total(clips.sides, samples)
+        return self.objective(
+            samples, clips, scores, partial(self.mask_logits, clips), self.input_spec.key
+        )
+
+    def mask_losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """The mask loss (11) of samples whose clips are their key frames alone."""
+        batch = self._batch([s.clip for s in samples], _proposals(samples))
+        boxes = batch.boxes.transpose(1, 2)  # (B, K, 1, 4): every proposal is its own tube
+        members = torch.arange(boxes.shape[1], device=boxes.device).expand(len(boxes), -1)[
+            ..., None
+        ]
+        valid = batch.valid[:, 0]
+        tubes = LinkedTubes(members, boxes, valid, torch.zeros_like(boxes[..., 0]))
+        clips = EncodedClips(tubes, {}, self.encode_maps(batch.images), batch.factors)
+        return self.objective.of_masks(samples, clips, partial(self.mask_logits, clips), 0)
+
+    def matching_losses(self, samples: Sequence[TubeSample]) -> dict[str, Tensor]:
+        """The matching loss (12) of tubes that were described before."""
+        tubes = DescribedTubes.cat([sample.tubes for sample in samples])
+        tubes = tubes.map(lambda value: value.to(self.device))
+        scores = self._total(self.embed_tubes(tubes), samples)
+        referents = [sample.referents for sample in samples]
+        return self.objective.of_matching(referents, tubes.boxes, tubes.valid, scores)
+
+    def describe_clips(
+        self, clips: Sequence[Clip], proposals: Sequence[Proposals]
+    ) -> DescribedTubes:
+        """The tubes of B clips, before anything that matching learns."""
+        batch = self._batch(clips, proposals)
+        frames = self.encode_frames(batch)
+        _, described = self.link_and_describe(batch, frames)
+        return described
+
+    def _total(
+        self, sides: dict[str, TubeSide], samples: Sequence[Sample] | Sequence[TubeSample]
+    ) -> Tensor:
+        """Scores (Q + S, B, K), the modules' sums, of all samples' sentences, then of strangers."""
         queries = [query for sample in samples for query in sample.queries]
         queries += [query for sample in samples for query in sample.strangers]
-        modules = self.scores(clips, self.encode_sentences(queries))
-        scores = torch.stack(list(modules.values())).sum(0)
-        return self.objective(samples, clips, scores, partial(self.mask_logits, clips))
+        modules = self.scores(sides, self.encode_sentences(queries))
+        return torch.stack(list(modules.values())).sum(0)
 
     @torch.no_grad()
     def segment(
@@ -320,7 +386,7 @@ class AAMN(Segmenter):
             raise ValueError("AAMN chooses among proposals; this clip has none")
         clips = self.encode([clip], [proposals])
         sentences = self.encode_sentences(queries)
-        found = tube_scores(clips, sentences, self.scores(clips, sentences), queries)
+        found = tube_scores(clips, sentences, self.scores(clips.sides, sentences), queries)
         if not bool(clips.tubes.valid.any()):
             size = clip.geometry.original_size
             return [empty_track(clip.video_id, q.text, clip.frame_indices, size) for q in queries]
@@ -351,6 +417,17 @@ def _given(values: Sequence[T | None], what: str) -> list[T]:
     if len(found) < len(values):
         raise ValueError(f"wanted {what} of every sample; {len(values) - len(found)} have none")
     return found
+
+
+def _strangers(config: AAMNConfig) -> int:
+    """How many sentences about other videos (12) may need of a sample."""
+    objective = config.objective
+    needed = objective.loss == "margin" and objective.mismatches == "training"
+    return (config.proposals - 1) * needed
+
+
+def _proposals(samples: Sequence[Sample]) -> list[Proposals]:
+    return _given([sample.proposals for sample in samples], "proposals")
 
 
 def _rois(boxes: Tensor) -> Tensor:

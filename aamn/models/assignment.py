@@ -14,6 +14,25 @@ from aamn.structures import Sample
 
 
 @dataclass(frozen=True)
+class Referents:
+    """Whom the Q sentences about a clip mean: their actors' numbers in the video, and boxes (Q, 4)
+    in the key frame, original pixels."""
+
+    video_id: str
+    instances: tuple[int, ...]
+    boxes: Tensor
+
+    @classmethod
+    def of(cls, sample: Sample) -> Referents:
+        """Those of a sample's sentences."""
+        return cls(
+            sample.clip.video_id,
+            tuple(target.instance for target in sample.targets),
+            torch.stack([target.box for target in sample.targets]),
+        )
+
+
+@dataclass(frozen=True)
 class Assignment:
     """For each of Q sentences of a batch, (Q,) each: `clip`, the clip it belongs to; `tube`, the
     tube whose key-frame box overlaps its actor most; `held`, whether by enough; `video` and
@@ -39,19 +58,21 @@ class Assignment:
         return torch.tensor(sorted(first.values()), dtype=torch.long, device=self.clip.device)
 
 
-def assign(samples: Sequence[Sample], boxes: Tensor, valid: Tensor, least_iou: float) -> Assignment:
+def assign(
+    referents: Sequence[Referents], boxes: Tensor, valid: Tensor, least_iou: float
+) -> Assignment:
     """Matches each sentence's box with the key-frame boxes (B, K, 4) of its clip's tubes.
 
     A sentence whose best tube has an IoU below `least_iou` is not held by any.
     """
-    videos = {v: i for i, v in enumerate(dict.fromkeys(s.clip.video_id for s in samples))}
+    videos = {v: i for i, v in enumerate(dict.fromkeys(one.video_id for one in referents))}
     rows = [
-        (b, videos[sample.clip.video_id], target.instance)
-        for b, sample in enumerate(samples)
-        for target in sample.targets
+        (b, videos[one.video_id], instance)
+        for b, one in enumerate(referents)
+        for instance in one.instances
     ]
     clip, video, actor = torch.tensor(rows, device=boxes.device).T
-    wanted = torch.stack([target.box for sample in samples for target in sample.targets])
+    wanted = torch.cat([one.boxes for one in referents])
     iou = pairwise_iou(wanted[:, None].to(boxes.device), boxes[clip])[:, 0]  # (Q, K)
     iou = iou.masked_fill(~valid[clip], -1)
     best, tube = iou.max(1)

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aamn.models.assignment import Referents
 from aamn.models.matching import TubeSide
-from aamn.structures import Geometry, TubeEmbedding
+from aamn.models.visual import DescribedTubes
+from aamn.structures import Geometry, Query, TubeEmbedding
 from aamn.tubes.linking import LinkedTubes
 
 
@@ -83,6 +85,17 @@ class FrameFeatures:
                 for n, value in self.roi_features.items()
             },
         )
+
+
+@dataclass(frozen=True)
+class TubeSample:
+    """A key frame to learn matching from: its tubes, of one clip (B = 1), with the sentences about
+    it, whom they mean, and sentences about other videos."""
+
+    tubes: DescribedTubes
+    queries: tuple[Query, ...]
+    referents: Referents
+    strangers: tuple[Query, ...] = ()
 
 
 @dataclass(frozen=True)

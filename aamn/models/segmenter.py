@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from aamn.models.encoded import TubeSample
 from aamn.structures import Clip, InputSpec, MaskTrack, Proposals, Query, Sample
+from proposals.errors import InputError
 
 
 class Segmenter(nn.Module):
@@ -23,6 +25,22 @@ class Segmenter(nn.Module):
         """Named losses of a batch of samples; "total" is the one to minimise, and entries whose
         name begins with "count/" are numbers for the log."""
         raise NotImplementedError
+
+    def mask_losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """The same of masks alone, from samples whose clips are their key frames.
+
+        Raises:
+            InputError: the system cannot.
+        """
+        raise InputError("train.phases: this system learns from clips alone, not from key_frames")
+
+    def matching_losses(self, samples: Sequence[TubeSample]) -> dict[str, Tensor]:
+        """The same of matching alone, from tubes that were described before.
+
+        Raises:
+            InputError: the system cannot.
+        """
+        raise InputError("train.phases: this system learns from clips alone; it has no tubes")
 
     def segment(
         self, clip: Clip, proposals: Proposals | None, queries: Sequence[Query]

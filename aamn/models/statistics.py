@@ -75,29 +75,41 @@ class Colours(nn.Module):
     def __init__(self, frames: int) -> None:
         super().__init__()
 
-    def forward(self, pixels: TubePixels) -> Tensor:
+    @staticmethod
+    def numbers(pixels: TubePixels) -> Tensor:
+        """What is measured: (B, K, channels)."""
         colours, weights = pixels.colours.flatten(0, 1), pixels.masks.flatten(0, 1)
         mean, spread = _weighted(colours, weights[:, None])
         found = torch.cat([4 * colour_histogram(colours, weights), 2 * mean - 1, spread], -1)
         return found.unflatten(0, pixels.masks.shape[:2])
 
+    def forward(self, numbers: Tensor) -> Tensor:
+        """The numbers as they are."""
+        return numbers
+
 
 class Motion(nn.Module):
     """The tube's way and the flow under its mask, frame by frame: (B, K, channels)."""
 
-    channels, hidden, numbers = 64, 128, 22  # of what comes out, between, of a frame
+    channels, hidden, measured = 64, 128, 22  # of what comes out, between, of a frame
 
     def __init__(self, frames: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(frames * self.numbers, self.hidden),
+            nn.Linear(frames * self.measured, self.hidden),
             nn.ReLU(inplace=True),
             nn.Linear(self.hidden, self.channels),
         )
 
-    def forward(self, pixels: TubePixels) -> Tensor:
+    @staticmethod
+    def numbers(pixels: TubePixels) -> Tensor:
+        """What is measured: (B, K, T, measured), zeros in a frame without the tube."""
         frames = torch.cat([_flow_numbers(pixels), _way_numbers(pixels)], -1)
-        return self.layers((frames * pixels.linked[..., None]).flatten(2))
+        return frames * pixels.linked[..., None]
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """(B, K, channels) of what is measured."""
+        return self.layers(numbers.flatten(2))
 
 
 def _side(boxes: Tensor) -> Tensor:

@@ -42,6 +42,47 @@ class TubeFeatures:
     statistics: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class DescribedTubes:
+    """B clips' tubes before anything that matching learns: computed once, it can be kept.
+
+    aggregated: stream -> (B, K, C_v), (2); whole (B, C_v), (2) of the whole frames; location
+    (B, K, 5); boxes (B, K, 4) of the key frame in original pixels; valid (B, K) bool; numbers:
+    statistic -> (B, K, ...).
+    """
+
+    aggregated: dict[str, Tensor]
+    whole: Tensor
+    location: Tensor
+    boxes: Tensor
+    valid: Tensor
+    numbers: dict[str, Tensor]
+
+    @classmethod
+    def cat(cls, parts: Sequence[DescribedTubes]) -> DescribedTubes:
+        """The clips of several batches in a row."""
+        names, numbers = parts[0].aggregated, parts[0].numbers
+        return cls(
+            {name: torch.cat([one.aggregated[name] for one in parts]) for name in names},
+            torch.cat([one.whole for one in parts]),
+            torch.cat([one.location for one in parts]),
+            torch.cat([one.boxes for one in parts]),
+            torch.cat([one.valid for one in parts]),
+            {name: torch.cat([one.numbers[name] for one in parts]) for name in numbers},
+        )
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> DescribedTubes:
+        """The same with every tensor changed."""
+        return DescribedTubes(
+            {name: change(value) for name, value in self.aggregated.items()},
+            change(self.whole),
+            change(self.location),
+            change(self.boxes),
+            change(self.valid),
+            {name: change(value) for name, value in self.numbers.items()},
+        )
+
+
 class Backbone(nn.Module):
     """Convolutions from normalised images (N, 3, H, W) to a map (N, channels, H/stride, W/stride).
 

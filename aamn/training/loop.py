@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +20,21 @@ import yaml
 from lightning_fabric import Fabric
 from lightning_fabric.loggers import TensorBoardLogger
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from aamn.config.loading import to_dict, with_new_names
-from aamn.config.schema import Config, Precision, TrainConfig
+from aamn.config.schema import Config, Precision, Shown, TrainConfig
 from aamn.data.samples import SampleDataset
 from aamn.inference.checkpoint import read_checkpoint
+from aamn.models.aamn import AAMN
 from aamn.models.segmenter import Segmenter
-from aamn.structures import Sample
 from aamn.training.folder import CONFIG, LAST, RunFolder, run_folder
 from aamn.training.journal import CheckpointSaver, MetricLogger
 from aamn.training.optimiser import build_optimiser, learning_rate
 from aamn.training.phases import JOINT, Phase, check_phases, part_of, phase_at, plan_phases
 from aamn.training.sampler import IterationSampler
+from aamn.training.tubes import TubeDataset, keep_tubes
 from proposals.errors import InputError
 from proposals.files import write_text
 from proposals.workers import end_with_parent, loaded
@@ -47,11 +48,18 @@ class _Batch:
     """Samples in a wrapper that Fabric and DDP hand through as it is; they would try to convert
     every field of a dataclass."""
 
-    def __init__(self, samples: list[Sample]) -> None:
+    def __init__(self, samples: list[Any]) -> None:
         self.samples = samples
 
 
 Fixed = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+LOSSES: dict[Shown, Callable[[Segmenter, list[Any]], dict[str, torch.Tensor]]] = {
+    "clips": lambda segmenter, samples: segmenter(samples),
+    "key_frames": lambda segmenter, samples: segmenter.mask_losses(samples),
+    "tubes": lambda segmenter, samples: segmenter.matching_losses(samples),
+}
 
 
 class _Door(nn.Module):
@@ -61,17 +69,19 @@ class _Door(nn.Module):
         super().__init__()
         self.segmenter = segmenter
         self.factors: Mapping[str, float] = JOINT
-        self.known: set[str] = set()  # the losses of all phases: a wrong one is found at once
+        self.shown: Shown = "clips"
+        # what is shown -> the losses of all phases that show it: a wrong one is found at once
+        self.known: dict[str, set[str]] = {}
 
     def forward(self, batch: _Batch) -> dict[str, torch.Tensor]:
-        losses = self.segmenter(batch.samples)
-        unknown = sorted(self.known - losses.keys())
+        losses = LOSSES[self.shown](self.segmenter, batch.samples)
+        unknown = sorted(self.known.get(self.shown, set()) - losses.keys())
         if unknown:
             raise InputError(
                 f"train.phases: no loss {unknown[0]!r}; this system has "
                 f"{', '.join(name for name in losses if '/' not in name)}"
             )
-        total = sum(factor * losses[name] for name, factor in self.factors.items())
+        total = torch.stack([f * losses[name] for name, f in self.factors.items()]).sum()
         return {name: loss.detach() for name, loss in losses.items()} | {"total": total}
 
 
@@ -172,14 +182,15 @@ class _Schedule:
         parameters = door.segmenter.named_parameters()
         self.learning = {name for name, p in parameters if p.requires_grad}
         check_phases(self.phases, door.segmenter, self.learning)
-        door.known = {name for phase in self.phases for name in phase.losses}
+        for phase in self.phases:
+            door.known.setdefault(phase.shown, set()).update(phase.losses)
 
     def enter(self, iteration: int) -> float:
         """Begins the phase of an iteration (0-based) where another was on; its learning rate."""
         phase = phase_at(self.phases, iteration)
         if phase is not self.phase:
             phase.begin(self.door.segmenter, self.learning)
-            self.phase, self.door.factors = phase, phase.losses
+            self.phase, self.door.factors, self.door.shown = phase, phase.losses, phase.shown
         optimiser = self.config.optimiser
         return learning_rate(optimiser, phase.in_schedule(iteration, optimiser.iterations))
 
@@ -232,8 +243,9 @@ def train(
         keeper = CheckpointSaver(folder, segmenter, config, fabric, best)
         journal = MetricLogger(folder, fabric, start)
         values: dict[str, float] = {}
+        feed = _Feed(config, segmenter, dataset, out, fabric)
         bar = tqdm(
-            loaded(_loader(config, dataset, start, stop, fabric)),
+            _batches(config, schedule.phases, feed, start, stop, fabric),
             initial=start,
             total=end,
             desc=f"training {config.name}",
@@ -312,23 +324,70 @@ def _step(
     return losses
 
 
+def _batches(
+    config: Config,
+    phases: Sequence[Phase],
+    feed: Callable[[Shown], Dataset],
+    start: int,
+    stop: int,
+    fabric: Fabric,
+) -> Iterator[_Batch]:
+    """The batches of iterations start..stop-1; what a phase shows is made when it begins."""
+    for phase in phases:
+        first, last = max(start, phase.start), min(stop, phase.stop)
+        if first < last:
+            loader = _loader(config, feed(phase.shown), phase, first, last, fabric)
+            yield from loaded(loader)
+
+
 def _loader(
-    config: Config, dataset: SampleDataset, start: int, stop: int, fabric: Fabric
+    config: Config, dataset: Dataset, phase: Phase, start: int, stop: int, fabric: Fabric
 ) -> DataLoader:
     sampler = IterationSampler(
-        len(dataset),
-        config.train.batch,
+        len(dataset),  # type: ignore[arg-type]
+        phase.batch,
         config.seed,
         start,
         stop,
         fabric.global_rank,
         fabric.world_size,
     )
+    workers = 0 if phase.shown == "tubes" else config.data.workers
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        num_workers=config.data.workers,
+        num_workers=workers,
         collate_fn=_Batch,
-        prefetch_factor=4 if config.data.workers else None,
+        prefetch_factor=4 if workers else None,
         worker_init_fn=end_with_parent,
     )
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """What a phase shows -> its data set."""
+
+    config: Config
+    segmenter: Segmenter
+    samples: SampleDataset
+    out: Path
+    fabric: Fabric
+
+    def __call__(self, shown: Shown) -> Dataset:
+        makers: dict[Shown, Callable[[], Dataset]] = {
+            "clips": lambda: self.samples,
+            "key_frames": lambda: self.samples.of_key_frames(),
+            "tubes": self._tubes,
+        }
+        return makers[shown]()
+
+    def _tubes(self) -> TubeDataset:
+        """One process describes the tubes, the others read them."""
+        if not isinstance(self.segmenter, AAMN):
+            raise InputError("train.phases: this system learns from clips alone; it has no tubes")
+        for mine in (True, False):
+            if self.fabric.is_global_zero == mine:
+                with self.fabric.autocast():
+                    kept = keep_tubes(self.segmenter, self.samples, self.out, self.config.data)
+            self.fabric.barrier()
+        return TubeDataset(self.samples, kept)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from aamn.config.schema import TrainConfig
+from aamn.config.schema import Shown, TrainConfig
 from proposals.errors import InputError
 
 JOINT = {"total": 1.0}
@@ -15,13 +15,15 @@ JOINT = {"total": 1.0}
 
 @dataclass(frozen=True)
 class Phase:
-    """Iterations start..stop-1 (0-based): factors of the named losses to minimise, and the parts
-    that do not learn meanwhile."""
+    """Iterations start..stop-1 (0-based): factors of the named losses to minimise, the parts that
+    do not learn meanwhile, and what an iteration is shown, how many samples of it."""
 
     start: int
     stop: int
     losses: Mapping[str, float]
     freeze: tuple[str, ...]
+    shown: Shown
+    batch: int
 
     def in_schedule(self, iteration: int, length: int) -> int:
         """The iteration of a schedule of `length` iterations that falls on one of this phase: each
@@ -74,14 +76,21 @@ def plan_phases(config: TrainConfig) -> list[Phase]:
     """
     end = config.optimiser.iterations
     if not config.phases:
-        return [Phase(0, end, JOINT, ())]
+        return [Phase(0, end, JOINT, (), "clips", config.batch)]
     shares = [phase.share for phase in config.phases]
     if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise InputError(f"train.phases: wanted positive shares that add up to 1, got {shares}")
     ends = [round(end * sum(shares[: place + 1])) for place in range(len(shares))]
     starts = [0, *ends[:-1]]
     return [
-        Phase(start, stop, dict(phase.losses) or JOINT, tuple(phase.freeze))
+        Phase(
+            start,
+            stop,
+            dict(phase.losses) or JOINT,
+            tuple(phase.freeze),
+            phase.shown,
+            phase.batch or config.batch,
+        )
         for start, stop, phase in zip(starts, ends, config.phases, strict=True)
     ]
 

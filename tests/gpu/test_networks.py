@@ -107,7 +107,7 @@ def all_of_aamn(segmenter, samples) -> dict[str, torch.Tensor]:
         "sentences": torch.stack([q.vector for q in segmenter.embed_queries(queries)]),
         "logits": segmenter.mask_logits(clips, frames.flatten(), clips.tubes.boxes.flatten(0, 2)),
         **{f"attention of {name}": value for name, value in sentences.attention.items()},
-        **{f"scores of {name}": v for name, v in segmenter.scores(clips, sentences).items()},
+        **{f"scores of {name}": v for name, v in segmenter.scores(clips.sides, sentences).items()},
         **segmenter(samples),
     }
     assert {value.device.type for value in found.values()} == {segmenter.device.type}

@@ -231,7 +231,7 @@ def test_plain_values_round_trip():
     assert "\n" not in str(error.value)
     phases = load_config(Config, None, ["train.phases=[{share: 1, losses: {mask: 2}}]"])
     assert yaml.safe_load(yaml.safe_dump(to_dict(phases)))["train"]["phases"] == [
-        {"share": 1.0, "losses": {"mask": 2.0}, "freeze": []}
+        {"share": 1.0, "losses": {"mask": 2.0}, "freeze": [], "shown": "clips", "batch": 0}
     ]
     again = from_dict(Config, yaml.safe_load(yaml.safe_dump(to_dict(phases))))
     assert again.train.phases[0] == PhaseConfig(1.0, {"mask": 2.0}, [])

@@ -82,7 +82,7 @@ def test_scores_are_not_rounded_where_the_rest_computes_in_half():
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         clips = segmenter.encode([sample.clip], [sample.proposals])
         sentences = segmenter.encode_sentences(sample.queries)
-        scores = segmenter.scores(clips, sentences)
+        scores = segmenter.scores(clips.sides, sentences)
     for name, values in scores.items():
         tubes, words = clips.sides[name].vectors[0].double(), sentences.sides[name].double()
         exact = words @ tubes.T + sentences.biases[name].double()

@@ -5,11 +5,15 @@ from dataclasses import replace
 import torch
 from tiny_models import random_sample, tiny_segmenter
 
-from aamn.models.assignment import Assignment, assign, mask_targets
+from aamn.models.assignment import Assignment, Referents, assign, mask_targets
 from aamn.ops.masks import crop_masks
 from aamn.structures import Target
 
 KEY = 1
+
+
+def referents(samples):
+    return [Referents.of(sample) for sample in samples]
 
 
 def make_batch():
@@ -25,7 +29,7 @@ def make_batch():
 
 def test_a_sentence_means_the_box_that_overlaps_its_actor_most():
     samples, boxes, valid = make_batch()
-    found = assign(samples, boxes, valid, 0.5)
+    found = assign(referents(samples), boxes, valid, 0.5)
     assert found.clip.tolist() == [0, 0, 1, 1, 1]
     assert found.video.tolist() == [0, 0, 1, 1, 1]
     assert found.tube.tolist() == [0, 1, 0, 0, 2] and found.held.all()
@@ -35,20 +39,20 @@ def test_an_actor_without_a_box_is_not_held():
     samples, boxes, valid = make_batch()
     valid[0, 1] = False
     boxes[1, 2] = 0
-    found = assign(samples, boxes, valid, 0.9)
+    found = assign(referents(samples), boxes, valid, 0.9)
     assert found.held.tolist() == [True, False, True, True, False]
     assert found.of_held().tube.tolist() == [0, 0, 0]
 
 
 def test_sentences_about_one_actor_share_a_mask():
     samples, boxes, valid = make_batch()
-    found = assign(samples, boxes, valid, 0.5)
+    found = assign(referents(samples), boxes, valid, 0.5)
     assert found.one_of_each_actor().tolist() == [0, 1, 2, 4]
 
 
 def test_masks_are_cut_each_at_its_own_size():
     samples, boxes, valid = make_batch()
-    found = assign(samples, boxes, valid, 0.5)
+    found = assign(referents(samples), boxes, valid, 0.5)
     places = found.one_of_each_actor()
     own = boxes[found.clip[places], found.tube[places]]
     got = mask_targets(samples, places, own, 28)
@@ -83,7 +87,7 @@ def test_assignment_by_hand():
     )  # fmt: skip
     boxes = torch.tensor([[less, half], [other, half], [whole, less]])
     valid = torch.tensor([[True, True], [True, True], [False, True]])
-    found = assign(samples, boxes, valid, 0.5)
+    found = assign(referents(samples), boxes, valid, 0.5)
     assert found.clip.tolist() == [0, 1, 1, 2, 2]
     assert found.video.tolist() == [0, 1, 1, 0, 0]
     assert found.actor.tolist() == [0, 7, 3, 7, 7]
@@ -92,13 +96,13 @@ def test_assignment_by_hand():
     held = found.of_held()
     assert (held.clip.tolist(), held.video.tolist()) == ([0, 1, 1], [0, 1, 1])
     assert (held.actor.tolist(), held.tube.tolist()) == ([0, 7, 3], [1, 1, 0])
-    assert held.held.all() and assign(samples, boxes, valid, 0.49).held.sum() == 5
+    assert held.held.all() and assign(referents(samples), boxes, valid, 0.49).held.sum() == 5
 
 
 def test_an_invalid_tube_holds_nobody_even_without_a_least_overlap():
     samples = [sample_of("a", [(0, 0, 10, 10)])]
     boxes, nobody = torch.zeros(1, 2, 4), torch.zeros(1, 2, dtype=torch.bool)
-    assert not assign(samples, boxes, nobody, 0.0).held.any()
+    assert not assign(referents(samples), boxes, nobody, 0.0).held.any()
 
 
 def test_an_actor_is_known_by_its_clip_too_and_stands_for_its_first_held_sentence():

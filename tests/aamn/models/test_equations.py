@@ -293,7 +293,7 @@ def test_joint_loss_10_of_a_whole_clip(balance):
     with torch.no_grad():
         losses = segmenter([sample])
         clips = segmenter.encode([sample.clip], [sample.proposals])
-        parts = segmenter.scores(clips, segmenter.encode_sentences(sample.queries))
+        parts = segmenter.scores(clips.sides, segmenter.encode_sentences(sample.queries))
         boxes = sample.proposals.boxes[segmenter.input_spec.key]
         logits = segmenter.mask_logits(clips, torch.full((4,), segmenter.input_spec.key), boxes)
     scores = f64(parts["actor"]) + f64(parts["action"])
@@ -317,7 +317,9 @@ def test_losses_of_two_clips_10_11_12():
     with torch.no_grad():
         losses = segmenter([one, two])
         clips = segmenter.encode([one.clip, two.clip], [one.proposals, two.proposals])
-        scores = segmenter.scores(clips, segmenter.encode_sentences(one.queries + two.queries))
+        scores = segmenter.scores(
+            clips.sides, segmenter.encode_sentences(one.queries + two.queries)
+        )
         masks = []
         for sample, tubes in ((one, (0, 1)), (two, (1,))):
             alone = segmenter.encode([sample.clip], [sample.proposals])
@@ -345,7 +347,7 @@ def test_there_are_k_minus_1_mismatched_sentences_12():
         losses = segmenter(samples)
         clips = segmenter.encode([s.clip for s in samples], [s.proposals for s in samples])
         queries = samples[0].queries + samples[1].queries
-        scores = segmenter.scores(clips, segmenter.encode_sentences(queries))
+        scores = segmenter.scores(clips.sides, segmenter.encode_sentences(queries))
     s = f64(scores["actor"]) + f64(scores["action"])
     expected = hinge(s, (0, 0, 1, 1), (0, 1, 0, 1), [(1,), (0,), (3,), (2,)])
     assert losses["matching"].item() == pytest.approx(expected, abs=1e-5)
@@ -361,7 +363,7 @@ def test_sentences_of_other_videos_fill_up_the_mismatched_ones_12():
     with torch.no_grad():
         losses = segmenter([sample])
         clips = segmenter.encode([sample.clip], [sample.proposals])
-        scores = segmenter.scores(clips, segmenter.encode_sentences(a.queries + b.queries))
+        scores = segmenter.scores(clips.sides, segmenter.encode_sentences(a.queries + b.queries))
     s = f64(scores["actor"]) + f64(scores["action"])
     expected = hinge(s, (0, 0), (0, 1), [(1, 2, 3), (0, 2, 3)])
     assert losses["matching"].item() == pytest.approx(expected, abs=1e-5)

@@ -48,7 +48,7 @@ def test_only_what_the_mask_shows_counts():
     given = pixels()
     given.colours[..., :7, :] = torch.tensor([1.0, 0.0, 0.0])[:, None, None]
     given.masks[..., 7:, :] = 0
-    found = Colours(3)(given)[0, 0]
+    found = Colours.numbers(given)[0, 0]
     assert found[:64].argmax() == 48 and found[48] == 4, "pure red"
     torch.testing.assert_close(found[64:67], torch.tensor([1.0, -1.0, -1.0]))
     assert found[67:].abs().max() < 1e-4, "no spread"
@@ -103,8 +103,8 @@ def test_a_frame_without_a_proposal_says_nothing():
     torch.manual_seed(0)
     motion, given = Motion(3), pixels()
     given.flow[0, 0, 2] = 5.0
-    moving = motion(given)
+    moving = motion(Motion.numbers(given))
     given.linked[0, 0, 2] = False
-    gone = motion(given)
+    gone = motion(Motion.numbers(given))
     given.flow[0, 0, 2] = 0.0
-    assert not torch.allclose(moving, gone) and torch.equal(gone, motion(given))
+    assert not torch.allclose(moving, gone) and torch.equal(gone, motion(Motion.numbers(given)))

@@ -21,6 +21,7 @@ from aamn.inference.checkpoint import read_checkpoint
 from aamn.training import loop as training
 from aamn.training.loop import choose_precision, train
 from aamn.training.optimiser import build_optimiser, learning_rate
+from aamn.training.phases import plan_phases
 from aamn.training.sampler import IterationSampler
 from proposals.errors import InputError
 
@@ -543,7 +544,8 @@ def test_processes_learn_from_different_samples_and_together_from_all(world):
     for rank in range(world):
         fabric = SimpleNamespace(global_rank=rank, world_size=world)
         points = Points([(float(n), 0.0) for n in range(12)])
-        loader = training._loader(config, points, 0, 6, fabric)
+        (phase,) = plan_phases(config.train)
+        loader = training._loader(config, points, phase, 0, 6, fabric)
         shares.append([[int(x) for x, _ in batch.samples] for batch in loader])
     assert {len(batch) for share in shares for batch in share} == {2}
     flat = [index for batches in zip(*shares, strict=True) for batch in batches for index in batch]
