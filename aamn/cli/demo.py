@@ -10,6 +10,7 @@ import click
 
 from aamn.cli.command_line import log, out_option, subcommand
 
+RECIPE = "aamn_demo_plus"
 SHARE = "0.1"  # of the training videos, for the threshold of absence
 SMALL = {  # subcommand -> what makes it quick: to see that everything works, not how well
     "synthetic": ("train_videos=6", "test_videos=3", "missed_videos=0", "max_frames=26"),
@@ -20,7 +21,7 @@ SMALL = {  # subcommand -> what makes it quick: to see that everything works, no
     "train": (
         *("words.dimension=8", "aamn.radius=1", "aamn.size=64", "aamn.tube_channels=16"),
         *("aamn.match_channels=16", "aamn.backbone.widths=[8,8,16,16]", "aamn.backbone.fc=16"),
-        *("aamn.language.hidden=8", "aamn.mask_head.channels=8"),
+        *("aamn.language.hidden=8", "aamn.mask_head.channels=8", "aamn.relation.channels=16"),
         *("train.optimiser.iterations=10", "train.batch=2"),
     ),
 }
@@ -41,8 +42,8 @@ Try a sentence of your own:
   aamn segment {video} "the dog on the left" --bundle {out}/bundle --out {out}/mine"""
 
 
-def steps(out: Path, small: bool) -> list[list[str]]:
-    """The subcommands of the demo, in order."""
+def steps(out: Path, small: bool, recipe: str = RECIPE) -> list[list[str]]:
+    """The subcommands of the demo, in order; `recipe` is the segmenter's."""
     data, detector = str(out / "corpus"), str(out / "detector/detector.pt")
     boxes, flow = str(out / "proposals.h5"), str(out / "flow.h5")
     checkpoint, validation = str(out / "aamn/last.pt"), ["--validation-share", SHARE]
@@ -63,7 +64,7 @@ def steps(out: Path, small: bool) -> list[list[str]]:
         ["extract", "--data", data, "--detector", detector, "--out", boxes],
         ["flow", "--data", data, "--out", flow],
         [
-            *("train", "--config", "aamn_demo", "--data", data, "--proposals", boxes),
+            *("train", "--config", recipe, "--data", data, "--proposals", boxes),
             *("--flow", flow, "--out", str(out / "aamn"), *_set(starts)),
         ],
         [
@@ -93,8 +94,9 @@ def _set(values: tuple[str, ...]) -> list[str]:
 
 @subcommand("demo", "aamn demo --out runs/demo")
 @click.option("--small", is_flag=True, help="a minute: to see that everything works, not how well")
+@click.option("--config", "recipe", default=RECIPE, help="the segmenter's; aamn_demo: the paper's")
 @out_option("the demo's folder; default: runs/demo", folder=True, default="runs/demo")
-def command(small: bool, out: Path) -> int:
+def command(small: bool, recipe: str, out: Path) -> int:
     """Runs the whole pipeline on a synthetic corpus, without a download: draws the corpus,
     fine-tunes a detector on it, extracts proposals and optical flow, trains AAMN, evaluates it, and
     segments three test videos by their sentences.
@@ -107,7 +109,7 @@ def command(small: bool, out: Path) -> int:
 
     record = out / "steps.json"
     done = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else []
-    for number, words in enumerate(steps(out, small)):
+    for number, words in enumerate(steps(out, small, recipe)):
         if number < len(done) and done[number] == words:
             continue
         log.info("\n$ aamn %s", shlex.join(words))

@@ -92,12 +92,18 @@ def test_the_recipes_and_overrides_are_known(small):
         name: load_config(SCHEMAS[name], *values(words, "--config"), values(words, "--set"))
         for name, words in chosen.items()
     }
-    assert found["train"].name == "aamn_demo" and found["train"].data.validation_share == 0.1
+    assert found["train"].name == "aamn_demo_plus" and found["train"].data.validation_share == 0.1
     if small:
         assert found["synthetic"].train_videos == 6
         assert found["train-detector"].finetune.iterations == 30
         assert found["train"].train.optimiser.iterations == 10
         assert found["train"].aamn.backbone.widths == found["train-detector"].widths
+
+
+def test_another_recipe_changes_the_training_alone():
+    ours, papers = steps(OUT, False), steps(OUT, False, "aamn_demo")
+    assert [n for n, pair in enumerate(zip(ours, papers, strict=True)) if pair[0] != pair[1]] == [6]
+    assert values(papers[6], "--config") == ["aamn_demo"]
 
 
 @pytest.fixture
