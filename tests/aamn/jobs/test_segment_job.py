@@ -143,12 +143,12 @@ def test_without_a_video_or_a_sentence_there_is_nothing_to_do(options, said):
 @pytest.mark.parametrize(
     ("system", "options", "said"),
     [
-        ("aamn", {"transition_cost": 0.5, "linking": "clip"}, "--transition-cost: wanted with"),
-        ("acga", {"transition_cost": 0.5, "linking": "clip"}, "--transition-cost: wanted with"),
-        ("acga", {"transition_cost": 0.5}, "--transition-cost: for aamn alone"),
+        ("aamn", {"transition_cost": 0.75, "linking": "clip"}, "--transition-cost: wanted with"),
+        ("acga", {"transition_cost": 0.75, "linking": "clip"}, "--transition-cost: wanted with"),
+        ("acga", {"transition_cost": 0.75}, "--transition-cost: for aamn alone"),
         ("acga", {"absent_threshold": 0.0}, "--absent-threshold: for aamn alone"),
         ("cstm", {"index": Path("i.h5")}, "--index: for aamn alone, the checkpoint is of cstm"),
-        ("aamn", {"transition_cost": 0.5, "absent_threshold": 0.0, "index": Path("i.h5")}, None),
+        ("aamn", {"transition_cost": 0.75, "absent_threshold": 0.0, "index": Path("i.h5")}, None),
         ("acga", {"transition_cost": TRANSITION_COST, "linking": "clip"}, None),
     ],
 )
@@ -254,14 +254,14 @@ def test_through_an_index_everything_reaches_the_answer(
 ):
     monkeypatch.setattr(segment_job, "answers", lambda tracks, frames: ("answers", frames))
     segmenter = Segmenter(held)
-    options = SegmentOptions(linking="clip", transition_cost=0.5, end=6, index=Path("i.h5"))
+    options = SegmentOptions(linking="clip", transition_cost=0.75, end=6, index=Path("i.h5"))
     job = Job(CLIP, ("w", "v"))
     lacking = segment_job._by_index(options, segmenter, 0.25, job, tmp_path)
     assert lacking == f"lacking{asked}", "what a part of the index shows is no frame count"
     texts, _, frames, (asked_texts, more) = segmenter.done
     assert texts == asked_texts == ("w", "v"), "unknown words are said before the work"
     assert isinstance(frames, Frames), "the index is of this video"
-    assert more == {"linking": "clip", "absent_threshold": 0.25, "transition_cost": 0.5}
+    assert more == {"linking": "clip", "absent_threshold": 0.25, "transition_cost": 0.75}
     (out, video_id, _, queries, found, wanted, facts), said = written
     assert (out, video_id, queries, facts) == (tmp_path, "clip", ["<w>", "<v>"], ["w!", "v!"])
     assert found == ("answers", range(6)) and wanted.frames == range(6)
