@@ -116,6 +116,9 @@ def run_room(room: str, count: int, again: bool) -> list[Mutant]:
     codes = exit_codes(folder)
     if any(codes.get(name) is None for name in chosen):
         call(sys.executable, "-m", "mutmut", "run", "--max-children", "1", *chosen)
+        codes = exit_codes(folder)
+    if left := sum(codes.get(name) is None for name in chosen):
+        print(f"{room}: {left} mutants were not tried, {folder / 'log.txt'} says why")
     return tried(folder)
 
 

@@ -12,6 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d, box_iou
 
 from aamn.config.loading import load_config
 from aamn.structures import Geometry
+from proposals import build as build_module
 from proposals import detector as detector_module
 from proposals import torchvision_rcnn
 from proposals.backbones import ResidualBlock, SmallBackbone, build_pyramid
@@ -626,6 +627,26 @@ def test_weights_that_do_not_fit(tmp_path, content, message):
         torch.save(content, path)
     with pytest.raises(InputError, match=message):
         build_detector(replace(TINY, weights=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"), [("small", ["meta"]), ("detectron2_faster_rcnn_R_50_FPN_1x", ["cpu"])]
+)
+def test_sizes_are_compared_before_memory_is_taken(monkeypatch, name, devices):
+    """But for detectron2's, whose recipes say how large they are."""
+    built = []
+
+    def build(config):
+        built.append(torch.empty(0).device.type)
+        return torch.nn.Linear(2, 2)
+
+    config = config_to_dict(replace(TINY, name=name))
+    content = {"format": "aamn-detector", "version": 1, "config": config, "state": {}}
+    monkeypatch.setattr(build_module, "read_mapping", lambda *_: content)
+    monkeypatch.setattr(build_module, "build_detector", build)
+    with pytest.raises(InputError, match=r"d\.pt: its weights do not fit the configuration"):
+        build_module.load_network("d.pt")
+    assert built == devices
 
 
 def test_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):

@@ -268,6 +268,35 @@ def test_weights_of_another_network_of_our_own_are_refused(tmp_path):
             detectron2_rcnn._load_weights(heads(3, 1.0), str(tmp_path / "d.pt"))
 
 
+@pytest.mark.parametrize(
+    ("source", "there"),
+    [("w.pkl", True), ("w.pkl", False), ("detectron2://w.pkl", False), ("https://w.pkl", False)],
+)
+def test_detectron2_reads_its_own_files_and_addresses(tmp_path, monkeypatch, source, there):
+    read = []
+
+    class Checkpointer:
+        def __init__(self, rcnn):
+            self.rcnn = rcnn
+
+        def load(self, source):
+            read.append((self.rcnn, source))
+
+    stands_in = SimpleNamespace(DetectionCheckpointer=Checkpointer)
+    monkeypatch.setitem(sys.modules, "detectron2", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "detectron2.checkpoint", stands_in)
+    monkeypatch.chdir(tmp_path)
+    if there:
+        Path(source).touch()
+    rcnn = heads(3, 1.0)
+    if there or "://" in source:
+        detectron2_rcnn._load_weights(rcnn, source)
+        assert read == [(rcnn, source)]
+        return
+    with pytest.raises(InputError, match=r"^no weight file at w\.pkl$"):
+        detectron2_rcnn._load_weights(rcnn, source)
+
+
 @pytest.mark.skipif(HERE, reason="detectron2 is installed")
 def test_without_detectron2_the_line_says_so():
     with pytest.raises(InputError, match="needs detectron2, which is not installed; the README"):

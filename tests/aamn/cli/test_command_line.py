@@ -1,10 +1,13 @@
 """What every subcommand shares: how its words are read, what it refuses, and its exit code."""
 
 import ast
+import errno
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -12,13 +15,17 @@ import pytest
 from aamn.cli import main as main_module
 from aamn.cli.command_line import (
     Existing,
+    Finite,
+    all_but,
     inputs_options,
     out_option,
     recipe_options,
     sentences,
     split_inputs,
     subcommand,
+    threshold_option,
 )
+from aamn.cli.evaluate import samples_options
 from aamn.cli.main import SUBCOMMANDS, aamn, run, tool
 from aamn.data.datasets.registry import READERS
 from aamn.index.builder import PRECISIONS
@@ -232,6 +239,241 @@ def test_the_inputs_are_taken_out_of_the_values():
     given = {"bundle": Path("b"), "overrides": ("a=1",)}
     assert {name: value for name, value in inputs.items() if value} == given
     assert set(inputs) == {"checkpoint", "detector", "proposals", "flow", "config", *given}
+
+
+@pytest.fixture
+def declared():
+    """Runs a subcommand that is declared now with these options: what it is given."""
+
+    def run(*words, options=(), **useless):
+        seen = {}
+
+        @subcommand("thing", "aamn thing", **useless)
+        def command(**values):
+            """Does a thing."""
+            seen.update(values)
+
+        for option in options:
+            command = option(command)
+        command.main(list(words), "thing", standalone_mode=False)
+        return seen
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--flow", "no.h5"), "no flow file at no.h5; `aamn flow` writes one"),
+        (("--detector", "no.pt"), "no detector at no.pt; `aamn train-detector` writes one"),
+        (("--checkpoint", "no.pt"), "no checkpoint at no.pt; train one with `aamn train`"),
+    ],
+)
+def test_inputs_that_are_not_there_are_named_with_what_makes_them(declared, words, said):
+    with pytest.raises(InputError) as refused:
+        declared(*words, options=[inputs_options])
+    assert str(refused.value) == said
+
+
+def test_inputs_are_paths_and_an_empty_one_is_none(declared, tmp_path):
+    (tmp_path / "f").touch()
+    for name in ("bundle", "checkpoint", "detector", "proposals", "flow"):
+        given = declared(f"--{name}", str(tmp_path / "f"), options=[inputs_options])
+        assert {key: value for key, value in given.items() if value} == {name: tmp_path / "f"}
+    for name in ("bundle", "proposals"):
+        with pytest.raises(click.UsageError, match="wanted a path, got nothing"):
+            declared(f"--{name}=", options=[inputs_options])
+
+
+def test_what_a_segmenter_is_asked_about_and_compared_with(declared, tmp_path):
+    (tmp_path / "s.pt").touch()
+    own = ("--checkpoint", str(tmp_path / "s.pt"))
+    default = dict.fromkeys(("data", "split", "proposals", "flow"), "")
+    default |= {"checkpoint": tmp_path / "s.pt", "compare": (), "index": None}
+    assert declared(*own, options=[samples_options]) == default
+    words = {"data": "d", "split": "s", "proposals": "p", "flow": "f", "index": "i", "compare": "c"}
+    given = [word for name, value in words.items() for word in (f"--{name}", value)]
+    found = declared(*own, *given, "--compare", "e", options=[samples_options])
+    assert found == default | words | {"index": Path("i"), "compare": ("c", "e")}
+    with pytest.raises(click.MissingParameter):
+        declared(options=[samples_options])
+    with pytest.raises(InputError, match=r"no checkpoint at no\.pt"):
+        declared("--checkpoint", "no.pt", options=[samples_options])
+
+
+@pytest.mark.parametrize(
+    "options", [inputs_options, samples_options, recipe_options, threshold_option, out_option("x")]
+)
+def test_a_shared_option_says_what_it_is_for(options):
+    command = options(click.Command("thing"))
+    for option in command.params:
+        assert option.help and (option.metavar or option.name == "split"), option
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("auto", "auto"), ("none", "none"), ("-0.5", -0.5), ("1e3", 1000.0)]
+)
+def test_a_threshold_is_a_number_or_one_of_two_words(declared, word, value):
+    given = declared("--absent-threshold", word, options=[threshold_option])
+    assert given == {"absent_threshold": value}
+    assert declared(options=[threshold_option]) == {"absent_threshold": None}
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf"])
+def test_what_is_no_finite_number_is_refused(declared, word):
+    number = click.option("--n", type=Finite())
+    for option, name in ((threshold_option, "--absent-threshold"), (number, "--n")):
+        with pytest.raises(click.BadParameter, match=f"{word} is no finite number") as refused:
+            declared(f"{name}={word}", options=[option])
+        assert name in refused.value.format_message()
+
+
+def test_where_the_result_goes_may_be_wanted_have_a_default_and_be_a_folder(
+    declared, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("file").touch()
+    assert declared(options=[out_option("x")]) == {"out": None}
+    assert declared(options=[out_option("x", default="a/b")]) == {"out": Path("a/b")}
+    with pytest.raises(click.MissingParameter):
+        declared(options=[out_option("x", required=True)])
+    for name, folder in (("file", False), ("folder", True)):
+        assert declared("--out", name, options=[out_option("x", folder=folder)])["out"] == Path(
+            name
+        )
+        with pytest.raises(InputError, match=f"cannot write {name}: a f"):
+            declared("--out", name, options=[out_option("x", folder=not folder)])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--a", "1"], "--a: wanted with --b, else it does nothing"),
+        (["--b", "1", "--c", "2"], "--b: wanted without --c, beside which it does nothing"),
+        (["--c="], "--c: wanted a value, got nothing"),
+        (["--many", "x", "--many", ""], "--many: wanted a value, got nothing"),
+        ([""], "PLACE: wanted a value, got nothing"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(declared, words, said):
+    options = [click.option(f"--{name}") for name in "abc"]
+    options += [click.option("--many", multiple=True), click.argument("place", required=False)]
+    apart = [("--b", "--c")]
+    with pytest.raises(click.UsageError) as refused:
+        declared(*words, options=options, only_with={"--a": "--b"}, apart=apart)
+    assert refused.value.format_message() == said
+    fine = ["--a", "1", "--b", "2", "--many", "x"]
+    assert declared(*fine, options=options, only_with={"--a": "--b"}, apart=apart)["many"] == ("x",)
+
+
+def test_keys_that_a_subcommand_does_not_read_are_refused(declared, tmp_path):
+    (tmp_path / "c.yaml").write_text("train: {batch: 3}\n")
+    unread = ("train", "data.root")
+    for words, said in (
+        (["--set", "train.batch=3"], "--set train.batch=3: `aamn thing` does not read train.batch"),
+        (["--set", "seed=1", "--set", "data.root=x"], "does not read data.root"),
+        (
+            ["--config", str(tmp_path / "c.yaml")],
+            "`aamn thing` reads none of its keys, train.batch",
+        ),
+    ):
+        with pytest.raises(InputError) as refused:
+            declared(*words, options=[recipe_options], unread=unread)
+        assert said in str(refused.value)
+        assert declared(*words, options=[recipe_options])["overrides"] is not None
+    given = declared("--set", "data.kind=a2d", options=[recipe_options], unread=unread)
+    assert given == {"config": None, "overrides": ("data.kind=a2d",)}
+
+
+def test_all_parts_of_the_recipe_but_some():
+    parts = all_but("data", "flow")
+    assert {"train", "aamn", "words", "seed"} <= set(parts) and not {"data", "flow"} & set(parts)
+
+
+# How the process is set up, and how it ends
+
+
+def test_what_is_said_goes_to_standard_error_without_what_a_terminal_obeys(
+    ends, monkeypatch, capsys
+):
+    given = []
+    monkeypatch.setattr(logging, "basicConfig", lambda **more: given.append(more))
+    ends(lambda: None)
+    ((handler,), level) = given[0]["handlers"], given[0]["level"]
+    assert level == logging.INFO and given[0].keys() == {"handlers", "level"}
+    record = logging.LogRecord("aamn", logging.INFO, "f", 1, "%s\nis\x1b[2J here", ("it",), None)
+    handler.handle(record)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "it\nis\\x1b[2J here\n")
+
+
+class Closed:
+    """A standard output that fails like this."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def flush(self):
+        if self.error:
+            raise self.error
+
+    def fileno(self):
+        return 41
+
+
+@pytest.mark.parametrize(
+    ("error", "ended", "said"),
+    [
+        (None, 3, ""),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 3, ""),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "error: standard output: no space"),
+    ],
+    ids=str,
+)
+def test_the_end_of_a_process_whose_output_nobody_takes(monkeypatch, capsys, error, ended, said):
+    calls = []
+    system = SimpleNamespace(
+        dup2=lambda *given: calls.append(given),
+        open=lambda *given: calls.append(given) or 7,
+        devnull="/dev/null",
+        O_WRONLY=os.O_WRONLY,
+    )
+    monkeypatch.setattr(main_module, "os", system)
+    monkeypatch.setattr(sys, "stdout", Closed(error))
+    with pytest.raises(SystemExit) as end:
+        main_module._end(3)
+    monkeypatch.undo()
+    assert end.value.code == ended
+    assert capsys.readouterr().err.startswith(said)
+    assert calls == ([("/dev/null", os.O_WRONLY), (7, 41)] if error else []), (
+        "what is left goes there"
+    )
+
+
+@pytest.mark.parametrize("shell", [False, True])
+def test_the_entry_point_answers_a_shell_or_runs_the_words(monkeypatch, shell):
+    done = []
+    monkeypatch.setattr(main_module, "run", lambda: 5)
+    monkeypatch.setattr(aamn, "main", lambda **named: done.append(named))
+    monkeypatch.delenv(main_module.COMPLETION, raising=False)
+    if shell:
+        monkeypatch.setenv(main_module.COMPLETION, "bash_complete")
+    with pytest.raises(SystemExit) as end:
+        main_module.main()
+    assert end.value.code == 5 and done == ([{"prog_name": "aamn"}] if shell else [])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "error: no space left on the device; "),
+        (IsADirectoryError(errno.EISDIR, "x", "/f"), "error: /f: a folder is where a file is wan"),
+    ],
+)
+def test_an_error_of_the_operating_system_is_one_line(ends, capsys, error, said):
+    assert ends(raising(error)) == 2
+    assert capsys.readouterr().err.startswith(said)
 
 
 # The overview, and each subcommand's help

@@ -331,6 +331,8 @@ def test_auto_needs_a_bundle_with_a_threshold(made, tmp_path):
     write_bundle(tmp_path / "b", made / "detector.pt", made / "segmenter.pt")
     with pytest.raises(InputError, match=f"{tmp_path / 'b'} holds no score"):
         Inputs(InputOptions(bundle=tmp_path / "b")).absent_threshold("auto")
+    with pytest.raises(InputError, match=r"^--absent-threshold"):
+        Inputs(InputOptions(bundle=tmp_path / "b")).absent_threshold(float("nan"))
 
 
 @pytest.mark.parametrize(
@@ -351,8 +353,9 @@ def test_a_bundle_stands_for_its_parts(made, given, checkpoint, boxes, monkeypat
     )
     monkeypatch.setattr(inputs_module, "load_detector", lambda path, device: str(path))
     found = Inputs(InputOptions(**{name: Path(path) for name, path in given.items()}))
-    own = found.video_segmenter().boxes
-    assert opened == [checkpoint]
+    segmenter = found.video_segmenter()
+    own, calibrated = segmenter.boxes, segmenter.query_encoder.absent_threshold
+    assert opened == [checkpoint] and calibrated == (0.25 if "bundle" in given else None)
     assert (str(own.path) if "proposals" in given else own) == boxes
 
 

@@ -154,6 +154,7 @@ def test_a_caption_is_a_strip_below_the_picture():
     assert found.shape == (48, 62, 3) and (found[:30] == picture).all()
     strip = found[30:]
     assert strip.max() > 200, "light letters"
+    assert len(np.unique(strip)) > 3, "whose edges are smooth"
     assert (strip[:, 40:] == 24).all() and (strip[:, 4:30] != 24).any()
     wide = caption(picture, "dog", width=100)
     assert wide.shape == (48, 100, 3) and not wide[:30, 62:].any()
