@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from aamn.data.datasets.registry import open_source
 from aamn.data.datasets.source import Expression, FullTarget, VideoTextSource
 from aamn.data.flow.store import stored_flow
 from aamn.evaluation.full_video import format_videos, frame_rows, summarise_videos
+from aamn.evaluation.probability import Probability, trust
 from aamn.index.indexed_segmenter import StoredIndexes
 from aamn.index.query_encoder import QueryEncoder
 from aamn.index.video_index import LINKINGS, VideoIndex
@@ -154,16 +156,38 @@ def _absence(indexes: StoredIndexes, calibrated_on: str, scores: Scores, split: 
         f"{split} {100 * shares.refused:.1f} % of {len(scores.absent)} sentences about nobody get "
         f"empty masks, and {100 * (1 - shares.kept):.1f} % of {len(scores.present)} true ones"
     )
+    line, trusted = _trusted(known, scores, split)
     return {
         **vars(calibration),
+        **line,
         "calibrated_on": {
             "split": calibrated_on,
             "videos": len(videos),
             "present": len(known.present),
             "absent": len(known.absent),
         },
-        split: {**vars(shares), "present": len(scores.present), "absent": len(scores.absent)},
+        split: {
+            **vars(shares),
+            **trusted,
+            "present": len(scores.present),
+            "absent": len(scores.absent),
+        },
     }
+
+
+def _trusted(known: Scores, scores: Scores, split: str) -> tuple[dict, dict]:
+    """The probability of a match by its score, from known sentences, and how far it can be trusted
+    on the evaluated ones; nothing where all known ones of a side found nobody."""
+    if not all(any(map(math.isfinite, side)) for side in (known.present, known.absent)):
+        return {}, {}
+    probability = Probability.fit(known.present, known.absent)
+    trusted = trust(probability, scores.present, scores.absent)
+    print(
+        f"a match has the probability 1 / (1 + exp(-({probability.slope:.3f} * score "
+        f"{probability.intercept:+.3f}))); on {split} its expected calibration error is "
+        f"{100 * trusted['ece']:.1f} %, the area under the ROC curve {100 * trusted['auroc']:.1f} %"
+    )
+    return {"probability": vars(probability)}, trusted
 
 
 def read_threshold(path: Path) -> float:

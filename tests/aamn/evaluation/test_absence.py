@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -202,6 +203,11 @@ def test_the_threshold_is_found_on_one_split_and_tried_on_the_other(monkeypatch,
     )
     write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "validation")
     absence = json.loads((tmp_path / "out.json").read_text())["absence"]
+    line = absence.pop("probability")
+    assert line["intercept"] == pytest.approx(-0.5 * line["slope"]), "even odds in the middle"
+    assert absence["test"].pop("auroc") == (11 + 9 + 9.5 + 9) / (4 * 12)
+    assert sum(one["count"] for one in absence["test"].pop("reliability")) == 16
+    assert 0 < absence["test"].pop("ece") < 1
     assert absence == {
         "threshold": pytest.approx(0.5),
         "balanced_accuracy": 1.0,
@@ -212,6 +218,16 @@ def test_the_threshold_is_found_on_one_split_and_tried_on_the_other(monkeypatch,
     assert "below 0.500, found on 2 videos of validation (balanced accuracy 100.0)" in printed
     assert "on test 75.0 % of 12 sentences" in printed and "25.0 % of 4 true ones" in printed
     assert not program.open
+
+
+def test_where_nobody_is_ever_found_no_score_has_a_probability(monkeypatch, tmp_path):
+    test, other = Source({"a": (1,), "b": (2,)}, truth=("a",)), Source({"p": (1,), "q": (2,)})
+    scores = lambda video, text: 1.0 if video == text[0] else -math.inf  # noqa: E731
+    Program(monkeypatch, {"test": test, "validation": other}, scores)
+    write_videos(LOADED, DATA, "test", tmp_path / "out.json", tmp_path / "index", "validation")
+    absence = json.loads((tmp_path / "out.json").read_text())["absence"]
+    assert "probability" not in absence and "auroc" not in absence["test"]
+    assert absence["test"]["kept"] == absence["test"]["refused"] == 1.0
 
 
 @pytest.mark.parametrize(
