@@ -10,22 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aamn.config.loading import to_dict
 from aamn.config.schema import AAMNConfig
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule, JointModule
-from aamn.models.answers import mask_tracks, tube_scores
 from aamn.models.encoded import (
     ClipBatch,
     EncodedClips,
     EncodedSentences,
     FrameFeatures,
 )
+from aamn.models.indexable import IndexableSegmenter, all_given
 from aamn.models.language import LANGUAGES
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
 from aamn.models.modules import Modules
@@ -43,30 +44,28 @@ from aamn.models.statistics import (
 from aamn.models.visual import FlowStream, Stream, TubeFeatures
 from aamn.ops.boxes import location_features
 from aamn.structures import (
-    Clip,
     InputSpec,
-    MaskTrack,
-    Proposals,
     Query,
     QueryEmbedding,
     Sample,
     TubeScores,
-    empty_track,
 )
 from aamn.tubes.aggregation import AGGREGATIONS, gather_members
 from aamn.tubes.linking import LinkedTubes, link_tubes
 from proposals.errors import InputError
 
-T = TypeVar("T")
+TEXT_OPTIONS = ("language", "margin", "mask_loss_weight", "match_iou")  # not in an index
 
 
-class AAMN(Segmenter):
+class AAMN(IndexableSegmenter):
     """Both streams, both modules and the mask head; see the module's docstring."""
+
+    text_side = ("language.", ".matching.textual.", ".matching.score.")
 
     def __init__(self, config: AAMNConfig, embedding: nn.Embedding) -> None:
         super().__init__()
         _refuse_contradictions(config)
-        self.config = config
+        self.config, self.link_balance = config, config.link_balance
         radius = config.radius
         self.input_spec = InputSpec(
             offsets=tuple(range(-radius, radius + 1)),
@@ -123,20 +122,32 @@ class AAMN(Segmenter):
         """A hash of the RGB stream's backbone; "" without this stream."""
         return self.streams["rgb"].backbone_hash if "rgb" in self.streams else ""
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The streams."""
+        return tuple(self.streams)
+
+    @property
+    def head_widths(self) -> dict[str, int]:
+        """Those of the matching heads' common space."""
+        return {name: head.matching.visual.out_features for name, head in self.heads.items()}
+
+    def video_options(self) -> dict[str, Any]:
+        """All but those of the language side and of training."""
+        options = {k: v for k, v in to_dict(self.config).items() if k not in TEXT_OPTIONS}
+        for name in ("weights", "flow_weights", "frozen_stages", "dropout"):  # training's
+            options["backbone"].pop(name)
+        return options
+
     # The video's side
-
-    def encode(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> EncodedClips:
-        """Streams, tubes, tube embeddings of B clips."""
-        batch = self._batch(clips, proposals)
-        return self.encode_tubes(batch, self.encode_frames(batch))
-
-    def encode_frames(self, batch: ClipBatch) -> FrameFeatures:
-        """Both streams' maps and ROI features of all frames of the batch in a row."""
-        return self.describe_rois(self.encode_maps(batch.images), batch)
 
     def encode_maps(self, images: dict[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
         """Stream name -> its maps of frames (N, C, H, W)."""
         return {name: stream(images[name]) for name, stream in self.streams.items()}
+
+    def shared_maps(self, maps: dict[str, tuple[Tensor, ...]]) -> list[Tensor]:
+        """Those of the RGB stream's backbone."""
+        return self.streams["rgb"].shared(maps["rgb"])
 
     def describe_rois(self, maps: dict[str, tuple[Tensor, ...]], batch: ClipBatch) -> FrameFeatures:
         """The features of the batch's boxes, whose frames the maps are of."""
@@ -160,7 +171,7 @@ class AAMN(Segmenter):
             link,
             batch.valid,
             self.input_spec.key,
-            self.config.link_balance,
+            self.link_balance,
             self.config.linking,
         )
         described = self._describe(tubes, features, batch)
@@ -191,18 +202,6 @@ class AAMN(Segmenter):
             crop(flow, frames.flatten(), boxes.flatten(0, 2)).unflatten(0, (b, k, t)),
             boxes,
             tubes.linked,
-        )
-
-    def _batch(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> ClipBatch:
-        images = {"rgb": torch.cat([clip.rgb for clip in clips])} if "rgb" in self.streams else {}
-        if "flow" in self.streams:
-            images["flow"] = torch.cat(_given([clip.flow for clip in clips], "flow"))
-        return ClipBatch.of(
-            images,
-            torch.stack([p.boxes for p in proposals]),
-            torch.stack([p.valid for p in proposals]),
-            [clip.geometry for clip in clips],
-            self.device,
         )
 
     def _roi_features(self, name: str, maps: Sequence[Tensor], batch: ClipBatch) -> Tensor:
@@ -266,19 +265,7 @@ class AAMN(Segmenter):
             for i, query in enumerate(queries)
         ]
 
-    # Where they meet
-
-    def scores(self, clips: EncodedClips, sentences: EncodedSentences) -> dict[str, Tensor]:
-        """Module name -> (Q, B, K) float32: every sentence's score for every tube, padding
-        included. In half precision the steps between scores would be coarse beside the margin."""
-        with torch.autocast(self.device.type, enabled=False):
-            return {
-                name: torch.einsum(
-                    "qd,bkd->qbk", sentences.sides[name].float(), side.vectors.float()
-                )
-                + sentences.biases[name]
-                for name, side in clips.sides.items()
-            }
+    # Masks
 
     def mask_logits(self, clips: EncodedClips, frames: Tensor, boxes: Tensor) -> Tensor:
         """Logits (N, g, g) over boxes (N, 4), original pixels, of frames (N,) counted over all
@@ -302,7 +289,7 @@ class AAMN(Segmenter):
 
     def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Joint loss (10) with its parts; counts the sentences whose actor no proposal holds."""
-        proposals = _given([s.proposals for s in samples], "proposals")
+        proposals = all_given([s.proposals for s in samples], "proposals")
         clips = self.encode([s.clip for s in samples], proposals)
         queries = [query for sample in samples for query in sample.queries]
         queries += [query for sample in samples for query in sample.strangers]
@@ -310,26 +297,16 @@ class AAMN(Segmenter):
         scores = torch.stack(list(modules.values())).sum(0)
         return self.objective(samples, clips, scores, partial(self.mask_logits, clips))
 
-    @torch.no_grad()
-    def segment(
-        self, clip: Clip, proposals: Proposals | None, queries: Sequence[Query]
-    ) -> list[MaskTrack]:
-        """The best tube's mask in every frame of the clip, for each sentence; the masks of all
-        chosen tubes are computed in one batch."""
-        if proposals is None:
-            raise ValueError("AAMN chooses among proposals; this clip has none")
-        clips = self.encode([clip], [proposals])
-        sentences = self.encode_sentences(queries)
-        found = tube_scores(clips, sentences, self.scores(clips, sentences), queries)
-        if not bool(clips.tubes.valid.any()):
-            size = clip.geometry.original_size
-            return [empty_track(clip.video_id, q.text, clip.frame_indices, size) for q in queries]
-        chosen = [self.choose(scores) for scores in found]
-        return mask_tracks(clip, clips, partial(self.mask_logits, clips), queries, found, chosen)
 
-    def choose(self, scores: TubeScores) -> int:
-        """The target tube: the one with the highest score."""
-        return int(scores.total.argmax())
+def as_aamn(segmenter: Segmenter) -> AAMN:
+    """The segmenter, whose parts are AAMN's.
+
+    Raises:
+        InputError: it is another system.
+    """
+    if not isinstance(segmenter, AAMN):
+        raise InputError(f"wanted a recipe of the system aamn, got {type(segmenter).__name__}")
+    return segmenter
 
 
 class MostConfident(AAMN):
@@ -339,18 +316,6 @@ class MostConfident(AAMN):
     def choose(self, scores: TubeScores) -> int:
         """The first tube: proposals come most confident first."""
         return int(torch.isfinite(scores.total).float().argmax())
-
-
-def _given(values: Sequence[T | None], what: str) -> list[T]:
-    """The same values.
-
-    Raises:
-        ValueError: one of them is None.
-    """
-    found = [value for value in values if value is not None]
-    if len(found) < len(values):
-        raise ValueError(f"wanted {what} of every sample; {len(values) - len(found)} have none")
-    return found
 
 
 def _rois(boxes: Tensor) -> Tensor:
