@@ -78,6 +78,9 @@ class ZeroShotConfig:
         "a frame of a video with {}.",
         "a cropped photo of {}.",
     )
+    # cosine from which a word means the class whose name is near it, of vectors of 50 numbers;
+    # longer ones lie farther apart
+    likeness: Share = 0.68
     generic: tuple[str, ...] = ("something", "a thing", "the background", "somebody", "an object")
     absent_threshold: float = 0.0  # a score above it is a match; "calibrated" for the index
     gains: GainsConfig = field(default_factory=GainsConfig)

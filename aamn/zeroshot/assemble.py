@@ -105,7 +105,7 @@ def assemble(
     describers: dict[str, nn.Module] = {}
     for name in own.describers.split("+"):
         if name == "attributes":
-            describers[name] = Attributes(own.gains, own.classes, words)
+            describers[name] = Attributes(own, words)
         elif model is None:
             raise InputError("zeroshot.describers wants an image-text model, none is given")
         else:

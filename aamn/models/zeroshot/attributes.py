@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aamn.config.zeroshot import GainsConfig
+from aamn.config.zeroshot import ZeroShotConfig
 from aamn.models.zeroshot.colours import colour_shares
 from aamn.models.zeroshot.sentences import (
     ASIDE,
@@ -23,7 +23,6 @@ from aamn.models.zeroshot.sentences import (
 from aamn.models.zeroshot.views import SMALL, TubeViews
 from aamn.structures import Query
 
-LIKE = 0.45  # cosine from which a word is like a class's name
 SHARP = 12.0  # factor of the cosines in the softmax over the classes
 UNNAMED = "N/A"  # what torchvision calls the numbers that COCO has left out
 PRESENT = 0.5  # a class or colour that is half there is as good as none: the score is 0 there
@@ -44,9 +43,11 @@ def table_words(classes: Sequence[str]) -> list[str]:
     return sorted({*RULES, *DIRECTIONS, *COLOUR_WORDS, *NOUNS, *named})
 
 
-def _numbers(name: str, words: NamedWords) -> Tensor:
-    """The numbers (L,) of a class name's words; those of padding where a class has no name."""
-    return words.queries(name)[0].words if name != UNNAMED.lower() else torch.zeros(1).long()
+def _number(name: str, words: NamedWords) -> int:
+    """The number of a class name that is one word, else that of padding: half of the words of "hot
+    dog" mean something else."""
+    found = words.queries(name)[0].words if name != UNNAMED.lower() else ()
+    return int(found[0]) if len(found) == 1 else 0
 
 
 class Attributes(nn.Module):
@@ -57,15 +58,14 @@ class Attributes(nn.Module):
     of a man in red.
     """
 
-    def __init__(self, gains: GainsConfig, classes: Sequence[str], words: NamedWords) -> None:
+    def __init__(self, config: ZeroShotConfig, words: NamedWords) -> None:
         super().__init__()
-        self.gains = gains
-        self.classes = tuple(name.lower() for name in classes)
+        self.gains, self.likeness = config.gains, config.likeness
+        self.classes = tuple(name.lower() for name in config.classes)
         self.width = len(self.classes) + len(COLOURS) + 1
         self._words = [words]  # a segmenter's words are saved once
         self._exact = {name: place for place, name in enumerate(self.classes)}
-        numbers = [_numbers(name, words) for name in self.classes]
-        self._names = torch.nn.utils.rnn.pad_sequence(numbers, batch_first=True)  # (C, L)
+        self._names = torch.tensor([_number(name, words) for name in self.classes])
 
     def tubes(self, views: TubeViews) -> Tensor:
         """(B, K, C + 12)."""
@@ -132,11 +132,9 @@ class Attributes(nn.Module):
     def _alike(self, number: int) -> Tensor | None:
         """By the cosines of the word's vector with those of the classes' names."""
         weight = self._words[0].weight.detach()
-        numbers = self._names.to(weight.device)
-        counts = (numbers > 0).sum(1, keepdim=True).clamp(min=1)
-        names = weight[numbers].sum(1) / counts
+        names = weight[self._names.to(weight.device)]
         cosines = F.cosine_similarity(names, weight[number][None], dim=1).cpu()
-        if float(cosines.max()) < LIKE:
+        if float(cosines.max()) < self.likeness:
             return None
         near = (SHARP * cosines).softmax(0)
         return near / near.max()

@@ -28,7 +28,7 @@ from aamn.tubes.aggregation import average, gather_members
 from aamn.tubes.linking import LinkedTubes, link_tubes
 from proposals.errors import InputError
 
-TEXT_OPTIONS = ("gains", "prompts", "generic", "absent_threshold", "published", "crops")
+TEXT_OPTIONS = ("gains", "likeness", "prompts", "generic", "absent_threshold", "published", "crops")
 UNSURE = 0.5  # of a detector's confidence: a surer box has an advantage
 COARSE = 7  # cells a side of the crops by whose colours boxes are linked
 
