@@ -6,6 +6,8 @@
 # make mutants     small faults, one at a time: which of them does a test notice?
 # make faults      the tests of bad input and damage, and a thousand kills
 # make gpu         where there is a CUDA device: its tests, and what an index costs there
+# make zeroshot-double  the zero-shot system with a stand-in that knows the demo's corpus
+# make zeroshot-frames  the same without an image-text model on real frames, where these are at hand
 # make wheel-test  the wheel in an empty environment and an empty folder: demo and masks
 # make demo-clean  forget the demo's results
 
@@ -17,7 +19,7 @@ WHEEL := runs/wheel
 SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
-.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test
+.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test zeroshot-double zeroshot-frames
 
 demo: $(VENV)/installed
 	$(BIN)/aamn demo --out $(RUN)
@@ -64,6 +66,12 @@ gpu: $(VENV)/installed-tests
 	    echo "make gpu: no CUDA device here, so nothing was run"; exit 0; fi; \
 	$(BIN)/python -m pytest -q -m gpu $(PYTEST) tests/gpu && \
 	$(BIN)/aamn benchmark --config aamn_r50fpn_shared --detector detector_r50fpn_shared --no-memory
+
+zeroshot-double: $(VENV)/installed-tests
+	PYTHONPATH=tests $(BIN)/python tests/real/zeroshot_double.py --demo $(RUN) $(ZEROSHOT)
+
+zeroshot-frames: $(VENV)/installed-tests
+	PYTHONPATH=tests $(BIN)/python tests/real/zeroshot_frames.py --out runs/zeroshot_frames $(ZEROSHOT)
 
 wheel-test:
 	rm -rf $(WHEEL) && mkdir -p $(WHEEL)/empty

@@ -9,6 +9,7 @@ VERSION: dict[str, str] = {}
 exec((HERE / "aamn/version.py").read_text(encoding="utf-8"), VERSION)
 EXTRAS = {
     "supervision": ["supervision>=0.20"],
+    "zeroshot": ["transformers>=4.57", "huggingface_hub>=0.34", "safetensors>=0.4"],
     "test": [
         *("hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"),
         "supervision>=0.20",

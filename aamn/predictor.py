@@ -38,6 +38,7 @@ from aamn.inference.checkpoint import Loaded, beside, load_segmenter, read_check
 from aamn.inference.verdict import checked_number
 from aamn.search.folder import IndexFolder
 from aamn.version import __version__
+from aamn.zeroshot.assemble import is_zeroshot, load_zeroshot
 from proposals.build import best_device, checked_device, load_detector
 from proposals.decoding import Video
 from proposals.errors import InputError
@@ -390,18 +391,29 @@ def load(
     path: Path | str,
     device: torch.device | str | None = None,
     overrides: Sequence[str] = (),
+    weights: Path | str | None = None,
 ) -> VideoSegmenter:
     """The detector and the segmenter of a bundle (`aamn bundle`), on a GPU where there is one.
 
     Args:
+        path: the bundle's folder; "zeroshot", or another recipe whose name begins so, puts public
+            pretrained parts together, which are downloaded where they are not there yet.
         device: cpu, cuda or cuda:N; None: the GPU where there is one.
         overrides: values of its configuration, as --set has them, such as
             "words.vectors=vectors.txt".
+        weights: of "zeroshot", a folder with the public weights; None: the caches, or the network.
 
     Raises:
-        InputError: as `read_bundle` and `checked_device`, or a part that cannot be read.
+        InputError: as `read_bundle`, `checked_device` and `load_zeroshot`, or a part that cannot
+            be read.
     """
     device = checked_device(device or best_device())
+    folder = None if weights is None else Path(weights)
+    if is_zeroshot(path):
+        parts = load_zeroshot(str(path), device, None, overrides, folder)
+        return VideoSegmenter(QueryEncoder(parts.loaded, parts.absent_threshold), parts.detector)
+    if folder is not None:
+        raise InputError(f"weights: for zeroshot alone, {path} holds its own")
     bundle = read_bundle(path)
     return VideoSegmenter(
         QueryEncoder(

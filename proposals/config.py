@@ -73,7 +73,8 @@ class RPNLimits:
 class DetectorConfig:
     """A Faster R-CNN and what it keeps of each frame."""
 
-    # small | resnet50_fpn | resnet50_fpn_gn | resnet50_fpn_v2 | resnet101_fpn
+    # small | resnet50_fpn | resnet50_fpn_gn | resnet50_fpn_v2 | mask_resnet50_fpn_v2
+    # | resnet101_fpn
     name: str = "resnet50_fpn"
     # | detectron2_faster_rcnn_R_101_FPN_3x and its siblings in detectron2's COCO-Detection
     weights: str = "coco"  # coco | imagenet | a file | "" random

@@ -13,7 +13,9 @@ from torchvision.models import ResNet50_Weights, ResNet101_Weights, WeightsEnum
 from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_V2_Weights,
     FasterRCNN_ResNet50_FPN_Weights,
+    MaskRCNN_ResNet50_FPN_V2_Weights,
     fasterrcnn_resnet50_fpn_v2,
+    maskrcnn_resnet50_fpn_v2,
 )
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import (
@@ -36,9 +38,11 @@ log = logging.getLogger("proposals")
 
 CLASSIFIER_EPS = 1e-5  # of the batch normalisations with which torchvision's classifiers learned
 
+MASKED = "mask_resnet50_fpn_v2"  # the one with a mask head, which is used as it is published
 _COCO = {
     "resnet50_fpn": FasterRCNN_ResNet50_FPN_Weights.COCO_V1,
     "resnet50_fpn_v2": FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+    MASKED: MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
 }
 _IMAGENET = {
     "resnet50_fpn": ResNet50_Weights.IMAGENET1K_V1,
@@ -86,7 +90,13 @@ class TorchvisionRCNN(TrainableDetector):
     def losses(
         self, frames: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
     ) -> dict[str, Tensor]:
-        """Named losses of a batch: frames uint8 (3, H0, W0), boxes (n, 4), labels (n,) int64."""
+        """Named losses of a batch: frames uint8 (3, H0, W0), boxes (n, 4), labels (n,) int64.
+
+        Raises:
+            InputError: the detector has a mask head, for which no masks are given.
+        """
+        if self.config.name == MASKED:
+            raise InputError(f"{MASKED} is used as published; fine-tune resnet50_fpn_v2 instead")
         targets = [{"boxes": b, "labels": c + 1} for b, c in zip(boxes, labels, strict=True)]
         return self.rcnn([frame.float() / 255 for frame in frames], targets)
 
@@ -191,6 +201,8 @@ def _look_at_squares(rcnn: FasterRCNN, square: int) -> None:
         )
     rcnn.transform = _SquareTransform(square, transform.image_mean, transform.image_std)
     heads.box_roi_pool = _SquarePool(heads.box_roi_pool, square)
+    if heads.has_mask():
+        heads.mask_roi_pool = _SquarePool(heads.mask_roi_pool, square)
 
 
 def _in_full_precision(
@@ -246,12 +258,19 @@ def _resnet50_v2(config: DetectorConfig, classes: int) -> FasterRCNN:
     )
 
 
+def _masked(config: DetectorConfig, classes: int) -> FasterRCNN:
+    return maskrcnn_resnet50_fpn_v2(
+        weights=None, weights_backbone=None, num_classes=classes, **_shared(config)
+    )
+
+
 _BUILDERS = {
     "small": _small,
     "resnet50_fpn": _resnet,
     "resnet50_fpn_gn": _resnet_from_nothing,
     "resnet50_fpn_v2": _resnet50_v2,
     "resnet101_fpn": _resnet,
+    MASKED: _masked,
 }
 
 
@@ -265,6 +284,11 @@ def _shared(config: DetectorConfig) -> dict[str, int]:
         "rpn_post_nms_top_n_test": config.rpn.proposals,
         "box_batch_size_per_image": config.finetune.rois,
     }
+
+
+def published_classes() -> tuple[str, ...]:
+    """The class names of torchvision's COCO weights; "N/A" where COCO has left a number out."""
+    return tuple(_COCO[MASKED].meta["categories"][1:])
 
 
 def _coco_classes(config: DetectorConfig) -> tuple[str, ...]:

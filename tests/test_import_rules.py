@@ -14,6 +14,7 @@ FLOORS = (
     {"experiments", "jobs", "training", "report"},
     {"evaluation"},
     {"predictor"},
+    {"zeroshot"},
     {"search"},
     {"index"},
     {"inference"},
@@ -47,7 +48,16 @@ DETECTORS = {
     *("build", "config", "detector", "torchvision_rcnn", "extract", "finetune", "manifest"),
     "measures",
 }
-DETECTOR_ROOMS = {"predictor", "jobs", "experiments", "cli", "evaluation", "report", "training"}
+DETECTOR_ROOMS = {
+    "predictor",
+    "zeroshot",
+    "jobs",
+    "experiments",
+    "cli",
+    "evaluation",
+    "report",
+    "training",
+}
 OPTIONAL = {  # imported in one file each
     "av": {"aamn/cli/checks.py", "aamn/visualization/video_writer.py", "proposals/video_file.py"},
     "click": {"aamn/cli/"},
@@ -55,11 +65,13 @@ OPTIONAL = {  # imported in one file each
     "detectron2": {"proposals/detectron2_rcnn.py"},
     "filelock": {"proposals/files.py"},
     "gensim": {"aamn/data/word_vectors.py"},
+    "huggingface_hub": {"aamn/zeroshot/weights.py"},
     "jinja2": {"aamn/report/render.py"},
     "lightning_fabric": {"aamn/training/"},
     "matplotlib": {"aamn/visualization/"},
     "omegaconf": {"aamn/config/loading.py"},
     "supervision": {"aamn/inference/track.py"},
+    "transformers": {"aamn/models/zeroshot/image_text.py"},
 }
 
 

@@ -10,6 +10,7 @@ import sys
 from typing import Literal
 
 from aamn.cli.command_line import subcommand
+from aamn.config.zeroshot import PublishedConfig
 from aamn.version import __version__
 
 PACKAGES = (  # what setup.py installs
@@ -20,6 +21,7 @@ PACKAGES = (  # what setup.py installs
 OPTIONAL = {  # module -> (what it is for, what installs it)
     "detectron2": ("the paper's own detector", "built from source, see docs/stage_one.md"),
     "supervision": ("track.to_supervision()", "pip install supervision"),
+    "transformers": ("the zero-shot system's image-text model", "pip install 'aamn[zeroshot]'"),
 }
 CODECS = {"H.264": "h264", "HEVC": "hevc", "AV1": "av1", "VP9": "vp9", "GIF": "gif"}
 
@@ -59,6 +61,9 @@ def command() -> int:
         )
     if versions["av"] != "missing":
         print(f"videos can be read as: {_codecs('r')}; written as: {_codecs('w')}")
+    print("public weights of --bundle zeroshot, and their licences:")
+    for name, licence in PublishedConfig().licences.items():
+        print(f"  {name} ({licence})")
     for module, (purpose, how) in OPTIONAL.items():
         there = importlib.util.find_spec(module) is not None
         print(f"  {module:<26}{'there' if there else f'missing: {how}'} ({purpose})")

@@ -232,6 +232,16 @@ def out_option(
     return click.option("--out", type=kind, metavar="PATH", required=required, help=help, **given)
 
 
+def weights_option(function: Function) -> Function:
+    """--weights: where the public parts of the zero-shot system lie."""
+    return click.option(
+        "--weights",
+        type=PATH,
+        metavar="DIR",
+        help="of --bundle zeroshot: a folder with the public weights; else caches, or the network",
+    )(function)
+
+
 def inputs_options(function: Function) -> Function:
     """--bundle, --checkpoint, --detector, --proposals and --flow of what segments videos."""
     for option in (
@@ -241,7 +251,13 @@ def inputs_options(function: Function) -> Function:
         click.option(
             "--checkpoint", type=CHECKPOINT, metavar="PT", help="the segmenter, without bundle"
         ),
-        click.option("--bundle", type=PATH, metavar="DIR", help="a segmenter with its detector"),
+        weights_option,
+        click.option(
+            "--bundle",
+            type=PATH,
+            metavar="DIR",
+            help="a segmenter with its detector; zeroshot: public pretrained parts",
+        ),
     ):
         function = option(function)
     return function
@@ -266,7 +282,10 @@ def threshold_option(function: Function) -> Function:
     )(function)
 
 
-INPUTS = ("bundle", "checkpoint", "detector", "proposals", "flow", "config", "overrides")
+INPUTS = (
+    *("bundle", "checkpoint", "detector", "proposals", "flow", "config", "overrides"),
+    "weights",
+)
 
 
 def split_inputs(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from aamn.config.baselines import ACGAConfig, CSTMConfig, GavrilyukConfig, Streams
+from aamn.config.zeroshot import ZeroShotConfig
 from proposals.ranges import (
     Batch,
     Cells,
@@ -41,8 +42,9 @@ Shown = Literal["clips", "key_frames", "tubes"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Linking = Literal["chain", "anchor"]  # from frame to frame; every frame with the key frame
 
-SYSTEM_PARTS = ("aamn", "gavrilyuk", "acga", "cstm")  # the parts that are one system's own
-CHOOSE_PROPOSALS = ("aamn", "most_confident")  # the systems that choose among proposals
+# the parts that are one system's own
+SYSTEM_PARTS = ("aamn", "gavrilyuk", "acga", "cstm", "zeroshot")
+CHOOSE_PROPOSALS = ("aamn", "most_confident", "zeroshot")  # the systems that choose among proposals
 # What is fixed once a system is trained: a checkpoint is asked as it is.
 ONLY_TRAINING = (
     *("name", "seed", "augment", "train", "words.max_words", "words.trainable"),
@@ -286,7 +288,7 @@ class Config:
     """A whole run."""
 
     name: str = "aamn"
-    system: Literal["aamn", "most_confident", "gavrilyuk", "acga", "cstm"] = "aamn"
+    system: Literal["aamn", "most_confident", "gavrilyuk", "acga", "cstm", "zeroshot"] = "aamn"
     seed: Seed = 0
     data: DataConfig = field(default_factory=DataConfig)
     words: WordsConfig = field(default_factory=WordsConfig)
@@ -296,12 +298,13 @@ class Config:
     gavrilyuk: GavrilyukConfig = field(default_factory=GavrilyukConfig)
     acga: ACGAConfig = field(default_factory=ACGAConfig)
     cstm: CSTMConfig = field(default_factory=CSTMConfig)
+    zeroshot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @property
     def part(self) -> str:
         """The part of the configuration that is the system's own."""
-        return "aamn" if self.system in CHOOSE_PROPOSALS else self.system
+        return "aamn" if self.system == "most_confident" else self.system
 
     @property
     def idle_parts(self) -> tuple[str, ...]:

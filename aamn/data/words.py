@@ -219,8 +219,11 @@ class Words(nn.Embedding):
 
     def _add(self, words: Sequence[str], file: VectorFile) -> None:
         found = {word: vector for word in words if (vector := file.find(word)) is not None}
-        if not found:
-            return
+        if found:
+            self._append(found)
+
+    def _append(self, found: Mapping[str, np.ndarray]) -> None:
+        """New words behind the others, with their rows."""
         with torch.inference_mode(False), torch.no_grad():
             rows = torch.from_numpy(np.stack([*found.values()])).to(self.weight)
             weight = nn.Parameter(torch.cat([self.weight, rows]), self.weight.requires_grad)
@@ -248,3 +251,15 @@ class Words(nn.Embedding):
                 ", ".join(query.unknown),
                 self._hint,
             )
+
+
+class AnyWords(Words):
+    """The words of a text model that reads any: none is unknown, and one without a vector has a
+    row of zeros."""
+
+    def _grow(self, texts: Iterable[str]) -> list[str]:
+        with _GROWING:
+            unknown = super()._grow(texts)
+            if unknown:
+                self._append(dict.fromkeys(unknown, np.zeros(self.embedding_dim)))
+            return []

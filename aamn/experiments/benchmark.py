@@ -24,12 +24,12 @@ from aamn.data.words import Vocabulary, Words
 from aamn.experiments.flops import frame_flops
 from aamn.index.box_source import DetectedBoxes, SharedBoxes, detected_boxes
 from aamn.index.builder import FRAMES_AT_ONCE, build_index
-from aamn.index.job import IndexJob, indexable
+from aamn.index.job import IndexJob
 from aamn.index.timer import Timer
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.clip_by_clip import segment_video
-from aamn.models.aamn import AAMN
+from aamn.models.aamn import AAMN, as_aamn
 from aamn.models.build import build_segmenter
 from aamn.structures import Query
 from proposals.build import best_device, build_detector
@@ -228,7 +228,7 @@ def _job(options: BenchmarkOptions) -> tuple[Loaded, IndexJob]:
     torch.manual_seed(0)
     vocabulary = Vocabulary(WORDS)
     words = Words(vocabulary, config.words.dimension)
-    segmenter = indexable(build_segmenter(config, words).eval())
+    segmenter = as_aamn(build_segmenter(config, words).eval())
     segmenter.to(best_device())
     size = (options.height, options.width)
     boxes = _detected(options.detector, segmenter) if options.detector else DriftingBoxes(size)

@@ -10,8 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from aamn.config.schema import Config
-from aamn.index.job import indexable
-from aamn.models.aamn import AAMN
+from aamn.models.aamn import AAMN, as_aamn
 from aamn.models.build import build_segmenter
 from aamn.models.visual import TubeFeatures
 from proposals.build import build_detector
@@ -32,7 +31,7 @@ def frame_flops(
     """
     with torch.device("meta"), torch.no_grad():
         segmenter = build_segmenter(config, WORDS).eval()
-        counted = _segmenter_parts(indexable(segmenter))
+        counted = _segmenter_parts(as_aamn(segmenter))
         if detector is None:
             return counted
         if detector.square == config.aamn.size and detector.name == config.aamn.backbone.name:

@@ -9,7 +9,7 @@ from typing import Protocol, TypeGuard
 import numpy as np
 from torch import Tensor
 
-from aamn.models.aamn import AAMN
+from aamn.models.indexable import IndexableSegmenter
 from proposals.errors import InputError
 from proposals.store import Attributes, BoxWindow, ProposalStore
 
@@ -123,7 +123,7 @@ class SharedBoxes(DetectedBoxes):
         return _best_boxes(found, top)
 
 
-def detected_boxes(detector: Detector, segmenter: AAMN) -> DetectedBoxes:
+def detected_boxes(detector: Detector, segmenter: IndexableSegmenter) -> DetectedBoxes:
     """The detector as a source of boxes for indexes by this segmenter, in one pass of the backbone
     that both have where they have the same."""
     batch = DETECTED_AT_ONCE[segmenter.device.type]

@@ -70,13 +70,12 @@ def build_index(
 
 
 def _header(job: IndexJob, identity: Identity) -> Header:
-    heads = {name: head.matching.visual.out_features for name, head in job.segmenter.heads.items()}
     return Header(
         video_id=job.video_id,
         path=identity.path,
         size=job.frames.size,
         fps=job.frames.fps,
-        heads=heads,
+        heads=job.segmenter.head_widths,
         origin=job.origin,
         selection=job.selection,
         identity=identity,

@@ -92,7 +92,8 @@ class Encoder:
             found = self._boxes(block, indices, images, maps)
         with self.timer.of("streams"):
             boxes, valid = torch.from_numpy(found.boxes), torch.from_numpy(found.valid)
-            batch = self._batch({}, boxes[None], valid[None])
+            said = (torch.from_numpy(part)[None] for part in (found.scores, found.labels))
+            batch = self._batch({}, boxes[None], valid[None], *said)
             with self._numbers():
                 described = self.segmenter.describe_rois(maps, batch)
             roi_features = {name: value.float() for name, value in described.roi_features.items()}
@@ -114,16 +115,19 @@ class Encoder:
         """The best boxes of the block's frames, from the RGB stream's maps where these serve."""
         source, top = self.job.boxes, self.input_spec.proposals
         if isinstance(source, SharedBoxes):
-            shared = self.segmenter.streams["rgb"].shared(maps["rgb"])
+            shared = self.segmenter.shared_maps(maps)
             return source.window_from(
                 images["rgb"], shared, self.reader.geometry.original_size, top
             )
         return source.window([one.original for one in block], indices, top)
 
-    def _batch(self, images: dict[str, Tensor], boxes: Tensor, valid: Tensor) -> ClipBatch:
-        """B clips (or runs of frames) of the video: boxes (B, T, K, 4), valid (B, T, K)."""
+    def _batch(
+        self, images: dict[str, Tensor], boxes: Tensor, valid: Tensor, *said: Tensor
+    ) -> ClipBatch:
+        """B clips (or runs of frames) of the video: boxes (B, T, K, 4), valid (B, T, K), and `said`
+        of the boxes by their detector, confidence and labels (B, T, K)."""
         geometries = [self.reader.geometry] * len(boxes)
-        return ClipBatch.of(images, boxes, valid, geometries, self.device)
+        return ClipBatch.of(images, boxes, valid, geometries, self.device, *said)
 
     def clips(self, known: EncodedFrames, windows: Sequence[Window], frames: int) -> ClipBlock:
         """Tubes, vectors, masks and links of the clips of these windows."""
@@ -184,7 +188,7 @@ class Encoder:
             first.boxes,
             torch.cat([previous.features, last.features[:-1]]),
             first.features,
-            self.segmenter.config.link_balance,
+            self.segmenter.link_balance,
         )
         if self.edge is None:
             links[0] = 0

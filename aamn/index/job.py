@@ -5,37 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
-from aamn.config.loading import to_dict
 from aamn.config.schema import FlowConfig
 from aamn.data.flow.store import FlowStore
 from aamn.index.box_source import BoxSource, StoredBoxes
 from aamn.index.file import WHOLE, Origin, Selection
-from aamn.models.aamn import AAMN
+from aamn.models.aamn import MostConfident
+from aamn.models.indexable import IndexableSegmenter
 from aamn.models.segmenter import Segmenter
 from proposals.errors import InputError
 from proposals.frames import FrameSource
 
-TEXT_SIDE = ("language.", ".matching.textual.", ".matching.score.")  # of the parameters' names
-TEXT_OPTIONS = (
-    "language",
-    "margin",
-    "mask_loss_weight",
-    "match_iou",
-)  # of AAMNConfig, not in the index
+
+def is_indexable(segmenter: Segmenter) -> bool:
+    """Whether a segmenter's video side can be kept."""
+    return isinstance(segmenter, IndexableSegmenter) and not isinstance(segmenter, MostConfident)
 
 
-def indexable(segmenter: Segmenter) -> AAMN:
+def indexable(segmenter: Segmenter) -> IndexableSegmenter:
     """The segmenter, whose video's side can be kept.
 
     Raises:
         InputError: a system whose answers cannot be split into a video's and a sentence's side.
     """
-    if type(segmenter) is AAMN:
-        return segmenter
+    if is_indexable(segmenter):
+        return cast(IndexableSegmenter, segmenter)
     name = type(segmenter).__name__
-    raise InputError(f"only the system aamn can index videos, this checkpoint is run as {name}")
+    raise InputError(
+        f"only the systems aamn and zeroshot can index videos, this checkpoint is run as {name}"
+    )
 
 
 def model_hash(segmenter: Segmenter) -> str:
@@ -47,12 +46,9 @@ def model_hash(segmenter: Segmenter) -> str:
     """
     segmenter = indexable(segmenter)
     digest = hashlib.sha256()
-    options = {k: v for k, v in to_dict(segmenter.config).items() if k not in TEXT_OPTIONS}
-    for name in ("weights", "flow_weights", "frozen_stages", "dropout"):  # only training sees them
-        options["backbone"].pop(name)
-    digest.update(json.dumps(options, sort_keys=True).encode())
+    digest.update(json.dumps(segmenter.video_options(), sort_keys=True).encode())
     for name, value in sorted(segmenter.state_dict().items()):
-        if not any(part in name for part in TEXT_SIDE):
+        if not any(part in name for part in segmenter.text_side):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -69,7 +65,7 @@ class IndexJob:
     where it has been taken already.
     """
 
-    segmenter: AAMN
+    segmenter: IndexableSegmenter
     video_id: str
     frames: FrameSource
     boxes: BoxSource
@@ -81,9 +77,12 @@ class IndexJob:
 
     def check(self) -> None:
         """Raises:
-        InputError: stored boxes or flow are of another video than the frames, or the flow is not
-            as the configuration says.
+        InputError: boxes whose labels are of other classes than the segmenter's, stored boxes
+            or flow of another video than the frames, or flow that is not as the configuration
+            says.
         """
+        attributes = self.boxes.attributes
+        self.segmenter.check_classes(attributes.classes, attributes.detector)
         if isinstance(self.boxes, StoredBoxes):
             self.boxes.store.check_identity(self.boxes.video_id, self.frames)
         if self.flow is not None and self.segmenter.input_spec.flow:

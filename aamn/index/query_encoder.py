@@ -12,8 +12,8 @@ from aamn.index.file import WHOLE, Selection
 from aamn.index.job import IndexJob, indexable, model_hash
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.verdict import checked_number
-from aamn.models.aamn import AAMN
 from aamn.models.encoded import EncodedSentences
+from aamn.models.indexable import IndexableSegmenter
 from aamn.structures import Query
 from proposals.errors import InputError
 from proposals.frames import FrameSource
@@ -48,7 +48,7 @@ class QueryEncoder:
         return None if wanted is None else checked_number(wanted, "absent_threshold")
 
     @property
-    def segmenter(self) -> AAMN:
+    def segmenter(self) -> IndexableSegmenter:
         """What makes the indexes' vectors and the sentences'."""
         return indexable(self.loaded.segmenter)
 

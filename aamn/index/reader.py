@@ -67,7 +67,7 @@ class FrameReader:
     def images(self, block: Sequence[Picture], indices: np.ndarray) -> dict[str, Tensor]:
         """The streams' inputs, as `load_clip` makes them."""
         images = {}
-        if "rgb" in self.job.segmenter.streams:
+        if "rgb" in self.job.segmenter.inputs:
             pictures = torch.from_numpy(np.stack([one.picture for one in block]))
             images["rgb"] = pad_to_network(pictures.permute(0, 3, 1, 2), self.geometry).div_(255)
         if self.input_spec.flow:

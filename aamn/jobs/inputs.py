@@ -12,6 +12,7 @@ from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.inference.verdict import checked_number
 from aamn.predictor import Bundle, VideoSegmenter, read_bundle
+from aamn.zeroshot.assemble import ZeroShotParts, is_zeroshot, load_zeroshot
 from proposals.build import best_device, load_detector
 from proposals.detector import TorchDetector
 from proposals.errors import InputError
@@ -30,6 +31,7 @@ class InputOptions:
     flow: Path | None = None
     config: str | None = None
     overrides: tuple[str, ...] = ()
+    weights: Path | None = None
 
 
 class Inputs:
@@ -37,12 +39,17 @@ class Inputs:
 
     def __init__(self, options: InputOptions) -> None:
         """Raises:
-        InputError: no bundle there; both a bundle and a checkpoint, or neither.
+        InputError: no bundle there; both a bundle and a checkpoint, or neither; weights for
+            what holds its own.
         """
         if bool(options.bundle) == bool(options.checkpoint):
             raise InputError("wanted one of --bundle DIR and --checkpoint PT: the segmenter")
         self.options = options
-        self.bundle: Bundle | None = read_bundle(options.bundle) if options.bundle else None
+        self.zeroshot = bool(options.bundle) and is_zeroshot(str(options.bundle))
+        if options.weights and not self.zeroshot:
+            raise InputError("--weights: wanted with --bundle zeroshot, else it does nothing")
+        of_bundle = options.bundle if not self.zeroshot else None
+        self.bundle: Bundle | None = read_bundle(of_bundle) if of_bundle else None
 
     @cached_property
     def loaded(self) -> Loaded:
@@ -52,9 +59,19 @@ class Inputs:
             InputError: as `load_segmenter`.
         """
         options = self.options
+        if self.zeroshot:
+            return self._parts.loaded
         path = self.bundle.segmenter if self.bundle else options.checkpoint
         assert path is not None  # __init__ sees to it
         return load_segmenter(path, best_device(), options.config, options.overrides)
+
+    @cached_property
+    def _parts(self) -> ZeroShotParts:
+        """The zero-shot system."""
+        options = self.options
+        return load_zeroshot(
+            str(options.bundle), best_device(), options.config, options.overrides, options.weights
+        )
 
     @cached_property
     def store(self) -> ProposalStore | None:
@@ -69,6 +86,8 @@ class Inputs:
         Raises:
             InputError: there is none.
         """
+        if self.zeroshot and not self.options.detector and self._parts.detector:
+            return self._parts.detector
         path = self.options.detector or (self.bundle and self.bundle.detector)
         if not path:
             raise InputError("wanted --proposals HDF5 or --detector PT: the boxes to choose among")
@@ -82,6 +101,8 @@ class Inputs:
 
     @property
     def _calibrated(self) -> float | None:
+        if self.zeroshot:
+            return self._parts.absent_threshold
         return self.bundle.absent_threshold if self.bundle else None
 
     def absent_threshold(self, wanted: float | str | None) -> float | None:
@@ -97,6 +118,8 @@ class Inputs:
             return None
         if not isinstance(wanted, str):
             return checked_number(wanted, "--absent-threshold")
+        if self.zeroshot:
+            return self._calibrated
         if self.bundle is None:
             raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")
         if self.bundle.absent_threshold is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from aamn.data.datasets.registry import open_source
 from aamn.index.file import NO_END, WHOLE, IndexFile, Selection, index_path
 from aamn.index.indexed_video import video_of
+from aamn.index.job import is_indexable
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.clip_by_clip import segment_video
@@ -170,7 +171,7 @@ def _by_index(
     job: Job,
     out: Path,
 ) -> str:
-    """AAMN, through the video's index; returns what lacks in the video, or ""."""
+    """Through the video's index; returns what lacks in the video, or ""."""
     segmenter.query_encoder.queries(job.texts)  # a mistake is found before the work
     frames = open_frames(job.video.path)
     index = _index(options, segmenter, job.video, out)
@@ -213,8 +214,8 @@ def _refuse_useless(options: SegmentOptions, loaded: Loaded) -> None:
         "--transition-cost": other,
     }
     given = next((name for name, is_given in of_indexes.items() if is_given), None)
-    if given and system != "aamn":
-        raise InputError(f"{given}: for aamn alone, the checkpoint is of {system}")
+    if given and not is_indexable(loaded.segmenter):
+        raise InputError(f"{given}: for aamn and zeroshot alone, the checkpoint is of {system}")
 
 
 def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
@@ -230,7 +231,7 @@ def segment_videos(inputs: Inputs, options: SegmentOptions) -> int:
     loaded = inputs.loaded
     _refuse_useless(options, loaded)
     jobs = _jobs(options, loaded)
-    if loaded.config.system == "aamn":
+    if is_indexable(loaded.segmenter):
         segmenter = inputs.video_segmenter(boxes_needed=options.index is None)
         segment = partial(_by_index, options, segmenter, threshold)
     else:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aamn.config.loading import to_dict
 from aamn.config.schema import AAMNConfig
 from aamn.models.action import ActionModule
 from aamn.models.actor import ActorModule, JointModule
-from aamn.models.answers import mask_tracks, tube_scores
 from aamn.models.encoded import (
     ClipBatch,
     EncodedClips,
@@ -26,6 +26,7 @@ from aamn.models.encoded import (
     FrameFeatures,
     TubeSample,
 )
+from aamn.models.indexable import IndexableSegmenter, all_given
 from aamn.models.language import LANGUAGES
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
 from aamn.models.matching import TubeSide
@@ -46,28 +47,28 @@ from aamn.ops.boxes import location_features
 from aamn.structures import (
     Clip,
     InputSpec,
-    MaskTrack,
     Proposals,
     Query,
     QueryEmbedding,
     Sample,
     TubeScores,
-    empty_track,
 )
 from aamn.tubes.aggregation import AGGREGATIONS, gather_members
 from aamn.tubes.linking import LinkedTubes, link_tubes
 from proposals.errors import InputError
 
-T = TypeVar("T")
+TEXT_OPTIONS = ("language", "margin", "mask_loss_weight", "match_iou")  # not in an index
 
 
-class AAMN(Segmenter):
+class AAMN(IndexableSegmenter):
     """Both streams, both modules and the mask head; see the module's docstring."""
+
+    text_side = ("language.", ".matching.textual.", ".matching.score.")
 
     def __init__(self, config: AAMNConfig, embedding: nn.Embedding) -> None:
         super().__init__()
         _refuse_contradictions(config)
-        self.config = config
+        self.config, self.link_balance = config, config.link_balance
         radius = config.radius
         self.input_spec = InputSpec(
             offsets=tuple(range(-radius, radius + 1)),
@@ -126,20 +127,32 @@ class AAMN(Segmenter):
         """A hash of the RGB stream's backbone; "" without this stream."""
         return self.streams["rgb"].backbone_hash if "rgb" in self.streams else ""
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The streams."""
+        return tuple(self.streams)
+
+    @property
+    def head_widths(self) -> dict[str, int]:
+        """Those of the matching heads' common space."""
+        return {name: head.matching.visual.out_features for name, head in self.heads.items()}
+
+    def video_options(self) -> dict[str, Any]:
+        """All but those of the language side and of training."""
+        options = {k: v for k, v in to_dict(self.config).items() if k not in TEXT_OPTIONS}
+        for name in ("weights", "flow_weights", "frozen_stages", "dropout"):  # training's
+            options["backbone"].pop(name)
+        return options
+
     # The video's side
-
-    def encode(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> EncodedClips:
-        """Streams, tubes, tube embeddings of B clips."""
-        batch = self._batch(clips, proposals)
-        return self.encode_tubes(batch, self.encode_frames(batch))
-
-    def encode_frames(self, batch: ClipBatch) -> FrameFeatures:
-        """Both streams' maps and ROI features of all frames of the batch in a row."""
-        return self.describe_rois(self.encode_maps(batch.images), batch)
 
     def encode_maps(self, images: dict[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
         """Stream name -> its maps of frames (N, C, H, W)."""
         return {name: stream(images[name]) for name, stream in self.streams.items()}
+
+    def shared_maps(self, maps: dict[str, tuple[Tensor, ...]]) -> list[Tensor]:
+        """Those of the RGB stream's backbone."""
+        return self.streams["rgb"].shared(maps["rgb"])
 
     def describe_rois(self, maps: dict[str, tuple[Tensor, ...]], batch: ClipBatch) -> FrameFeatures:
         """The features of the batch's boxes, whose frames the maps are of."""
@@ -169,7 +182,7 @@ class AAMN(Segmenter):
             self.link_features(features),
             batch.valid,
             self.input_spec.key,
-            self.config.link_balance,
+            self.link_balance,
             self.config.linking,
         )
         return tubes, self._describe(tubes, features, batch, frames.maps)
@@ -221,18 +234,6 @@ class AAMN(Segmenter):
             crop(flow, frames.flatten(), boxes.flatten(0, 2)).unflatten(0, (b, k, t)),
             boxes,
             tubes.linked,
-        )
-
-    def _batch(self, clips: Sequence[Clip], proposals: Sequence[Proposals]) -> ClipBatch:
-        images = {"rgb": torch.cat([clip.rgb for clip in clips])} if "rgb" in self.streams else {}
-        if "flow" in self.streams:
-            images["flow"] = torch.cat(_given([clip.flow for clip in clips], "flow"))
-        return ClipBatch.of(
-            images,
-            torch.stack([p.boxes for p in proposals]),
-            torch.stack([p.valid for p in proposals]),
-            [clip.geometry for clip in clips],
-            self.device,
         )
 
     def _roi_features(self, name: str, maps: Sequence[Tensor], batch: ClipBatch) -> Tensor:
@@ -296,19 +297,7 @@ class AAMN(Segmenter):
             for i, query in enumerate(queries)
         ]
 
-    # Where they meet
-
-    def scores(self, sides: dict[str, TubeSide], sentences: EncodedSentences) -> dict[str, Tensor]:
-        """Module name -> (Q, B, K) float32: every sentence's score for every tube, padding
-        included. In half precision the steps between scores would be coarse beside the margin."""
-        with torch.autocast(self.device.type, enabled=False):
-            return {
-                name: torch.einsum(
-                    "qd,bkd->qbk", sentences.sides[name].float(), side.vectors.float()
-                )
-                + sentences.biases[name]
-                for name, side in sides.items()
-            }
+    # Masks
 
     def mask_logits(self, clips: EncodedClips, frames: Tensor, boxes: Tensor) -> Tensor:
         """Logits (N, g, g) over boxes (N, 4), original pixels, of frames (N,) counted over all
@@ -376,26 +365,16 @@ class AAMN(Segmenter):
         modules = self.scores(sides, self.encode_sentences(queries))
         return torch.stack(list(modules.values())).sum(0)
 
-    @torch.no_grad()
-    def segment(
-        self, clip: Clip, proposals: Proposals | None, queries: Sequence[Query]
-    ) -> list[MaskTrack]:
-        """The best tube's mask in every frame of the clip, for each sentence; the masks of all
-        chosen tubes are computed in one batch."""
-        if proposals is None:
-            raise ValueError("AAMN chooses among proposals; this clip has none")
-        clips = self.encode([clip], [proposals])
-        sentences = self.encode_sentences(queries)
-        found = tube_scores(clips, sentences, self.scores(clips.sides, sentences), queries)
-        if not bool(clips.tubes.valid.any()):
-            size = clip.geometry.original_size
-            return [empty_track(clip.video_id, q.text, clip.frame_indices, size) for q in queries]
-        chosen = [self.choose(scores) for scores in found]
-        return mask_tracks(clip, clips, partial(self.mask_logits, clips), queries, found, chosen)
 
-    def choose(self, scores: TubeScores) -> int:
-        """The target tube: the one with the highest score."""
-        return int(scores.total.argmax())
+def as_aamn(segmenter: Segmenter) -> AAMN:
+    """The segmenter, whose parts are AAMN's.
+
+    Raises:
+        InputError: it is another system.
+    """
+    if not isinstance(segmenter, AAMN):
+        raise InputError(f"wanted a recipe of the system aamn, got {type(segmenter).__name__}")
+    return segmenter
 
 
 class MostConfident(AAMN):
@@ -407,18 +386,6 @@ class MostConfident(AAMN):
         return int(torch.isfinite(scores.total).float().argmax())
 
 
-def _given(values: Sequence[T | None], what: str) -> list[T]:
-    """The same values.
-
-    Raises:
-        ValueError: one of them is None.
-    """
-    found = [value for value in values if value is not None]
-    if len(found) < len(values):
-        raise ValueError(f"wanted {what} of every sample; {len(values) - len(found)} have none")
-    return found
-
-
 def _strangers(config: AAMNConfig) -> int:
     """How many sentences about other videos (12) may need of a sample."""
     objective = config.objective
@@ -427,7 +394,7 @@ def _strangers(config: AAMNConfig) -> int:
 
 
 def _proposals(samples: Sequence[Sample]) -> list[Proposals]:
-    return _given([sample.proposals for sample in samples], "proposals")
+    return all_given([sample.proposals for sample in samples], "proposals")
 
 
 def _rois(boxes: Tensor) -> Tensor:

@@ -39,8 +39,13 @@ def build_segmenter(
         vectors: (words, C_e) pretrained word vectors, or None to learn them.
 
     Raises:
-        InputError: contradicting choices, vectors of another dimension.
+        InputError: contradicting choices, vectors of another dimension, the system zeroshot.
     """
+    if config.system not in SYSTEMS:
+        raise InputError(
+            f"the system {config.system} is put together of pretrained parts, not trained: "
+            "--bundle zeroshot"
+        )
     embedding = words
     if isinstance(embedding, int):
         embedding = nn.Embedding(embedding, config.words.dimension, padding_idx=0)

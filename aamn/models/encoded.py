@@ -21,7 +21,8 @@ class ClipBatch:
 
     images: stream name -> (B * T, C, H, W); boxes (B, T, K, 4) in original pixels; valid
     (B, T, K); sizes (B, 2) original height and width; factors (B, 4) original to network pixels;
-    content (B, 4) the box that the frame covers, network pixels.
+    content (B, 4) the box that the frame covers, network pixels; confidence and labels (B, T, K),
+    the detector's, where frames are described.
     """
 
     images: dict[str, Tensor]
@@ -30,6 +31,8 @@ class ClipBatch:
     sizes: Tensor
     factors: Tensor
     content: Tensor
+    confidence: Tensor | None = None
+    labels: Tensor | None = None
 
     @classmethod
     def of(
@@ -39,6 +42,8 @@ class ClipBatch:
         valid: Tensor,
         geometries: Sequence[Geometry],
         device: torch.device,
+        confidence: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> ClipBatch:
         """The batch on a device; one geometry a clip."""
         contents = [geometry.content_size for geometry in geometries]
@@ -52,6 +57,7 @@ class ClipBatch:
             boxes.to(device),
             valid.to(device),
             *(torch.tensor(rows, dtype=torch.float32, device=device) for rows in indices),
+            *(None if part is None else part.to(device) for part in (confidence, labels)),
         )
 
 

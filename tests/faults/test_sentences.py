@@ -107,7 +107,7 @@ def test_a_system_without_indexes_refuses_unknown_words_too(things, tmp_path, ca
     refused(
         capsys,
         (*words, "--absent-threshold", "1"),
-        "--absent-threshold: for aamn alone",
+        "--absent-threshold: for aamn and zeroshot alone",
         (tmp_path,),
     )
 

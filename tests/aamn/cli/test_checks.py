@@ -71,6 +71,12 @@ def test_an_optional_package_says_what_it_is_for_and_what_installs_it(said):
         assert found[module].endswith(f" {there} ({purpose})")
 
 
+def test_public_weights_are_named_with_their_licences(said):
+    _, lines = said()
+    assert "  maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth (BSD-3-Clause)" in lines
+    assert "  google/siglip2-base-patch16-224 (Apache-2.0)" in lines
+
+
 def test_devices_are_named(said, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

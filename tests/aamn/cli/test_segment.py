@@ -392,11 +392,11 @@ def test_mistakes_are_one_line_that_names_what_is_wrong(world, tmp_path, capsys)
         "unknown split": ((*data(world), "--split", "validation"), "validation"),
         "a threshold of another system": (
             (*short, *OTHER, "--absent-threshold", 1),
-            "--absent-threshold: for aamn alone",
+            "--absent-threshold: for aamn and zeroshot alone",
         ),
         "a cost of another system": (
             (*short, *OTHER, "--transition-cost", 0.7),
-            "--transition-cost: for aamn alone",
+            "--transition-cost: for aamn and zeroshot alone",
         ),
         "a sentence without a word": ((*short, "--query", "?!"), "holds no word"),
     }

@@ -155,7 +155,7 @@ def test_mistakes_name_their_place(tmp_path, text, overrides, message):
 
 
 CHOICES = {
-    "system": "aamn most_confident gavrilyuk acga cstm",
+    "system": "aamn most_confident gavrilyuk acga cstm zeroshot",
     "data.kind": "a2d jhmdb refvos folder",
     "flow.method": "dis farneback raft",
     "flow.preset": "ultrafast fast medium",
@@ -183,9 +183,11 @@ CHOICES = {
     "acga.fusion": "all res3 res3+res1 res3+res2",
     "cstm.spatial": "resnet50 resnet18",
     "cstm.cmam": "both spatial temporal",
+    "zeroshot.describers": "image_text attributes image_text+attributes",
+    "zeroshot.masks": "rcnn grabcut ellipse",
 }
 
-SYSTEM = {part: [f"system={part}"] for part in ("gavrilyuk", "acga", "cstm")}
+SYSTEM = {part: [f"system={part}"] for part in ("gavrilyuk", "acga", "cstm", "zeroshot")}
 
 
 @pytest.mark.parametrize(("key", "choices"), CHOICES.items())

@@ -244,3 +244,14 @@ def test_glove_covers_what_an_independent_count_says(
     assert np.mean([known[w] for text in texts for w in tokenise(text)]) == pytest.approx(share)
     assert 0.94 < share < 0.96
     assert f"{len(words - covered)} of {len(words)} words unknown" in caplog.text
+
+
+def test_any_word_is_known_to_a_text_model_and_has_a_row():
+    from aamn.data.words import AnyWords
+
+    words = AnyWords(Vocabulary(["dog"]), 3)
+    before = words.weight[2].clone()
+    (query,) = words.queries("the xylophone dog")
+    assert query.known and not query.unknown
+    assert torch.equal(words.weight[2], before)
+    assert (words.weight[query.words[:2]] == 0).all()

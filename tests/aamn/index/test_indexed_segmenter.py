@@ -93,7 +93,7 @@ def test_indexes_around_key_frames_are_made_once_and_anew_for_another_model(tmp_
     other = replace(indexes, query_encoder=QueryEncoder(loaded(seed=1)))
     assert other.of("v").header.origin.model != header.origin.model
     assert IndexFile.read(tmp_path / "v.h5").header.origin.model != header.origin.model
-    with pytest.raises(InputError, match="only the system aamn"):
+    with pytest.raises(InputError, match="only the systems aamn"):
         QueryEncoder(loaded("system=most_confident"))
 
 
