@@ -19,6 +19,9 @@ PACKAGES = (  # what setup.py installs
 )
 OPTIONAL = {  # module -> (what it is for, what installs it)
     "detectron2": ("the paper's own detector", "built from source, see docs/stage_one.md"),
+    "lancedb": ("a library of videos: aamn library", "pip install 'aamn[search]'"),
+    "ray": ("jobs on a cluster: --engine ray", "pip install 'aamn[cluster]'"),
+    "s3fs": ("s3:// places", "pip install 'aamn[s3]'"),
     "supervision": ("track.to_supervision()", "pip install supervision"),
 }
 CODECS = {"H.264": "h264", "HEVC": "hevc", "AV1": "av1", "VP9": "vp9", "GIF": "gif"}

@@ -12,6 +12,7 @@ from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.inference.verdict import checked_number
 from aamn.predictor import Bundle, VideoSegmenter, read_bundle
+from proposals import places
 from proposals.build import best_device, load_detector
 from proposals.detector import TorchDetector
 from proposals.errors import InputError
@@ -30,6 +31,17 @@ class InputOptions:
     flow: Path | None = None
     config: str | None = None
     overrides: tuple[str, ...] = ()
+
+    def fetched(self) -> InputOptions:
+        """The same, with their files on this machine.
+
+        Raises:
+            InputError: as `places.fetch`.
+        """
+        for path in (self.bundle, self.checkpoint, self.detector, self.proposals, self.flow):
+            if path is not None:
+                places.fetch(path)
+        return self
 
 
 class Inputs:
