@@ -127,3 +127,14 @@ def test_what_is_not_there_is_one_line(made, store, words, said, capsys, tmp_pat
     monkeypatch.chdir(tmp_path)
     assert call("index_video", *words, "--bundle", made / "bundle") == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_server_that_does_not_answer_is_one_line(made, store, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    type(store).clear_instance_cache()
+    words = ("s3://other/videos", "--bundle", made / "bundle", "--out", tmp_path)
+    assert call("index_video", *words) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: s3://other/videos cannot be reached (") and "127.0.0.1:1" in said
+    assert call("search_index", "s3://other/library", "w3", "--bundle", made / "bundle") == 2
+    assert "s3://other/library" in capsys.readouterr().err.splitlines()[-1]
