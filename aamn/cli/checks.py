@@ -13,7 +13,7 @@ from aamn.cli.command_line import subcommand
 from aamn.version import __version__
 
 PACKAGES = (  # what setup.py installs
-    *("torch", "torchvision", "numpy", "h5py", "opencv-python-headless", "av", "scipy"),
+    *("torch", "torchvision", "numpy", "fsspec", "h5py", "opencv-python-headless", "av", "scipy"),
     *("omegaconf", "pyyaml", "gensim", "pycocotools", "pillow", "tqdm", "click", "filelock"),
     *("lightning-fabric", "tensorboard", "jinja2", "matplotlib"),
 )

@@ -202,8 +202,8 @@ def cores() -> int:
 
 
 def local_engine(processes: int | None = None) -> Engine:
-    """The engine of this machine; by default a process a GPU, else one a core, as docs/scale.md
-    measures."""
+    """The engine of this machine; by default one process on a GPU, else one a core (`make
+    cluster` compares)."""
     each = 1
     if processes is None:
         import torch

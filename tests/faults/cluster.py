@@ -13,9 +13,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -73,19 +74,35 @@ def ended(*started: subprocess.Popen) -> Iterator[None]:
 def cluster() -> Iterator[str]:
     """A head without cores, and two workers of one."""
     port = free_port()
-    node = ["ray.scripts.scripts", "start", "--block", f"--node-ip-address={HOST}", "--num-gpus=0"]
-    small = ["--object-store-memory=80000000", "--disable-usage-stats"]
-    head = begun(
-        *node, *small, "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"
-    )
-    with ended(head):
-        until(lambda: answers(port))
-        workers = [
-            begun(*node, *small, f"--address={HOST}:{port}", "--num-cpus=1") for _ in range(2)
-        ]
-        with ended(*workers):
-            time.sleep(10)
-            yield f"{HOST}:{port}"
+    with ExitStack() as nodes:
+        dashboard = "--include-dashboard=false"
+        nodes.enter_context(node("--head", f"--port={port}", "--num-cpus=0", dashboard))
+        for _ in range(2):
+            nodes.enter_context(node(f"--address={HOST}:{port}", "--num-cpus=1"))
+        yield f"{HOST}:{port}"
+
+
+@contextmanager
+def node(*words: str) -> Iterator[None]:
+    """A node of the cluster; Ray gives it 30 seconds to start, so it is tried again."""
+    small = ["--object-store-memory=80000000", "--disable-usage-stats", "--num-gpus=0"]
+    command = [*PYTHON, "ray.scripts.scripts", "start", "--block", f"--node-ip-address={HOST}"]
+    for _ in range(5):
+        started = subprocess.Popen(
+            [*command, *small, *words],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert started.stdout is not None
+        if any("Ray runtime started" in line for line in started.stdout):
+            threading.Thread(target=started.stdout.read, daemon=True).start()
+            with ended(started):
+                yield
+            return
+        started.wait()
+    sys.exit("a node of the cluster does not start; is the machine busy?")
 
 
 def answers(port: int) -> bool:
