@@ -5,6 +5,7 @@
 # make coverage    the tests with branch coverage; what no test reaches is listed
 # make mutants     small faults, one at a time: which of them does a test notice?
 # make faults      the tests of bad input and damage, and a thousand kills
+# make cluster     Ray, S3 and the library in earnest, on the demo's videos: kills, equal bytes
 # make gpu         where there is a CUDA device: its tests, and what an index costs there
 # make zeroshot-double  the zero-shot system with a stand-in that knows the demo's corpus
 # make zeroshot-frames  the same without an image-text model on real frames, where these are at hand
@@ -19,7 +20,7 @@ WHEEL := runs/wheel
 SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
-.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test zeroshot-double zeroshot-frames
+.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test zeroshot-double zeroshot-frames cluster
 
 demo: $(VENV)/installed
 	$(BIN)/aamn demo --out $(RUN)
@@ -60,6 +61,9 @@ mutants: $(VENV)/installed-mutants
 faults: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -q tests/faults $(PYTEST)
 	PYTHONPATH=tests $(BIN)/python tests/faults/kills.py $(KILLS)
+
+cluster: $(VENV)/installed-tests
+	PYTHONPATH=tests $(BIN)/python tests/faults/cluster.py $(RUN) $(CLUSTER)
 
 gpu: $(VENV)/installed-tests
 	@if ! $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \

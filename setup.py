@@ -10,9 +10,14 @@ exec((HERE / "aamn/version.py").read_text(encoding="utf-8"), VERSION)
 EXTRAS = {
     "supervision": ["supervision>=0.20"],
     "zeroshot": ["transformers>=4.57", "huggingface_hub>=0.34", "safetensors>=0.4"],
+    "cluster": ["ray>=2.40"],
+    "search": ["lancedb>=0.30"],
+    "s3": ["s3fs>=2024.6"],
+    "gs": ["gcsfs>=2024.6"],
     "test": [
         *("hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"),
-        "supervision>=0.20",
+        *("supervision>=0.20", "ray>=2.40", "lancedb>=0.30", "s3fs>=2024.6"),
+        *("moto[s3]>=5", "flask>=3", "flask-cors>=5"),  # an S3 server on loopback
     ],
     "mutants": ["mutmut>=3.8", "pytest-cov>=6"],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings-python>=2"],
@@ -54,6 +59,7 @@ setup(
         "torch>=2.4",
         "torchvision>=0.19",
         "numpy>=1.26",
+        "fsspec>=2024.6",
         "h5py>=3.10",
         "opencv-python-headless>=4.8",
         "av>=17",

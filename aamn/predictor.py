@@ -36,9 +36,10 @@ from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.index.video_index import VideoIndex, VideoTrack
 from aamn.inference.checkpoint import Loaded, beside, load_segmenter, read_checkpoint
 from aamn.inference.verdict import checked_number
-from aamn.search.folder import IndexFolder
+from aamn.search.folder import IndexFolder, Searched, is_library
 from aamn.version import __version__
 from aamn.zeroshot.assemble import is_zeroshot, load_zeroshot
+from proposals import places
 from proposals.build import best_device, checked_device, load_detector
 from proposals.decoding import Video
 from proposals.errors import InputError
@@ -217,13 +218,18 @@ class VideoSegmenter:
         """
         return VideoIndex(IndexFile.read(path), self.query_encoder)
 
-    def open_indexes(self, folder: Path | str) -> IndexFolder:
-        """The indexes of a folder, so that sentences find videos among them.
+    def open_indexes(self, folder: Path | str) -> Searched:
+        """The indexes of a folder, or a library of them, so that sentences find videos among them;
+        either may be a URL.
 
         Raises:
             InputError: no index there, a damaged one, or one of another segmenter.
         """
-        return IndexFolder(folder, self.query_encoder)
+        if is_library(folder):
+            from aamn.search.library import Library
+
+            return Library(folder).searched_by(self.query_encoder)
+        return IndexFolder(places.fetch(places.local_name(folder)), self.query_encoder)
 
 
 def write_bundle(

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from proposals import places
 from proposals.decoding import Chunk, Event, Finished, Video, decode_ahead
 from proposals.detector import Detector, FrameDetections
 from proposals.errors import InputError
@@ -273,16 +274,17 @@ class _Batches:
         return [waiting for waiting in self._waiting.values() if waiting]
 
 
-def find_videos(places: Iterable[str | Path]) -> list[Video]:
-    """The videos at `places`, sorted by id: files, folders of videos, folders of images, patterns,
-    and .txt lists of any of these (one a line). A video's id is its name without the suffix.
+def find_videos(given: Iterable[str | Path]) -> list[Video]:
+    """The videos that are given, sorted by id: files, folders of videos, folders of images,
+    patterns, and .txt lists of any of these (one a line); URLs of all but folders of images. A
+    video's id is its name without the suffix.
 
     Raises:
         InputError: nothing at a place, or two videos with one id.
     """
     videos: dict[str, Video] = {}
-    for place in places:
-        for video in map(Video.at, _paths_at(Path(place))):
+    for place in given:
+        for video in map(Video.at, _paths_at(place)):
             first = videos.setdefault(video.video_id, video)
             if first != video:
                 raise InputError(
@@ -292,7 +294,10 @@ def find_videos(places: Iterable[str | Path]) -> list[Video]:
     return [videos[video_id] for video_id in sorted(videos)]
 
 
-def _paths_at(place: Path) -> list[Path]:
+def _paths_at(place: str | Path) -> list[Path]:
+    if places.is_url(place):
+        return _paths_at_url(str(place))
+    place = Path(place)
     if place.is_dir():
         return _in_folder(place)
     if place.suffix.lower() == ".txt" and place.is_file():
@@ -303,6 +308,19 @@ def _paths_at(place: Path) -> list[Path]:
     if not matches:
         raise InputError(f"no video at {place}")
     return [path for match in matches for path in _paths_at(Path(match))]
+
+
+def _paths_at_url(url: str) -> list[Path]:
+    names = places.listed(url)
+    if names == [url] and url.endswith(".txt"):
+        lines = _lines(places.fetch(places.local_name(url)))
+        folder = url.rpartition("/")[0]
+        whole = [line if places.is_url(line) else f"{folder}/{line}" for line in lines]
+        return [path for line in whole for path in _paths_at_url(line)]
+    videos = [name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        raise InputError(f"{url}: no video there; wanted video files, or a .txt list of them")
+    return [places.local_name(name) for name in videos]
 
 
 def _lines(file: Path) -> list[str]:
@@ -316,8 +334,10 @@ def _lines(file: Path) -> list[str]:
     return lines
 
 
-def _beside(file: Path, line: str) -> Path:
+def _beside(file: Path, line: str) -> str | Path:
     """A path in a list may be relative to the list or to the working folder."""
+    if places.is_url(line):
+        return line
     return file.parent / line if (file.parent / line).exists() else Path(line)
 
 

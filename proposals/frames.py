@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from proposals import places
 from proposals.errors import InputError
 from proposals.pictures import as_looked_at, read_picture
 from proposals.video_file import VideoDecoder, no_frame
@@ -434,6 +435,8 @@ def open_frames(path: Path | str) -> FrameSource:
         InputError: nothing there, another kind of file, or not one frame that can be decoded.
     """
     path = Path(path)
+    if not path.exists():
+        places.fetch(path)
     if path.is_dir():
         return ImageFolder(path)
     if not path.exists():

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from proposals import places
 from proposals.errors import InputError
 from proposals.frames import FrameSource, ImageList, SpooledFrames, images_in
 
@@ -28,10 +29,10 @@ class Identity:
     """What tells a video from others, wherever it lies; its id and its size in pixels stand beside
     it in whatever was made from it.
 
-    `kind` is one of KINDS, `path` absolute, or the name of frames in memory; `bytes` those of the
-    file, or of a folder's pictures; `blocks` a hash: of a few blocks of the file, of the names and
-    sizes of all of a folder's pictures and blocks of a few, or of all frames in memory. Nothing but
-    its name is known of what is "unknown".
+    `kind` is one of KINDS, `path` absolute or a URL, or the name of frames in memory; `bytes` those
+    of the file, or of a folder's pictures; `blocks` a hash: of a few blocks of the file, of the
+    names and sizes of all of a folder's pictures and blocks of a few, or of all frames in memory.
+    Nothing but its name is known of what is "unknown".
     """
 
     kind: str
@@ -75,7 +76,8 @@ def identity_of(video: FrameSource | Path | str) -> Identity:
     Raises:
         InputError: it cannot be read.
     """
-    path = video.path if isinstance(video, FrameSource) else Path(video)
+    path = video.path if isinstance(video, FrameSource) else places.local_name(video)
+    places.fetch(path)
     try:
         if path.is_dir():
             return _of_files("folder", path, images_in(path))
@@ -153,7 +155,7 @@ def _other(stored: Identity, found: Identity) -> str:
 
 def _is_there(stored: Identity) -> bool:
     try:
-        return identity_of(Path(stored.path)).equals(stored) is True
+        return identity_of(stored.path).equals(stored) is True
     except InputError:
         return False
 
@@ -168,7 +170,7 @@ def _of_files(kind: str, path: Path, files: Sequence[Path]) -> Identity:
     states = ((str(file.absolute()), file.stat()) for file in files)
     known = tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
     whole = sum(size for _, size, _ in known)
-    return Identity(kind, os.path.abspath(path), whole, _hash_of(kind, known))
+    return Identity(kind, places.shown(path), whole, _hash_of(kind, known))
 
 
 @functools.lru_cache(maxsize=4096)

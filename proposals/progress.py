@@ -11,7 +11,7 @@ from tqdm import tqdm
 log = logging.getLogger("proposals")
 
 SECONDS = 30  # between two lines of the log
-LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {remaining} left"
+LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {remaining} left, {rate_fmt}"
 
 
 class _LogLines:

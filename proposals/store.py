@@ -4,6 +4,7 @@ FORMAT.md). store_writer.py writes them, store_validation.py says what boxes mus
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -437,6 +438,11 @@ def shard_path(path: Path, index: int, count: int) -> Path:
 
 def parts_of(path: Path) -> Path:
     return path.with_name(path.name + PARTS)
+
+
+def part_path(path: Path, video_id: str) -> Path:
+    """Where one video's boxes wait to be joined into `path`."""
+    return parts_of(path) / (hashlib.sha256(video_id.encode()).hexdigest()[:24] + ".h5")
 
 
 def _is_part_of(part: Path, path: Path) -> bool:

@@ -8,7 +8,6 @@ renamed. So whatever kills the job, a video is either there as a whole or not at
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from proposals.store import (
     Setting,
     StoredFile,
     StoredVideo,
+    part_path,
     parts_of,
     written_files,
 )
@@ -152,8 +152,8 @@ class ProposalWriter:
         content = io.BytesIO()
         with h5py.File(content, "w") as file:
             _write_file(file, self.attributes, [video])
-        name = hashlib.sha256(video_id.encode()).hexdigest()[:24] + ".h5"
-        with self._room(), written_aside(self._parts / name, durable=True) as aside:
+        part = part_path(self.path, video_id)
+        with self._room(), written_aside(part, durable=True) as aside:
             aside.write_bytes(content.getbuffer())
         self._done.add(video_id)
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
@@ -58,6 +59,36 @@ def worker_pool(
             yield pool
     except BrokenProcessPool:
         raise InputError(f"a worker process died {_AGAIN}") from None
+
+
+class WorkerProcess:
+    """One process that calls functions for this one, in turn. Unlike a pool's its death tells whose
+    it was, and it can be ended at once; what it writes is there whole or not at all."""
+
+    died = BrokenProcessPool  # what a call's future raises then
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._last: Future[Any]
+        self._pool = ProcessPoolExecutor(1, context, _begin, (_leave_ctrl_c,))
+        self._number = self._last = self._pool.submit(os.getpid)
+
+    def submit(self, function: Callable[..., Item], *arguments: Any) -> Future[Item]:
+        """What the function will return; it and the arguments are pickled."""
+        self._last = future = self._pool.submit(function, *arguments)
+        return future
+
+    def end(self) -> None:
+        """Ends the process, whatever it is at."""
+        if not self._last.done() and self._number.done() and not self._number.exception():
+            with suppress(ProcessLookupError):
+                os.kill(self._number.result(), signal.SIGKILL)
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _leave_ctrl_c() -> None:
+    """Ctrl-C goes to all processes of a terminal; it is the first one's to end the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def loaded(batches: Iterable[Item]) -> Iterator[Item]:

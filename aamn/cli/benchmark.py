@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -23,12 +25,24 @@ SIDE = click.IntRange(16, 8192)
 @click.option("--compile", is_flag=True, help="torch.compile on CPU, too")
 @click.option("--no-memory", is_flag=True, help="leave out the longer videos")
 @click.option("--only-index", is_flag=True, help="print the peak memory in MiB")
+@click.option(
+    "--library",
+    type=click.IntRange(1000, 100_000_000),
+    metavar="TUBES",
+    help="instead: what a library of so many tubes costs (docs/scale.md)",
+)
 @recipe_options
-def command(no_memory: bool, **values: Any) -> None:
+def command(no_memory: bool, library: int | None, **values: Any) -> None:
     """Prints a table: indexing by part, against the forward passes it cannot avoid; the first and
     each further sentence; the paper's way; the forward passes in other number formats and memory
     layouts; operations a frame beside the paper's system; peak memory of longer videos. Weights
     are random, videos noise."""
+    if library is not None:
+        from aamn.experiments.library_costs import measure_library
+
+        with TemporaryDirectory(prefix="aamn-library-") as folder:
+            return measure_library(Path(folder) / "library", library)
+
     from aamn.experiments.benchmark import BenchmarkOptions, benchmark
 
     benchmark(BenchmarkOptions(memory=not no_memory, **values))

@@ -14,12 +14,15 @@ from aamn.config.zeroshot import PublishedConfig
 from aamn.version import __version__
 
 PACKAGES = (  # what setup.py installs
-    *("torch", "torchvision", "numpy", "h5py", "opencv-python-headless", "av", "scipy"),
+    *("torch", "torchvision", "numpy", "fsspec", "h5py", "opencv-python-headless", "av", "scipy"),
     *("omegaconf", "pyyaml", "gensim", "pycocotools", "pillow", "tqdm", "click", "filelock"),
     *("lightning-fabric", "tensorboard", "jinja2", "matplotlib"),
 )
 OPTIONAL = {  # module -> (what it is for, what installs it)
     "detectron2": ("the paper's own detector", "built from source, see docs/stage_one.md"),
+    "lancedb": ("a library of videos: aamn library", "pip install 'aamn[search]'"),
+    "ray": ("jobs on a cluster: --engine ray", "pip install 'aamn[cluster]'"),
+    "s3fs": ("s3:// places", "pip install 'aamn[s3]'"),
     "supervision": ("track.to_supervision()", "pip install supervision"),
     "transformers": ("the zero-shot system's image-text model", "pip install 'aamn[zeroshot]'"),
 }

@@ -32,7 +32,16 @@ class Place(click.Path):
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         if not str(value):
             self.fail("wanted a path, got nothing", param, ctx)
+        if "://" in str(value):
+            return _here(str(value))
         return Path(str(super().convert(value, param, ctx)))
+
+
+def _here(place: str) -> Path:
+    """What a URL leads to, fetched as far as it is there."""
+    from proposals import places
+
+    return places.fetch(places.local_name(place), missing_ok=True)
 
 
 class Output(Place):
@@ -48,8 +57,24 @@ class Output(Place):
         """
         from proposals.outputs import check_output
 
+        if "://" in str(value):
+            return self._remote(str(value), ctx)
         path = super().convert(value, param, ctx)
         check_output(path, self.folder)
+        return path
+
+    def _remote(self, url: str, ctx: click.Context) -> Path:
+        """The local name of a URL, to which it is put when the command ends, however it ends; a
+        single file that is there is fetched, to go on with."""
+        from proposals import places
+        from proposals.outputs import check_output
+
+        path = places.local_name(url)
+        places.check_bucket(path)
+        if not self.folder:
+            places.fetch(path, missing_ok=True)
+        check_output(path, self.folder)
+        ctx.call_on_close(lambda: places.put(path))
         return path
 
 
@@ -257,6 +282,37 @@ def inputs_options(function: Function) -> Function:
             type=PATH,
             metavar="DIR",
             help="a segmenter with its detector; zeroshot: public pretrained parts",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def engine_options(function: Function) -> Function:
+    """--engine, and how much of the machine or the cluster it takes."""
+    for option in (
+        click.option(
+            "--cores",
+            type=click.IntRange(1, 1024),
+            default=1,
+            help="with --engine ray: of a worker without a GPU",
+        ),
+        click.option(
+            "--address",
+            default="auto",
+            help="of the Ray cluster; auto: this machine's",
+            metavar="IP",
+        ),
+        click.option(
+            "--processes",
+            type=click.IntRange(1, 1024),
+            help="of --engine local; default: one a core, or one on a GPU (docs/scale.md)",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            help="where the videos are worked on: this machine, or a Ray cluster",
         ),
     ):
         function = option(function)

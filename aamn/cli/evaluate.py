@@ -75,7 +75,10 @@ def evaluate(values: dict[str, Any], out: Path | None, report: Path | None, pict
     "evaluate",
     "aamn evaluate --checkpoint runs/a2d/aamn/last.pt --data datasets/a2d --out runs/metrics.json",
     only_with={"--calibrate": "--full-video", "--pictures": "--report"},
-    apart=[("--compare", "--full-video"), ("--report", "--full-video")],
+    apart=[
+        *((option, "--full-video") for option in ("--compare", "--report", "--retrieval")),
+        *((option, "--retrieval") for option in ("--compare", "--report")),
+    ],
     unread=ONLY_TRAINING,
 )
 @samples_options
@@ -86,6 +89,11 @@ def evaluate(values: dict[str, Any], out: Path | None, report: Path | None, pict
     "--pictures", type=PICTURES, default=6, metavar="N", help="answers of each kind on the page"
 )
 @click.option("--full-video", is_flag=True, help="whole videos: box and pixel protocols, VP@X")
+@click.option(
+    "--retrieval",
+    is_flag=True,
+    help="search: whether a sentence finds a video that it is true of, and when in it",
+)
 @click.option(
     "--calibrate",
     default="",
@@ -99,19 +107,22 @@ def command(
     report: Path | None,
     pictures: int,
     full_video: bool,
+    retrieval: bool,
     calibrate: str,
     out: Path | None,
     **values: Any,
 ) -> None:
     """Prints and writes the metrics of a checkpoint, over all sentences and by kind."""
-    if not full_video:
+    if not (full_video or retrieval):
         return evaluate(values, out, report, pictures)
     del values["compare"]
 
     from aamn.evaluation.absence import VideoEvaluation, evaluate_videos
+    from aamn.evaluation.retrieval import evaluate_retrieval
     from aamn.jobs.inputs import InputOptions, Inputs
 
     checkpoint, config = values.pop("checkpoint"), values.pop("config")
     options = InputOptions(checkpoint=checkpoint, config=config, overrides=values.pop("overrides"))
     found = VideoEvaluation(calibrate=calibrate, out=out, **values)
-    return evaluate_videos(Inputs(options).loaded, checkpoint, found)
+    work = evaluate_retrieval if retrieval else evaluate_videos
+    return work(Inputs(options).loaded, checkpoint, found)

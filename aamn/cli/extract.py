@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from aamn.cli.command_line import DETECTOR, out_option, recipe_options, subcommand
+from aamn.cli.command_line import DETECTOR, engine_options, out_option, recipe_options, subcommand
 from proposals.errors import InputError
 from proposals.terminal import printable
 
 if TYPE_CHECKING:
     from proposals.decoding import Video
-    from proposals.detector import TorchDetector
 
 
 @subcommand(
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
     type=click.Choice(["float32", "float16", "bfloat16"]),
     help="default: half on a GPU",
 )
+@engine_options
 @click.option("--fresh", is_flag=True, help="remove what is in --out first")
 @recipe_options
 @out_option("the HDF5 file to write", required=True)
@@ -59,6 +58,10 @@ def command(
     batch: int,
     workers: int,
     precision: str | None,
+    engine: str,
+    processes: int | None,
+    address: str,
+    cores: int,
     fresh: bool,
     config: str | None,
     overrides: tuple[str, ...],
@@ -77,16 +80,23 @@ def command(
 
     from dataclasses import replace
 
+    from aamn.jobs.detector_choice import DetectorChoice, worker_device
+    from aamn.jobs.engines import EngineOptions, open_engine
+    from aamn.jobs.extract import extract_by_videos
     from proposals.extract import JobOptions, extract, find_videos, shard_of
     from proposals.extract import shard as shard_videos
 
     videos = find_videos(paths) or _data_set(data or "", kind)
     index, count = shard_of(shard)
     videos, out = shard_videos(videos, out, index, count)
-    device = _device()
-    job = JobOptions.for_device(device, batch, workers)
-    found = _detector(detector, config, overrides, precision, device)
-    report = extract(found, videos, out, replace(job, fresh=fresh))
+    choice = DetectorChoice(detector, config, overrides, precision)
+    device = worker_device()
+    if engine == "local" and processes is None:  # this process is fed by others that decode
+        job = JobOptions.for_device(device, batch, workers)
+        report = extract(choice.load(device), videos, out, replace(job, fresh=fresh))
+    else:
+        with open_engine(EngineOptions(engine, processes, address, cores)) as found:
+            report = extract_by_videos(choice, videos, out, batch, fresh, found)
     print(printable("\n".join((f"{out}:", *report.lines())), "\n"))
     return 1 if report.failures or report.shortened else 0
 
@@ -100,32 +110,3 @@ def _data_set(root: str, kind: str) -> list[Video]:
 
     recipe = load_config(Config, None, [f"data.kind={kind}", f"data.root={root}"])
     return [Video(video_id, path) for video_id, path in sorted(all_videos(recipe.data).items())]
-
-
-def _device() -> str:
-    """A GPU of this worker's own, where there is one."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return "cpu"
-    local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
-    return f"cuda:{local % torch.cuda.device_count()}"
-
-
-def _detector(
-    path: Path | None,
-    config: str | None,
-    overrides: tuple[str, ...],
-    precision: str | None,
-    device: str,
-) -> TorchDetector:
-    from aamn.config.loading import load_config
-    from proposals.build import build_detector, load_network
-    from proposals.config import DetectorConfig
-    from proposals.detector import TorchDetector
-
-    precision = precision or ("float16" if device.startswith("cuda") else "float32")
-    if path:
-        return TorchDetector(load_network(path, device), precision)
-    network = build_detector(load_config(DetectorConfig, config, overrides))
-    return TorchDetector(network.to(device), precision)

@@ -6,19 +6,29 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import WORKERS, all_but, log, out_option, recipe_options, subcommand
+from aamn.cli.command_line import (
+    WORKERS,
+    all_but,
+    engine_options,
+    log,
+    out_option,
+    recipe_options,
+    subcommand,
+)
 from proposals.errors import InputError
 
 
 @subcommand(
     "flow",
     "aamn flow --data data/a2d --out data/a2d/flow.h5 --set flow.longest_side=256",
+    apart=[("--workers", "--processes")],
     unread=all_but("data", "flow"),
 )
 @click.argument("paths", nargs=-1, metavar="[VIDEOS]...")
 @click.option("--videos", "videos_too", multiple=True, help="the same as VIDEOS")
 @click.option("--data", metavar="ROOT", help="a data set; data.kind names its layout")
-@click.option("--workers", type=WORKERS, help="processes; default: data.workers")
+@click.option("--workers", type=WORKERS, help="as --processes; default: data.workers")
+@engine_options
 @recipe_options
 @out_option("the HDF5 file to write; default: data.flow, or flow.h5")
 def command(
@@ -26,6 +36,10 @@ def command(
     videos_too: tuple[str, ...],
     data: str | None,
     workers: int | None,
+    engine: str,
+    processes: int | None,
+    address: str,
+    cores: int,
     config: str | None,
     overrides: tuple[str, ...],
     out: Path | None,
@@ -41,7 +55,8 @@ def command(
     from aamn.config.loading import load_config
     from aamn.config.schema import Config
     from aamn.data.datasets.registry import all_videos
-    from aamn.data.flow.store import extract_flow
+    from aamn.jobs.engines import EngineOptions, open_engine
+    from aamn.jobs.flow import flow_of_videos
     from proposals.extract import find_videos
     from proposals.outputs import check_output
 
@@ -58,8 +73,8 @@ def command(
     out = out or Path(recipe.data.flow or "flow.h5")
     check_output(out)
     workers = recipe.data.workers if workers is None else workers
-    failures = extract_flow(videos, out, recipe.flow, workers)
-    for video_id, error in sorted(failures.items()):
-        log.error("%s: %s", video_id, error)
+    options = EngineOptions(engine, processes or max(1, workers), address, cores)
+    with open_engine(options) as found:
+        code = flow_of_videos(videos, out, recipe.flow, found)
     log.info("wrote %s", out)
-    return 1 if failures else 0
+    return code

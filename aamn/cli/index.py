@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from aamn.cli.command_line import (
+    engine_options,
     inputs_options,
     out_option,
     recipe_options,
@@ -31,18 +32,25 @@ from aamn.config.schema import ONLY_TRAINING
     default="float32",
     help="bfloat16 halves the streams' time where the machine has instructions for it",
 )
+@click.option("--library", metavar="PLACE", help="also put them there (`aamn library`)")
+@engine_options
 @recipe_options
 @out_option("the folder for the indexes", required=True, folder=True)
-def command(videos: tuple[str, ...], precision: str, out: Path, **values: Any) -> int:
+def command(
+    videos: tuple[str, ...], precision: str, library: str | None, out: Path, **values: Any
+) -> int:
     """Computes once all that videos contribute to any sentence's answer: tubes, their vectors,
     masks and links, one HDF5 file a video (docs/indexes.md).
 
     VIDEOS are files, folders, quoted patterns, or .txt lists of them. The same command again goes
     on with the videos that lack.
     """
+    from aamn.jobs.engines import EngineOptions, open_engine
     from aamn.jobs.index import index_videos
     from aamn.jobs.inputs import InputOptions, Inputs
     from proposals.extract import find_videos
 
-    inputs = Inputs(InputOptions(**split_inputs(values)))
-    return index_videos(inputs, find_videos(videos), out, precision)
+    options = InputOptions(**split_inputs(values))
+    Inputs(options)  # a mistake is found before the engine starts
+    with open_engine(EngineOptions(**values)) as engine:
+        return index_videos(options, find_videos(videos), out, precision, engine, library)

@@ -218,14 +218,18 @@ class VideoEvaluation:
     out: Path | None = None
     index: Path | None = None
 
+    def where(self, loaded: Loaded) -> tuple[DataConfig, str]:
+        """The data, where they lie now, and the split."""
+        paths = {"root": self.data, "proposals": self.proposals, "flow": self.flow}
+        moved: dict[str, Any] = {key: path for key, path in paths.items() if path}
+        data = replace(loaded.config.data, **moved)
+        return data, self.split or data.test_split
+
 
 def evaluate_videos(loaded: Loaded, checkpoint: Path, options: VideoEvaluation) -> None:
     """Prints and writes the metrics of whole videos; with `calibrate` also the threshold of
     absence, found on another split, and what it does on this one."""
-    paths = {"root": options.data, "proposals": options.proposals, "flow": options.flow}
-    moved: dict[str, Any] = {key: path for key, path in paths.items() if path}
-    data = replace(loaded.config.data, **moved)
-    split = options.split or data.test_split
+    data, split = options.where(loaded)
     if options.calibrate == split:
         raise InputError(f"--calibrate {split}: wanted another split than the evaluated one")
     out = options.out or checkpoint.with_name("full_video.json")

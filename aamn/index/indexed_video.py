@@ -12,6 +12,7 @@ import torch
 
 from aamn.index.file import Header, IndexFile
 from aamn.ops.masks import paste_binary_masks
+from proposals import places
 from proposals.errors import InputError
 from proposals.frames import FrameSource, open_frames
 from proposals.identity import check_same, identity_of, unchecked
@@ -197,9 +198,11 @@ def video_of(file: IndexFile) -> Path:
     Raises:
         InputError: it is at none of these, or another video is.
     """
-    header, stored = file.header, Path(file.header.path)
+    header, stored = file.header, places.local_name(file.header.path)
     if header.identity is None and stored.exists():  # of an older version: it cannot be told
         return stored
+    if not stored.exists():
+        places.fetch(stored, missing_ok=True)
     there = [
         path
         for path in (stored, file.path.parent / stored.name, Path(stored.name))

@@ -4,66 +4,85 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from aamn.index.file import IndexFile, index_path, wait_for_writer
-from aamn.jobs.inputs import Inputs
+from aamn.jobs.engine import Call, Engine, Outcome, run
+from aamn.jobs.inputs import InputOptions, Inputs
 from aamn.predictor import VideoSegmenter
+from proposals import places
 from proposals.decoding import Video
-from proposals.errors import Busy, CannotWrite, InputError
 from proposals.frames import open_frames
 
 log = logging.getLogger("aamn")
 
 
-def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: str) -> int:
+def index_videos(
+    options: InputOptions,
+    videos: Sequence[Video],
+    out: Path,
+    precision: str,
+    engine: Engine,
+    library: str | None = None,
+) -> int:
     """Writes the videos' indexes into the folder `out`; the exit code: 1 where some of several
     failed or cannot be decoded to their end, which are listed at the end. What another process is
-    writing there comes last, and is waited for: several share the work.
+    writing there comes last, and is waited for: several share the work. What is there then goes
+    into the `library`.
 
     Raises:
         InputError: the only video failed, what all share cannot be used, or the disk is full.
     """
-    segmenter = inputs.video_segmenter()
-    log.info("segmenter %s (hash of its video side)", segmenter.query_encoder.model)
-    failures: dict[str, str] = {}
-    waiting, put_off = list(videos), set()
-    hidden = len(videos) == 1 or None  # one video has a bar of its own
-    with tqdm(total=len(videos), desc="indexing", unit="video", disable=hidden) as bar:
-        try:
-            while waiting:
-                video = waiting.pop(0)
-                try:
-                    lacking = _index(segmenter, video, index_path(out, video.video_id), precision)
-                except Busy as error:
-                    log.warning("%s", error)
-                    if not waiting or video in put_off:
-                        wait_for_writer(index_path(out, video.video_id))
-                    waiting.append(video)
-                    put_off.add(video)
-                    continue
-                except InputError as error:
-                    if len(videos) == 1 or isinstance(error, CannotWrite):
-                        raise
-                    lacking = str(error)
-                if lacking:
-                    failures[video.video_id] = lacking
-                bar.update()
-        finally:
-            for video_id, failure in failures.items():
-                log.error("%s: %s", video_id, failure)
+    work, strict = IndexWork(options, out, precision), len(videos) == 1
+    failures = run(work, videos, engine, "indexing", strict)
+    if library is not None:
+        _add(library, [index_path(out, video.video_id) for video in videos])
     return 1 if failures else 0
 
 
-def _index(segmenter: VideoSegmenter, video: Video, path: Path, precision: str) -> str:
-    """Indexes one video and says how large the index is; returns what lacks in it, or ""."""
-    new = segmenter.build(video, path, precision=precision)
-    header = IndexFile.read(path).header
-    tqdm.write(
-        f"{path}: {header.frames} frames, {path.stat().st_size / header.frames / 1024:.1f} KiB "
-        f"each{'' if new else ', was there'}"
-    )
-    with open_frames(video.path) as frames:
-        return frames.lacking(header.frames)
+def _add(library: str, paths: Sequence[Path]) -> None:
+    """Puts the indexes that are there into the library."""
+    from aamn.search.library import Library
+
+    there = [path for path in paths if places.fetch(path, missing_ok=True).exists()]
+    count = sum(1 for _ in Library(library).add(there))
+    log.info("%s: %d videos", library, count)
+
+
+@dataclass(frozen=True)
+class IndexWork:
+    """The index of a video, in the folder `out`."""
+
+    options: InputOptions
+    out: Path
+    precision: str
+
+    def open(self) -> Call:
+        segmenter = Inputs(self.options.fetched()).video_segmenter()
+        log.info("segmenter %s (hash of its video side)", segmenter.query_encoder.model)
+        return _Indexer(segmenter, self.out, self.precision)
+
+
+@dataclass(frozen=True)
+class _Indexer:
+    segmenter: VideoSegmenter
+    out: Path
+    precision: str
+
+    def __call__(self, video: Video, patient: bool) -> Outcome:
+        """Indexes one video and says how large the index is."""
+        path = index_path(self.out, video.video_id)
+        if patient:
+            wait_for_writer(path)
+        places.fetch(path, missing_ok=True)
+        with places.fetched(video.path):
+            new = self.segmenter.build(video, path, precision=self.precision)
+            places.put(path)
+            header = IndexFile.read(path).header
+            with open_frames(video.path) as frames:
+                lacking = frames.lacking(header.frames)
+        size = path.stat().st_size / header.frames / 1024
+        was = "" if new else ", was there"
+        shown = places.url_of(path) or path
+        return Outcome(f"{shown}: {header.frames} frames, {size:.1f} KiB each{was}", lacking)

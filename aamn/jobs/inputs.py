@@ -13,6 +13,7 @@ from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.inference.verdict import checked_number
 from aamn.predictor import Bundle, VideoSegmenter, read_bundle
 from aamn.zeroshot.assemble import ZeroShotParts, is_zeroshot, load_zeroshot
+from proposals import places
 from proposals.build import best_device, load_detector
 from proposals.detector import TorchDetector
 from proposals.errors import InputError
@@ -32,6 +33,17 @@ class InputOptions:
     config: str | None = None
     overrides: tuple[str, ...] = ()
     weights: Path | None = None
+
+    def fetched(self) -> InputOptions:
+        """The same, with their files on this machine.
+
+        Raises:
+            InputError: as `places.fetch`.
+        """
+        for path in (self.bundle, self.checkpoint, self.detector, self.proposals, self.flow):
+            if path is not None:
+                places.fetch(path)
+        return self
 
 
 class Inputs:

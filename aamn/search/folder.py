@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -14,14 +15,17 @@ from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.index.video_index import VideoIndex, VideoTrack
 from aamn.inference.verdict import Verdict
 from aamn.structures import Query
+from proposals import places
 from proposals.errors import InputError
+
+TABLE = "videos"  # of a library; its folder ends in .lance
 
 
 @dataclass(frozen=True, repr=False)
 class Hit:
     """A video that a sentence may be about: the score of its best tube for the sentence, and the
     frames for which that tube's clip answers; `matched` says whether the score reaches the
-    threshold."""
+    threshold; `fps` turns frames into time, 0 where it is not known."""
 
     video_id: str
     path: Path
@@ -29,11 +33,49 @@ class Hit:
     frames: range
     text: str = ""
     matched: bool = True
+    fps: float = 0.0
+
+    @property
+    def source(self) -> str:
+        """Where the index lies: a path or URL."""
+        return places.shown(self.path)
+
+    @property
+    def seconds(self) -> tuple[float, float] | None:
+        """When the frames begin and end in the video."""
+        if not self.fps:
+            return None
+        return self.frames.start / self.fps, self.frames.stop / self.fps
 
     def __repr__(self) -> str:
         frames = f"frames {self.frames.start} to {self.frames.stop - 1}"
         found = f"score {self.score:.3f}" + ("" if self.matched else ", no match")
         return f"Hit({self.text!r} in {self.video_id!r}, {found}, {frames})"
+
+
+class Searched(Protocol):
+    """What sentences are asked of; `narrows`: whether `search` takes what chooses among the videos
+    before they are scored."""
+
+    narrows: bool
+
+    @property
+    def size(self) -> str:
+        """How much there is to be found, in words."""
+
+    def search(
+        self,
+        texts: str | Sequence[str],
+        top: int = 10,
+        absent_threshold: float | str | None = CALIBRATED,
+    ) -> list[list[Hit]]:
+        """The hits of each sentence, best first; further arguments where it `narrows`."""
+
+    def open(self, hit: Hit) -> VideoIndex:
+        """The index of a video that was found."""
+
+    def track(self, hit: Hit) -> VideoTrack:
+        """The track of the sentence in a video that was found for it."""
 
 
 class IndexFolder:
@@ -44,14 +86,21 @@ class IndexFolder:
     between which each video's tubes lie. Videos without any tube cannot be found.
     """
 
-    def __init__(self, folder: Path | str, query_encoder: QueryEncoder) -> None:
-        """Raises:
-        InputError: no index in the folder, a damaged one, or one of another segmenter.
+    narrows = False
+
+    def __init__(self, folder: Path | str | Sequence[Path], query_encoder: QueryEncoder) -> None:
+        """`folder` may also be the indexes themselves.
+
+        Raises:
+            InputError: no index in the folder, a damaged one, or one of another segmenter.
         """
         self.query_encoder = query_encoder
         self.files: list[IndexFile] = []
         vectors, clips, counts = [], [], []
-        paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+        if isinstance(folder, Path | str):
+            paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+        else:
+            paths = list(folder)
         if not paths:
             raise InputError(f"no index in {folder}; `aamn index` writes them")
         for path in paths:
@@ -112,7 +161,12 @@ class IndexFolder:
         frames = range(first, stop)
         verdict = Verdict.of(query, float(scores[tube]), threshold)
         path, text = file.path, query.text
-        return Hit(file.header.video_id, path, verdict.score, frames, text, verdict.matched)
+        fps, found = file.header.fps, verdict
+        return Hit(file.header.video_id, path, found.score, frames, text, found.matched, fps)
+
+    @property
+    def size(self) -> str:
+        return f"{len(self)} videos"
 
     def __repr__(self) -> str:
         return f"IndexFolder({len(self)} videos, {len(self.vectors)} tubes)"
@@ -124,3 +178,14 @@ class IndexFolder:
     def track(self, hit: Hit) -> VideoTrack:
         """The track of the sentence in a video that was found for it."""
         return self.open(hit).query(hit.text)[0]
+
+
+def is_library(place: Path | str) -> bool:
+    """Whether a library lies at a folder or URL.
+
+    Raises:
+        InputError: it cannot be reached.
+    """
+    if places.is_url(place):
+        return places.is_there(f"{str(place).rstrip('/')}/{TABLE}.lance")
+    return (Path(place) / f"{TABLE}.lance").is_dir()

@@ -244,6 +244,8 @@ def test_the_manifest_of_a_folder_is_what_detectors_learn_from(place):
 def without_files(monkeypatch):
     """What a command is given need not be there."""
     monkeypatch.setattr(command_line.Existing, "convert", click.Path.convert)
+    monkeypatch.setattr(command_line, "_here", Path)
+    monkeypatch.setattr(command_line.Output, "_remote", lambda own, url, context: Path(url))
 
 
 def subcommand(name: str) -> command_line.Subcommand:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import as_completed
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -57,6 +58,8 @@ from proposals.workers import worker_pool
 log = logging.getLogger("aamn")
 
 FORMAT, VERSION = "aamn-flow", 1
+Job = tuple[str, Path, Path, FlowConfig]  # a video's id and path, the folder of parts
+Runner = Callable[[list[Job]], Iterable[tuple[str, str]]]  # (video_id, "" or what went wrong)
 BLOCK = 64  # frames of flow that are written at once
 METHODS = get_args(get_type_hints(FlowConfig)["method"])
 
@@ -197,11 +200,15 @@ def stored_flow(
 
 
 def extract_flow(
-    videos: Mapping[str, str | Path], out: str | Path, config: FlowConfig, workers: int = 2
+    videos: Mapping[str, str | Path],
+    out: str | Path,
+    config: FlowConfig,
+    workers: int = 2,
+    run: Runner | None = None,
 ) -> dict[str, str]:
     """Adds the flow of `videos` (id: file or folder of frames) to the file `out`; what it or an
     interrupted run has done already is kept, unless the video was replaced since. Returns what
-    went wrong, by video.
+    went wrong, by video. `run` does the videos that lack; default: so many processes.
 
     Raises:
         InputError: `out` was computed in another way, or cannot be written.
@@ -213,14 +220,14 @@ def extract_flow(
         for stray in parts.glob(".*.tmp"):
             stray.unlink()
         sweep(out)
-        failures = _extract(videos, out, parts, config, workers)
+        failures = _extract(videos, out, parts, config, run or partial(_run, workers=workers))
     with suppress(OSError):  # not empty: it waits for the next run
         parts.rmdir()
     return failures
 
 
 def _extract(
-    videos: Mapping[str, str | Path], out: Path, parts: Path, config: FlowConfig, workers: int
+    videos: Mapping[str, str | Path], out: Path, parts: Path, config: FlowConfig, run: Runner
 ) -> dict[str, str]:
     done, failures = _finished(out, parts, config), {}
     jobs = []
@@ -233,7 +240,7 @@ def _extract(
     there = len(videos) - len(jobs) - len(failures)
     if there:
         log.info("%s: %d of %d videos are there already", out, there, len(videos))
-    for video_id, error in tqdm(_run(jobs, workers), total=len(jobs), desc="flow", unit="video"):
+    for video_id, error in run(jobs):
         if error:
             failures[video_id] = error
     _join(out, parts, config)
@@ -269,24 +276,34 @@ def _join(out: Path, parts: Path, config: FlowConfig) -> None:
         part.unlink()
 
 
-Job = tuple[str, Path, Path, FlowConfig]
-
-
 def _run(jobs: list[Job], workers: int) -> Iterator[tuple[str, str]]:
     """(video_id, "" or what went wrong) of each job as it ends."""
+    with tqdm(total=len(jobs), desc="flow", unit="video") as bar:
+        for result in _results(jobs, workers):
+            bar.update()
+            yield result
+
+
+def _results(jobs: list[Job], workers: int) -> Iterator[tuple[str, str]]:
     if workers < 1 or len(jobs) < 2:
-        yield from map(_extract_one, jobs)
+        yield from map(extract_one, jobs)
         return
     with worker_pool(min(workers, len(jobs))) as pool:
-        for future in as_completed([pool.submit(_extract_one, job) for job in jobs]):
+        for future in as_completed([pool.submit(extract_one, job) for job in jobs]):
             yield future.result()
 
 
-def _extract_one(job: Job) -> tuple[str, str]:
+def extract_one(job: Job) -> tuple[str, str]:
+    """Writes one video's flow into a file of its own, whole or not at all; (video_id, "" or what
+    went wrong).
+
+    Raises:
+        CannotWrite: the disk is full.
+    """
     video_id, path, parts, config = job
     cv2.setNumThreads(1)
     try:
-        with open_frames(path) as frames, hdf5_aside(_part(parts, video_id)) as file:
+        with open_frames(path) as frames, hdf5_aside(part_path(parts, video_id)) as file:
             _describe(file, config)
             identity = identity_of(path)  # before its frames are read
             _write_flow(file, video_id, frames, config)
@@ -371,5 +388,6 @@ def _open(path: Path) -> h5py.File:
     return open_hdf5(path, "flow file", "`aamn flow` writes one")
 
 
-def _part(parts: Path, video_id: str) -> Path:
+def part_path(parts: Path, video_id: str) -> Path:
+    """Where one video's flow waits for the others."""
     return parts / f"{hashlib.sha256(video_id.encode()).hexdigest()[:24]}.h5"

@@ -208,7 +208,8 @@ def test_a_search_prints_and_writes_the_hits_best_first(
             first, stop = hit.frames.start, hit.frames.stop
             found = "match" if hit.score >= (limit or -1e9) else "no match"
             columns = [str(place), f"{hit.score:.3f}", *found.split(), f"{hit.video_id},", "frames"]
-            assert next(lines).split() == [*columns, str(first), "to", str(stop - 1)]
+            times = [f"{first / hit.fps:.1f}", "to", f"{stop / hit.fps:.1f}", "s"]
+            assert next(lines).split() == [*columns, str(first), "to", f"{stop - 1},", *times]
             assert record.pop("matched") is hit.matched is (found == "match")
             assert record.pop("score") == pytest.approx(hit.score)
             path = str(indexes / f"{hit.video_id}.h5")

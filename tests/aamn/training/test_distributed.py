@@ -1,9 +1,12 @@
-"""Two processes under torchrun against one process with the double batch, on the CPU with gloo."""
+"""Two processes under torchrun, on one node and on two, against one process with the double batch;
+on the CPU with gloo."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,36 +22,64 @@ PHASES = "train.phases=[{share: 0.5, losses: {mask: 5.0}}, {share: 0.5, losses: 
 RUNS = {"joint": (), "phases": (PHASES,)}
 
 
-def torchrun(*runs):
+# torchrun's words, one process of it a node: how the two that train find each other
+ONE_NODE = [["--standalone", "--nproc-per-node=2"]]
+
+
+def two_nodes():
+    with socket.socket() as free:
+        free.bind(("127.0.0.2", 0))
+        port = free.getsockname()[1]
+    shared = [
+        "--nnodes=2",
+        "--nproc-per-node=1",
+        "--master-addr=127.0.0.2",
+        f"--master-port={port}",
+    ]
+    return [[*shared, f"--node-rank={n}", f"--local-addr=127.0.0.{2 + n}"] for n in (0, 1)]
+
+
+def torchrun(nodes, *runs):
     """Trains one run after another in two processes, which end with torchrun whatever happens."""
     environment = os.environ | {
         "CUDA_VISIBLE_DEVICES": "",
+        "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
     }
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    started = subprocess.Popen(
-        [*command, "-m", "tiny_training", json.dumps(runs)],
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        _, errors = started.communicate(timeout=1800)
-    finally:
-        if started.poll() is None:
-            started.terminate()  # unlike SIGKILL, torchrun hands it on
-            started.communicate()
-    assert started.returncode == 0, errors[-2000:]
+    with ExitStack() as ends:
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "torch.distributed.run", *words]
+                + ["-m", "tiny_training", json.dumps(runs)],
+                env=environment,
+                cwd=ROOT,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for words in nodes
+        ]
+        for one in started:
+            ends.callback(ended, one)
+        for one in started:
+            _, errors = one.communicate(timeout=1800)
+            assert one.returncode == 0, errors[-2000:]
+
+
+def ended(process):
+    if process.poll() is None:
+        process.terminate()  # unlike SIGKILL, torchrun hands it on
+        process.communicate()
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    """The folder of both runs by two processes, which take seconds to start."""
+    """The folder of both runs by two processes, which take seconds to start: one by a torchrun with
+    two, the other by two of one each, as on two machines."""
     folder = tmp_path_factory.mktemp("two")
-    torchrun(*((str(folder / name), "train.batch=2", *more) for name, more in RUNS.items()))
+    for nodes, (name, more) in zip((ONE_NODE, two_nodes()), RUNS.items(), strict=True):
+        torchrun(nodes, (str(folder / name), "train.batch=2", *more))
     return folder
 
 
