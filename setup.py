@@ -9,6 +9,7 @@ VERSION: dict[str, str] = {}
 exec((HERE / "aamn/version.py").read_text(encoding="utf-8"), VERSION)
 EXTRAS = {
     "supervision": ["supervision>=0.20"],
+    "web": ["fastapi>=0.115", "uvicorn>=0.30"],
     "test": [
         *("hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"),
         "supervision>=0.20",
@@ -33,6 +34,7 @@ setup(
     package_data={
         "aamn": ["py.typed"],
         "aamn.report": ["templates/*"],
+        "aamn.web": ["page/*"],
         "aamn.configs": ["*.yaml"],
         "aamn.configs.ablations": ["*.yaml"],
         "aamn.configs.baselines": ["*.yaml"],

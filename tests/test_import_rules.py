@@ -53,6 +53,7 @@ OPTIONAL = {  # imported in one file each
     "click": {"aamn/cli/"},
     "concurrent.futures.ProcessPoolExecutor": {"proposals/workers.py"},
     "detectron2": {"proposals/detectron2_rcnn.py"},
+    "fastapi": {"aamn/web/server.py"},
     "filelock": {"proposals/files.py"},
     "gensim": {"aamn/data/word_vectors.py"},
     "jinja2": {"aamn/report/render.py"},
@@ -60,6 +61,7 @@ OPTIONAL = {  # imported in one file each
     "matplotlib": {"aamn/visualization/"},
     "omegaconf": {"aamn/config/loading.py"},
     "supervision": {"aamn/inference/track.py"},
+    "uvicorn": {"aamn/web/server.py"},
 }
 
 

@@ -21,6 +21,7 @@ SUBCOMMANDS = {  # name -> its line in the overview; grouped as a user meets the
         "segment": "masks of a video's actors, chosen by sentences",
         "index": "compute videos once, so that any sentence can be asked later",
         "search": "find the videos of a folder of indexes that fit sentences",
+        "web": "a page in the browser: drop a video, type, see the actor",
         "bundle": "put a detector and a segmenter into one folder",
         "checks": "what is installed here, and what is missing for what",
     },
