@@ -1,10 +1,13 @@
 # make demo        the whole pipeline, small: from an empty machine to masks of test videos
+# make web         the page in the browser, on the demo's bundle with its test videos
 # make test        what the tests need, and the tests
 # make lint        ruff and mypy
 # make docs        the documentation as a site, in site/
 # make coverage    the tests with branch coverage; what no test reaches is listed
 # make mutants     small faults, one at a time: which of them does a test notice?
 # make faults      the tests of bad input and damage, and a thousand kills
+# make web-test    the page in a real browser, which is installed where there is none
+# make web-speed   milliseconds from a keystroke to the changed mask, in that browser
 # make gpu         where there is a CUDA device: its tests, and what an index costs there
 # make wheel-test  the wheel in an empty environment and an empty folder: demo and masks
 # make demo-clean  forget the demo's results
@@ -17,10 +20,14 @@ WHEEL := runs/wheel
 SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
-.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test
+.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test web \
+	web-test web-speed
 
 demo: $(VENV)/installed
 	$(BIN)/aamn demo --out $(RUN)
+
+web: demo $(VENV)/installed-web
+	$(BIN)/aamn web --bundle $(RUN)/bundle --data $(RUN)/corpus --library $(RUN)/full_video.index $(WEB)
 
 install: $(VENV)/installed
 
@@ -33,6 +40,15 @@ $(VENV)/installed: setup.py constraints.txt
 
 $(VENV)/installed-tests: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-web: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[web]'
+	touch $@
+
+$(VENV)/installed-browser: $(VENV)/installed-tests
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
+	command -v chromium || apt-get install -y chromium || sudo apt-get install -y chromium
 	touch $@
 
 $(VENV)/installed-mutants: $(VENV)/installed-tests
@@ -58,6 +74,12 @@ mutants: $(VENV)/installed-mutants
 faults: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -q tests/faults $(PYTEST)
 	PYTHONPATH=tests $(BIN)/python tests/faults/kills.py $(KILLS)
+
+web-test: $(VENV)/installed-browser
+	$(BIN)/python -m pytest -q $(PYTEST) tests/aamn/web
+
+web-speed: $(VENV)/installed-browser
+	PYTHONPATH=tests $(BIN)/python tests/page_speed.py $(SPEED)
 
 gpu: $(VENV)/installed-tests
 	@if ! $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \

@@ -14,6 +14,7 @@ EXTRAS = {
         *("hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"),
         "supervision>=0.20",
     ],
+    "browser": ["fastapi>=0.115", "playwright>=1.45", "uvicorn>=0.30"],
     "mutants": ["mutmut>=3.8", "pytest-cov>=6"],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings-python>=2"],
 }

@@ -19,6 +19,7 @@ PACKAGES = (  # what setup.py installs
 )
 OPTIONAL = {  # module -> (what it is for, what installs it)
     "detectron2": ("the paper's own detector", "built from source, see docs/stage_one.md"),
+    "fastapi": ("aamn web", "pip install 'aamn[web]'"),
     "supervision": ("track.to_supervision()", "pip install supervision"),
 }
 CODECS = {"H.264": "h264", "HEVC": "hevc", "AV1": "av1", "VP9": "vp9", "GIF": "gif"}

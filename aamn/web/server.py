@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +61,7 @@ class PageOptions:
     bundle: Path
     examples: tuple[Example, ...] = ()
     library: Path | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     host: str = "127.0.0.1"
     port: int = 7860
 

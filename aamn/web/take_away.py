@@ -11,9 +11,9 @@ from aamn.index.video_index import VideoIndex
 from aamn.inference.results import OutputOptions, write_results
 from aamn.inference.track import answers
 
-NOTE = """What `aamn segment --palette` writes: for each sentence a folder with masks/ (PNG, 0 and 255, the
-video's size), masks.json (COCO run lengths), overlay.mp4, sheet.png, attention.png and result.json;
-palette/ has one indexed PNG a frame, where index n is the n-th sentence.
+NOTE = """What `aamn segment --palette` writes: for each sentence a folder with masks/ (PNG, 0 and
+255, the video's size), masks.json (COCO run lengths), overlay.mp4, sheet.png, attention.png and
+result.json; palette/ has one indexed PNG a frame, where index n is the n-th sentence.
 """
 LINES = """import aamn
 from aamn.inference.track import write_davis

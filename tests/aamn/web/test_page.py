@@ -22,7 +22,8 @@ CHROMIUM = next(
 ALPHA = """() => {
   const canvas = document.getElementById('overlay');
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-  return { size: [canvas.height, canvas.width], alpha: Array.from(data.filter((_, n) => n % 4 === 3)) };
+  const alpha = Array.from(data.filter((_, n) => n % 4 === 3));
+  return { size: [canvas.height, canvas.width], alpha };
 }"""
 
 
