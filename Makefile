@@ -76,7 +76,7 @@ faults: $(VENV)/installed-tests
 	PYTHONPATH=tests $(BIN)/python tests/faults/kills.py $(KILLS)
 
 web-test: $(VENV)/installed-browser
-	$(BIN)/python -m pytest -q $(PYTEST) tests/aamn/web
+	AAMN_BROWSER=1 $(BIN)/python -m pytest -q $(PYTEST) tests/aamn/web
 
 web-speed: $(VENV)/installed-browser
 	PYTHONPATH=tests $(BIN)/python tests/page_speed.py $(SPEED)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -273,6 +275,7 @@ def serve(segmenter: VideoSegmenter, options: PageOptions) -> None:
         with _listener(options.host, options.port) as listener:
             host = f"[{options.host}]" if ":" in options.host else options.host
             print(f"http://{host}:{listener.getsockname()[1]}", flush=True)
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder goes
             log.setLevel(logging.ERROR)  # what visitors type is theirs, and the page says the rest
             server_of(app).run(sockets=[listener])
 

@@ -118,7 +118,7 @@ class Videos:
             return self.of_index(known, sentences)
         path = self.folder / f"example-{number}{SUFFIX}"  # which stays for the next visitor
         content = self._content(f"example-{number}", lambda: self._built(video, path))
-        return self._add(OpenVideo(video.video_id, content, sentences))
+        return self._add(OpenVideo(video.path.name, content, sentences))
 
     def of_index(self, file: IndexFile, suggestions: tuple[str, ...] = ()) -> str:
         """Opens the video of an index that is there; its token.
@@ -132,7 +132,7 @@ class Videos:
         if not held.whole:
             raise InputError(f"{index.video_id} is indexed in part ({held}); index it whole")
         content = Content(str(file.path), Indexing.finished(index))
-        return self._add(OpenVideo(index.video_id, content, suggestions))
+        return self._add(OpenVideo(Path(index.header.path).name, content, suggestions))
 
     async def upload(self, name: str, chunks: AsyncIterator[bytes]) -> str:
         """Opens a video that a visitor brings, of which only the name's last part counts; its

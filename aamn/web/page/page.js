@@ -80,7 +80,7 @@ function addSentence(text = "", focus = true) {
   const item = document.createElement("li");
   item.className = "sentence";
   item.innerHTML = `<div class="line"><i class="dot"></i><input type="text" autocomplete="off" autocapitalize="none"
-    spellcheck="false" maxlength="200"><output class="score"></output><button class="remove quiet" aria-label="Remove">×</button></div>
+    spellcheck="false" maxlength="200"><output class="score"></output><button type="button" class="remove quiet" aria-label="Remove">×</button></div>
     <p class="words"></p>`;
   const sentence = { text, item, input: item.querySelector("input"), answer: null };
   sentence.input.value = text;
@@ -352,7 +352,7 @@ function panel(name) {
 function forget() {
   play(false);
   Object.assign(state, { token: "", video: null, frame: 0, hovered: null, frames: new Map(), clips: new Map(), masks: new Map() });
-  for (const id of ["play", "scrub", "zip", "python"]) at(id).disabled = true;
+  for (const id of ["play", "scrub", "options", "zip", "python"]) at(id).disabled = true;
   at("about").hidden = at("head").hidden = at("suggestions").hidden = at("legend").hidden = true;
   at("rows").replaceChildren();
   at("ms").textContent = "";
@@ -361,6 +361,7 @@ function forget() {
     describe(sentence);
   }
   at("clock").textContent = "0 / 0";
+  Object.assign(at("scrub"), { max: 0, value: 0 });
   stage.clear();
 }
 
@@ -448,7 +449,7 @@ function ready(video, sentences, frame) {
   at("name").textContent = `${video.name} · ${video.frames} frames, ${video.size[1]}×${video.size[0]}`;
   at("about").hidden = at("head").hidden = false;
   at("scrub").max = video.frames - 1;
-  at("play").disabled = at("scrub").disabled = false;
+  for (const id of ["play", "scrub", "options"]) at(id).disabled = false;
   if (sentences.length) setSentences(sentences);
   suggest(video.suggestions);
   for (let number = 0; number < Math.min(2, video.clips.length); number++) clip(number);

@@ -1,7 +1,10 @@
 """The real server on loopback: what it serves, and what it refuses."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from io import BytesIO
@@ -83,7 +86,7 @@ def test_examples_and_library(page):
     assert call("GET", f"{address}/api/examples/0/picture")[2][:2] == b"\xff\xd8"
     hit = said("GET", f"{address}/api/library?sentence=w3")[1]["hits"][0]
     found, _ = opened(address, "POST", f"/api/library/{hit['place']}")
-    assert found["name"] == hit["video_id"]
+    assert found["name"] == f"{hit['video_id']}.mp4"
     picture = f"{address}/api/library/{hit['place']}/picture?sentence=w3&frame=1"
     assert call("GET", picture)[1]["Content-Type"] == "image/jpeg"
 
@@ -147,6 +150,21 @@ def test_what_visitors_brought_goes_with_the_server(segmenter, bundle, clip, tmp
     with served(segmenter, bundle, tmp_path) as address:
         said("POST", f"{address}/api/videos?name=a.mp4", clip.read_bytes())
         assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_when_the_command_is_told_to_end(bundle, clip, tmp_path):
+    pytest.importorskip("fastapi", reason="the page's server: pip install 'aamn[web]'")
+    words = ["-m", "aamn", "web", str(clip), "--bundle", str(bundle), "--port", "0"]
+    program = subprocess.Popen(
+        [sys.executable, *words], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    address = program.stdout.readline().strip()
+    status, video = said("POST", f"{address}/api/videos?name=a.mp4", clip.read_bytes())
+    assert status == 200 and video["token"] and list(tmp_path.glob("aamn-web-*/video-*"))
+    program.terminate()
+    assert program.wait(60) == 0
     assert not list(tmp_path.iterdir())
 
 
