@@ -78,8 +78,9 @@ faults: $(VENV)/installed-tests
 web-test: $(VENV)/installed-browser
 	AAMN_BROWSER=1 $(BIN)/python -m pytest -q $(PYTEST) tests/aamn/web
 
-web-speed: $(VENV)/installed-browser
-	PYTHONPATH=tests $(BIN)/python tests/page_speed.py $(SPEED)
+web-speed: demo $(VENV)/installed-browser
+	PYTHONPATH=tests $(BIN)/python tests/page_speed.py $(RUN)/bundle \
+	    "$$(ls $(RUN)/corpus/Release/clips320H/*.mp4 | tail -n 1)"
 
 gpu: $(VENV)/installed-tests
 	@if ! $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \

@@ -18,19 +18,25 @@ export function runs(text) {
   return counts;
 }
 
+// The picture {canvas, box}: box [x, y, width, height] is what of it is not empty.
 export function maskPicture(text, [height, width]) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer);
-  let at = 0, inside = false;
+  let left = width, top = height, right = 0, bottom = 0, at = 0, inside = false;
   for (const count of runs(text)) {
-    if (inside) {
-      for (let n = at; n < at + count; n++) pixels[(n % height) * width + Math.floor(n / height)] = 0xffffffff;
+    for (let n = at; inside && n < at + count; n++) {
+      const x = Math.floor(n / height), y = n % height;
+      pixels[y * width + x] = 0xffffffff;
+      left = Math.min(left, x);
+      right = Math.max(right, x + 1);
+      top = Math.min(top, y);
+      bottom = Math.max(bottom, y + 1);
     }
     at += count;
     inside = !inside;
   }
   context.putImageData(image, 0, 0);
-  return canvas;
+  return { canvas, box: [left, top, Math.max(0, right - left), Math.max(0, bottom - top)] };
 }

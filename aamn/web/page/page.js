@@ -154,8 +154,8 @@ async function ask(when = performance.now()) {
     if (token !== state.token) return;
     asked.forEach((sentence, place) => { sentence.answer = found.answers[place]; });
     number();
-    show();
-    tell(found.ms, performance.now() - sent, performance.now() - when);
+    const way = performance.now() - sent, masks = show();
+    painted(() => tell({ server: found.ms, way, whole: performance.now() - when, masks }));
   } catch (error) {
     fail(error, token);
   } finally {
@@ -167,14 +167,19 @@ async function ask(when = performance.now()) {
   }
 }
 
-function tell(server, way, whole) {
-  at("ms").textContent = typed().length ? `Answered in ${server.toFixed(1)} ms, on the screen after ${whole.toFixed(0)} ms` : "";
-  document.dispatchEvent(new CustomEvent("aamn:answered", { detail: { server, way, whole } }));
+// When what was drawn is on the screen.
+const painted = (then) => requestAnimationFrame(() => setTimeout(then));
+
+// Milliseconds of the server, of the way there and back, and from the keystroke to the masks on the screen.
+function tell(detail) {
+  const said = `Answered in ${detail.server.toFixed(1)} ms, on the screen after ${detail.whole.toFixed(0)} ms`;
+  at("ms").textContent = typed().length ? said : "";
+  document.dispatchEvent(new CustomEvent("aamn:answered", { detail }));
 }
 
 // ---- drawing ------------------------------------------------------------------------------------
 
-// After an answer, or another threshold: everything.
+// After an answer, or another threshold: everything; the number of masks that are drawn.
 function show() {
   for (const sentence of state.sentences) {
     sentence.matched = matches(sentence.answer);
@@ -187,7 +192,7 @@ function show() {
   drawTimeline(state.video, typed(), state.threshold);
   at("legend").hidden = !typed().some(({ answer }) => answer?.words?.length > 1);
   for (const id of ["zip", "python"]) at(id).disabled = !typed().some(({ answer }) => answer?.tubes);
-  draw();
+  return draw();
 }
 
 function limits() {
@@ -223,9 +228,9 @@ function describe({ item, answer, matched, text }) {
   }), ...answer.left_out.map((word) => Object.assign(document.createElement("s"), { textContent: word, title: "not read" })));
 }
 
-// The shown frame: masks and boxes.
+// The shown frame: masks, whose number it gives, and boxes.
 function draw() {
-  if (!state.video) return;
+  if (!state.video) return 0;
   const number = clipAt(state.frame), present = typed().filter(({ matched }) => matched);
   const masks = [], boxes = [];
   for (const { answer, colour } of present) {
@@ -241,6 +246,7 @@ function draw() {
   stage.drawOverlay(masks, boxes);
   drawCandidates(answer, number, active);
   clip(Math.min(number + 1, state.video.clips.length - 1));  // the next one will be wanted
+  return masks.length;
 }
 
 function candidateBoxes(answer, number, active) {

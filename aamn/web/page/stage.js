@@ -35,7 +35,7 @@ export function drawFrame(picture) {
   context.drawImage(picture, 0, 0, frame.width, frame.height);
 }
 
-// `masks`: [{picture, colour}], `boxes`: [{box, colour, label, dashed, strength}], in video pixels.
+// `masks`: [{picture, colour}] of maskPicture, `boxes`: [{box, colour, label, dashed, strength}], in video pixels.
 export function drawOverlay(masks, boxes) {
   const context = overlay.getContext("2d");
   const { width, height } = overlay;
@@ -43,9 +43,9 @@ export function drawOverlay(masks, boxes) {
   if (masks.length) {
     context.fillStyle = DIMMED;
     context.fillRect(0, 0, width, height);
-    for (const mask of masks) context.drawImage(outline(mask), 0, 0);
+    for (const mask of masks) drawLine(context, mask);
     context.globalCompositeOperation = "destination-out";
-    for (const mask of masks) context.drawImage(mask.picture, 0, 0, width, height);
+    for (const { picture } of masks) drawMask(context, picture);
     context.globalCompositeOperation = "source-over";
   }
   for (const box of boxes) drawBox(context, box);
@@ -55,20 +55,33 @@ function lineWidth() {
   return Math.max(2, Math.min(overlay.width, overlay.height) / 180);
 }
 
+// A mask at its place, moved by (x, y); only what is not empty of it is touched.
+function drawMask(context, { canvas, box: [left, top, width, height] }, x = 0, y = 0) {
+  const scale = overlay.width / size[1];
+  if (width) context.drawImage(canvas, left, top, width, height, left * scale + x, top * scale + y, width * scale, height * scale);
+}
+
 // The mask in its colour, grown by a line's width.
-function outline({ picture, colour }) {
-  const context = scratch.getContext("2d");
-  const { width, height } = scratch, line = lineWidth();
+function drawLine(target, { picture, colour }) {
+  const context = scratch.getContext("2d"), scale = overlay.width / size[1], line = lineWidth();
+  const [left, top, width, height] = picture.box.map((value) => value * scale);
+  if (!width) return;
+  const part = [left - line - 2, top - line - 2, width + 2 * line + 4, height + 2 * line + 4].map(Math.round);
   context.globalCompositeOperation = "source-over";
-  context.clearRect(0, 0, width, height);
+  context.clearRect(...part);
   for (let step = 0; step < 12; step++) {
     const angle = (step * Math.PI) / 6;
-    context.drawImage(picture, line * Math.cos(angle), line * Math.sin(angle), width, height);
+    drawMask(context, picture, line * Math.cos(angle), line * Math.sin(angle));
   }
   context.globalCompositeOperation = "source-in";
+  context.save();
+  context.beginPath();
+  context.rect(...part);
+  context.clip();
   context.fillStyle = colour;
-  context.fillRect(0, 0, width, height);
-  return scratch;
+  context.fillRect(...part);
+  context.restore();
+  target.drawImage(scratch, ...part, ...part);
 }
 
 function drawBox(context, { box, colour, label = "", dashed = false, strength = 1 }) {
