@@ -1,4 +1,5 @@
 # make demo        the whole pipeline, small: from an empty machine to masks of test videos
+# make web         the page in the browser, on the demo's bundle with its test videos
 # make test        what the tests need, and the tests
 # make lint        ruff and mypy
 # make docs        the documentation as a site, in site/
@@ -6,6 +7,8 @@
 # make mutants     small faults, one at a time: which of them does a test notice?
 # make faults      the tests of bad input and damage, and a thousand kills
 # make cluster     Ray, S3 and the library in earnest, on the demo's videos: kills, equal bytes
+# make web-test    the page in a real browser, which is installed where there is none
+# make web-speed   milliseconds from a keystroke to the changed mask, in that browser
 # make gpu         where there is a CUDA device: its tests, and what an index costs there
 # make zeroshot-double  the zero-shot system with a stand-in that knows the demo's corpus
 # make zeroshot-frames  the same without an image-text model on real frames, where these are at hand
@@ -20,10 +23,13 @@ WHEEL := runs/wheel
 SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
-.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test zeroshot-double zeroshot-frames cluster
+.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test zeroshot-double zeroshot-frames cluster web web-test web-speed
 
 demo: $(VENV)/installed
 	$(BIN)/aamn demo --out $(RUN)
+
+web: demo $(VENV)/installed-web
+	$(BIN)/aamn web --bundle $(RUN)/bundle --data $(RUN)/corpus --library $(RUN)/full_video.index $(WEB)
 
 install: $(VENV)/installed
 
@@ -36,6 +42,15 @@ $(VENV)/installed: setup.py constraints.txt
 
 $(VENV)/installed-tests: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-web: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[web]'
+	touch $@
+
+$(VENV)/installed-browser: $(VENV)/installed-tests
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser]'
+	command -v chromium || apt-get install -y chromium || sudo apt-get install -y chromium
 	touch $@
 
 $(VENV)/installed-mutants: $(VENV)/installed-tests
@@ -64,6 +79,12 @@ faults: $(VENV)/installed-tests
 
 cluster: $(VENV)/installed-tests
 	PYTHONPATH=tests $(BIN)/python tests/faults/cluster.py $(RUN) $(CLUSTER)
+web-test: $(VENV)/installed-browser
+	AAMN_BROWSER=1 $(BIN)/python -m pytest -q $(PYTEST) tests/aamn/web
+
+web-speed: demo $(VENV)/installed-browser
+	PYTHONPATH=tests $(BIN)/python tests/page_speed.py $(RUN)/bundle \
+	    "$$(ls $(RUN)/corpus/Release/clips320H/*.mp4 | tail -n 1)"
 
 gpu: $(VENV)/installed-tests
 	@if ! $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \

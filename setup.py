@@ -14,11 +14,13 @@ EXTRAS = {
     "search": ["lancedb>=0.30"],
     "s3": ["s3fs>=2024.6"],
     "gs": ["gcsfs>=2024.6"],
+    "web": ["fastapi>=0.115", "uvicorn>=0.30"],
     "test": [
         *("hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"),
         *("supervision>=0.20", "ray>=2.40", "lancedb>=0.30", "s3fs>=2024.6"),
         *("moto[s3]>=5", "flask>=3", "flask-cors>=5"),  # an S3 server on loopback
     ],
+    "browser": ["fastapi>=0.115", "playwright>=1.45", "uvicorn>=0.30"],
     "mutants": ["mutmut>=3.8", "pytest-cov>=6"],
     "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings-python>=2"],
 }
@@ -39,6 +41,7 @@ setup(
     package_data={
         "aamn": ["py.typed"],
         "aamn.report": ["templates/*"],
+        "aamn.web": ["page/*"],
         "aamn.configs": ["*.yaml"],
         "aamn.configs.ablations": ["*.yaml"],
         "aamn.configs.baselines": ["*.yaml"],

@@ -65,6 +65,7 @@ OPTIONAL = {  # imported in one file each
     "concurrent.futures.ProcessPoolExecutor": {"proposals/workers.py"},
     "detectron2": {"proposals/detectron2_rcnn.py"},
     "fsspec": {"proposals/places.py"},
+    "fastapi": {"aamn/web/server.py"},
     "filelock": {"proposals/files.py"},
     "gensim": {"aamn/data/word_vectors.py"},
     "huggingface_hub": {"aamn/zeroshot/weights.py"},
@@ -77,6 +78,7 @@ OPTIONAL = {  # imported in one file each
     "ray": {"aamn/jobs/ray_cluster.py"},
     "supervision": {"aamn/inference/track.py"},
     "transformers": {"aamn/models/zeroshot/image_text.py"},
+    "uvicorn": {"aamn/web/server.py"},
 }
 
 

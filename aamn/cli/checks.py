@@ -23,6 +23,7 @@ OPTIONAL = {  # module -> (what it is for, what installs it)
     "lancedb": ("a library of videos: aamn library", "pip install 'aamn[search]'"),
     "ray": ("jobs on a cluster: --engine ray", "pip install 'aamn[cluster]'"),
     "s3fs": ("s3:// places", "pip install 'aamn[s3]'"),
+    "fastapi": ("aamn web", "pip install 'aamn[web]'"),
     "supervision": ("track.to_supervision()", "pip install supervision"),
     "transformers": ("the zero-shot system's image-text model", "pip install 'aamn[zeroshot]'"),
 }

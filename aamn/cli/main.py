@@ -22,6 +22,7 @@ SUBCOMMANDS = {  # name -> its line in the overview; grouped as a user meets the
         "index": "compute videos once, so that any sentence can be asked later",
         "search": "find the videos of a folder of indexes that fit sentences",
         "library": "many indexes as one table, to be searched at any size",
+        "web": "a page in the browser: drop a video, type, see the actor",
         "bundle": "put a detector and a segmenter into one folder",
         "checks": "what is installed here, and what is missing for what",
     },

@@ -23,6 +23,7 @@ from proposals.errors import InputError
 log = logging.getLogger("aamn")
 
 PADDING, UNKNOWN = "<pad>", "<unk>"
+TOLD = 10_000  # sentences of which is remembered that something was said of them
 _GROWING = RLock()  # of all `Words`: a vocabulary and its rows grow in one step
 
 # Letters and digits, with inner hyphens and apostrophes: GloVe has "t-shirt" as one word. A
@@ -186,6 +187,8 @@ class Words(nn.Embedding):
         found = [self.vocabulary.encode(text) for text in sentences]
         for query in found:
             if query.text not in self._told:
+                if len(self._told) == TOLD:
+                    self._told.clear()
                 self._told.add(query.text)
                 self._tell(query)
         return found

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from proposals import progress as progress_module
-from proposals.progress import progress
+from proposals.progress import progress, watched
 
 
 def counted(total, done=0):
@@ -38,3 +38,18 @@ def test_a_terminal_gets_a_bar_that_goes_at_the_end(monkeypatch, caplog, capsys)
     out, err = capsys.readouterr()
     assert not caplog.messages and not out
     assert "clip:   0%" in err and err.endswith("\r") and "\n" not in err
+
+
+def test_a_watcher_sees_each_step_and_may_end_the_work():
+    seen = []
+    with watched(lambda *step: seen.append(step)):
+        counted(10, 4)
+        counted(0)
+    counted(10)
+    assert seen == [(6, 10), (8, 10), (10, 10), (2, 0), (4, 0), (6, 0)]
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), watched(stop):
+        counted(10)
