@@ -30,10 +30,12 @@ from proposals.config import DetectorConfig
 from proposals.detector import CHECKPOINT_FORMAT, TrainableDetector, rank_boxes
 from proposals.errors import InputError
 from proposals.frames import fitted_size, resize_frame
+from proposals.inference_form import InBFloat16, inference_form, with_part
 from proposals.weights import read_mapping
 
 log = logging.getLogger("proposals")
 
+LONGEST = ("rcnn.backbone", "rcnn.rpn.head.conv", "rcnn.roi_heads.box_head")  # in bfloat16
 CLASSIFIER_EPS = 1e-5  # of the batch normalisations with which torchvision's classifiers learned
 
 _COCO = {
@@ -108,6 +110,14 @@ class TorchvisionRCNN(TrainableDetector):
             features["pool"] = features[str(len(maps) - 1)][:, :, ::2, ::2]
         content = fitted_size(size, (self.config.square,) * 2)
         return self._found(ImageList(images, [content] * len(images)), features, size)
+
+    def in_bfloat16(self) -> TorchvisionRCNN:
+        """Backbone, the RPN's convolution and the box head in bfloat16; scores and boxes are made
+        of their answers in float32."""
+        form = inference_form(self)
+        for path in LONGEST:
+            form = with_part(form, path, InBFloat16)
+        return form
 
     def _found(
         self, images: ImageList, features: dict[str, Tensor], size: tuple[int, int]

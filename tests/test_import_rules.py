@@ -31,6 +31,7 @@ GROUND = {
     "files",
     "frames",
     "identity",
+    "inference_form",
     "limits",
     "optimiser",
     "outputs",

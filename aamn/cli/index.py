@@ -27,9 +27,10 @@ from aamn.config.schema import ONLY_TRAINING
 @inputs_options
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(["float32", "bfloat16", "auto"]),
     default="float32",
-    help="bfloat16 halves the streams' time where the machine has instructions for it",
+    help="bfloat16 halves the networks' time where the machine has instructions for it; auto "
+    "takes it there",
 )
 @recipe_options
 @out_option("the folder for the indexes", required=True, folder=True)

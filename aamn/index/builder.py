@@ -1,13 +1,15 @@
 """Builds a video's index: every frame goes through every network once, whatever the clip's length.
 
-Frames stream through in blocks of whole clips; a block's features, and the few frames that the
-last clip shares with the one before it, are all that is kept in memory. Finished blocks wait on the
-disk until the index is whole.
+Frames stream through in blocks of whole clips: while the networks look at one, a thread decodes the
+next and computes its flow. These two blocks, the features of one, and the few frames that the last
+clip shares with the one before it, are all that is kept in memory. Finished blocks wait on the disk
+until the index is whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,12 +17,14 @@ from typing import Any
 
 import torch
 
+from aamn.index.ahead import ahead
 from aamn.index.encoder import EncodedFrames, Encoder
 from aamn.index.file import ClipBlock, Header, IndexFile, new_index, only_writer
+from aamn.index.growing import GrowingIndex
 from aamn.index.job import IndexJob
 from aamn.index.planner import ClipPlanner
 from aamn.index.reader import FrameReader
-from aamn.index.timer import Timer
+from aamn.index.timer import WAITING, Timer
 from aamn.index.unfinished import Place, UnfinishedIndex
 from proposals.errors import CannotWrite, InputError
 from proposals.identity import Identity, identity_of, is_outdated
@@ -28,7 +32,7 @@ from proposals.progress import progress
 
 PRECISIONS = ("float32", "bfloat16")
 FRAMES_AT_ONCE = {"cpu": 16, "cuda": 96}
-BYTES_AT_ONCE = 1 << 30  # of decoded frames, as far as that is a clip or more
+BYTES_AT_ONCE = 1 << 30  # of a block's decoded frames, as far as that is a clip or more
 
 
 def build_index(
@@ -44,14 +48,9 @@ def build_index(
             lacking or another video's, the file is there but of another origin, another process
             writes it, the disk is full.
     """
-    if job.precision not in PRECISIONS:
-        raise InputError(f"precision {job.precision!r}: wanted one of {', '.join(PRECISIONS)}")
-    job.check()
-    identity = identity_of(job.frames)
-    header = _header(job, identity)
+    header = _checked_header(job)
     if path.exists() and _serves(path, header, replace):
         return False
-    job.segmenter.eval()
     timer = timer or Timer()
     with only_writer(path):
         unfinished = UnfinishedIndex(path, _depends_on(job, header))
@@ -67,6 +66,35 @@ def build_index(
                 writer.add(block)
         unfinished.remove()
     return True
+
+
+def grow_index(job: IndexJob) -> Iterator[GrowingIndex]:
+    """The index in memory after each block of clips, the last one whole: it answers for the clips
+    so far as `build_index` would for a video that ends there, save that its last clip may lie
+    otherwise.
+
+    Raises:
+        InputError: as `build_index`, of what is not about files.
+    """
+    header, blocks = _checked_header(job), list[ClipBlock]()
+    for block, _ in _blocks(job, Timer()):
+        blocks.append(block)
+        yield GrowingIndex(header, blocks)
+    if not blocks:
+        raise InputError(f"{job.frames.path} has none of the wanted {job.selection}")
+
+
+def _checked_header(job: IndexJob) -> Header:
+    """What the index of a job will say of itself.
+
+    Raises:
+        InputError: the job cannot be.
+    """
+    if job.precision not in PRECISIONS:
+        raise InputError(f"precision {job.precision!r}: wanted one of {', '.join(PRECISIONS)}")
+    job.check()
+    job.segmenter.eval()
+    return _header(job, identity_of(job.frames))
 
 
 def _header(job: IndexJob, identity: Identity) -> Header:
@@ -185,27 +213,30 @@ class _Run:
         at_once = _frames_at_once(encoder.job)
         total, ended = run.start, False
         known: EncodedFrames | None = None
+        before: EncodedFrames | None = None
         planner.begin(run)
         if done is not None:
             total, planner.planned = done.frame, done.planned
             known = self._encoded(range(max(run.start, total - at_once), total))
-        pictures = self.reader.pictures(range(total, run.stop))
-        while total < run.stop and not ended:
-            wanted = min(at_once, run.stop - total)
-            with encoder.timer.of("decoding"):
-                block = list(islice(pictures, wanted))
-            ended = len(block) < wanted
-            if block:
-                encoded = encoder.encode(block, total)
-                known = encoded.after(known.last(length - 1) if known else None)
-                total += len(block)
-            windows = planner.ready(total, ended)
-            if windows and known is not None:
-                if run.start and known.start > windows[-1].stop - length:
-                    # the video's last clip begins before the frames of the run
-                    known = self._encoded(range(max(0, total - length), total))
-                clips = encoder.clips(known, windows, total)
-                yield clips, self._place(total, ended)
+        with closing(ahead(self.reader.pictures(range(total, run.stop)), at_once)) as pictures:
+            while total < run.stop and not ended:
+                wanted = min(at_once, run.stop - total)
+                with encoder.timer.of(WAITING):
+                    block = list(islice(pictures, wanted))
+                ended = len(block) < wanted
+                if block:
+                    before = known.last(length - 1) if known else None
+                    known = encoder.encode(block, total)
+                    total += len(block)
+                windows = planner.ready(total, ended)
+                if windows and known is not None:
+                    if encoder.numbers(windows, total).min() < known.start:
+                        known = known.after(before)
+                    if run.start and known.start > windows[-1].stop - length:
+                        # the video's last clip begins before the frames of the run
+                        known = self._encoded(range(max(0, total - length), total))
+                    clips = encoder.clips(known, windows, total)
+                    yield clips, self._place(total, ended)
         return ended
 
     def _encoded(self, span: range) -> EncodedFrames:

@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from aamn.index.file import Header, IndexFile
-from aamn.ops.masks import paste_binary_masks
+from aamn.index.growing import GrowingIndex
+from aamn.ops.masks import MaskCrop, paste_binary_masks, paste_crops
 from proposals.errors import InputError
 from proposals.frames import FrameSource, open_frames
 from proposals.identity import check_same, identity_of, unchecked
+
+CROPS_AT_ONCE = 64  # grids in memory
 
 
 class IndexedVideo:
@@ -22,7 +26,10 @@ class IndexedVideo:
     as long as it is there."""
 
     def __init__(
-        self, file: IndexFile, owner: Any = None, given: FrameSource | None = None
+        self,
+        file: IndexFile | GrowingIndex,
+        owner: Any = None,
+        given: FrameSource | None = None,
     ) -> None:
         """`owner` is kept as long as the index, such as the temporary folder it lies in; `given`
         are the video's frames where no path leads to them."""
@@ -118,19 +125,27 @@ class IndexedVideo:
 
     def shown_masks(self, frames: np.ndarray, tubes: np.ndarray) -> np.ndarray:
         """Masks (n, H0, W0) bool, as `shown_boxes`."""
-        clips, indices = self.locate(frames)
-        chosen = tubes[clips]
-        shown = np.flatnonzero(chosen >= 0)
-        masks = np.zeros((len(clips), *self.size), bool)
+        shown = np.flatnonzero(tubes[self.locate(frames)[0]] >= 0)
+        masks = np.zeros((len(frames), *self.size), bool)
         if len(shown):
-            grids = self.grids(clips[shown], indices[shown], chosen[shown])
-            boxes = self.boxes[clips[shown], indices[shown], chosen[shown]]
-            probabilities = torch.from_numpy(grids).float().div_(255)
-            pasted = paste_binary_masks(probabilities, torch.from_numpy(boxes), self.size)
-            if len(shown) == len(clips):
+            pasted = paste_binary_masks(*self._shown_grids(frames[shown], tubes), self.size)
+            if len(shown) == len(frames):
                 return pasted.numpy()
             masks[shown] = pasted.numpy()
         return masks
+
+    def shown_crops(self, frames: np.ndarray, tubes: np.ndarray) -> Iterator[MaskCrop]:
+        """The parts of the masks inside the boxes, of frames (n,) where somebody is shown."""
+        for start in range(0, len(frames), CROPS_AT_ONCE):
+            part = frames[start : start + CROPS_AT_ONCE]
+            yield from paste_crops(*self._shown_grids(part, tubes), self.size)
+
+    def _shown_grids(self, frames: np.ndarray, tubes: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Probabilities (n, g, g) and boxes (n, 4) of frames (n,) where somebody is shown."""
+        clips, indices = self.locate(frames)
+        grids = self.grids(clips, indices, tubes[clips])
+        boxes = self.boxes[clips, indices, tubes[clips]]
+        return torch.from_numpy(grids).float().div_(255), torch.from_numpy(boxes)
 
     def spans(self, frames: range | None = None) -> Iterator[range]:
         """Each clip's share of the frames (all by default), where it has one."""
@@ -190,7 +205,7 @@ class IndexedVideo:
         return f"{type(self).__name__}({self.video_id!r}, {held} of {w}x{h})"
 
 
-def video_of(file: IndexFile) -> Path:
+def video_of(file: IndexFile | GrowingIndex) -> Path:
     """Where the video of an index lies: where it lay, beside the index, or in the working
     directory, under its name.
 

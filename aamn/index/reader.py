@@ -40,19 +40,18 @@ class FrameReader:
     def pictures(self, span: range) -> Iterator[Picture]:
         """These frames in order, as far as there are any, each with its flow where this is computed
         here."""
-        frames, size = self.job.frames, self.geometry.content_size
         if not self.input_spec.flow or self.job.flow is not None:
-            for frame in frames.iterate(span.start, span.stop):
-                yield Picture(frame, resize_frame(frame, size), None)
+            for frame, picture in self._resized(span):
+                yield Picture(frame, picture, None)
             return
         waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
         search = build_estimator(self.job.flow_config)
         before = span.start - 1 if span.start else 0  # its flow is the last frame's, too
 
         def resized() -> Iterator[np.ndarray]:
-            for frame in frames.iterate(before, span.stop + 1):
-                waiting.append((frame, resize_frame(frame, size)))
-                yield waiting[-1][1]
+            for pair in self._resized(range(before, span.stop + 1)):
+                waiting.append(pair)
+                yield pair[1]
 
         def estimate(one: np.ndarray, two: np.ndarray) -> np.ndarray:
             with self.timer.of("flow"):
@@ -63,6 +62,17 @@ class FrameReader:
             picture = Picture(*waiting.popleft(), flow)
             if number >= span.start:
                 yield picture
+
+    def _resized(self, span: range) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """These frames as they are and at the content's size, as far as there are any."""
+        frames = self.job.frames.iterate(span.start, span.stop)
+        while True:
+            with self.timer.of("decoding"):
+                frame = next(frames, None)
+                if frame is None:
+                    return
+                pair = frame, resize_frame(frame, self.geometry.content_size)
+            yield pair
 
     def images(self, block: Sequence[Picture], indices: np.ndarray) -> dict[str, Tensor]:
         """The streams' inputs, as `load_clip` makes them."""
