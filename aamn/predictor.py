@@ -159,6 +159,7 @@ class VideoSegmenter:
         flow: FlowStore | None = None,
         precision: str = "float32",
         frames: range | None = None,
+        every: int = 1,
     ) -> VideoIndex:
         """The index of a video, which sentences are asked of.
 
@@ -174,6 +175,8 @@ class VideoSegmenter:
                 where the machine has instructions for it; an index that is there keeps its own.
             frames: only their clips are computed; None: all. An index in `out` that holds more
                 serves as well. Of a camera they say when it ends.
+            every: only every so many-th frame goes through the networks; boxes and masks between
+                two are interpolated.
 
         Raises:
             InputError: the video cannot be decoded, or `out` holds an index of another origin.
@@ -188,7 +191,7 @@ class VideoSegmenter:
         target = index_path(out, video_id)
         segmenter = self if flow is None else replace(self, flow=flow)
         with source:
-            segmenter._build(video_id, source, target, selection, precision)
+            segmenter._build(video_id, source, target, selection, precision, every=every)
             if lacking := source.lacking():
                 log.warning("%s", lacking)
         given = None if is_path(video) else source
@@ -230,6 +233,7 @@ class VideoSegmenter:
         selection: Selection = WHOLE,
         precision: str = "float32",
         again: bool = False,
+        every: int = 1,
     ) -> bool:
         """Writes the index of a video's selected clips to `path`; False when it is there already.
         With `again` one of another origin makes way.
@@ -238,7 +242,7 @@ class VideoSegmenter:
             InputError: as `build_index`, or the video cannot be opened.
         """
         with open_frames(video.path) as frames:
-            return self._build(video.video_id, frames, path, selection, precision, again)
+            return self._build(video.video_id, frames, path, selection, precision, again, every)
 
     def _build(
         self,
@@ -248,10 +252,13 @@ class VideoSegmenter:
         selection: Selection,
         precision: str,
         again: bool = False,
+        every: int = 1,
     ) -> bool:
         precision = self._settled(precision, path)
         boxes = self._boxes(video_id, frames, precision)
-        job = self.query_encoder.job(video_id, frames, boxes, self.flow, selection, precision)
+        job = self.query_encoder.job(
+            video_id, frames, boxes, self.flow, selection, precision, every
+        )
         return build_index(job, path, replace=again)
 
     def _settled(self, precision: str, path: Path | None = None) -> str:

@@ -91,15 +91,18 @@ class FrameSource(ABC):
             out[[place for place, value in enumerate(wanted) if value == index]] = frame
         return out
 
-    def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """The frames (H0, W0, 3) from `start` up to `stop` or the end, in order."""
+    def iterate(
+        self, start: int = 0, stop: int | None = None, step: int = 1
+    ) -> Iterator[np.ndarray]:
+        """Every `step`-th of the frames (H0, W0, 3) from `start` up to `stop` or the end, in
+        order."""
         index = start
         while stop is None or index < stop:
             frame = self._frame(index)
             if frame is None:
                 return
             yield frame
-            index += 1
+            index += step
 
     def __enter__(self) -> FrameSource:
         return self

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from aamn.cli.command_line import (
+    every_option,
     inputs_options,
     out_option,
     recipe_options,
@@ -32,9 +33,10 @@ from aamn.config.schema import ONLY_TRAINING
     help="bfloat16 halves the networks' time where the machine has instructions for it; auto "
     "takes it there",
 )
+@every_option
 @recipe_options
 @out_option("the folder for the indexes", required=True, folder=True)
-def command(videos: tuple[str, ...], precision: str, out: Path, **values: Any) -> int:
+def command(videos: tuple[str, ...], precision: str, every: int, out: Path, **values: Any) -> int:
     """Computes once all that videos contribute to any sentence's answer: tubes, their vectors,
     masks and links, one HDF5 file a video (docs/indexes.md).
 
@@ -46,4 +48,4 @@ def command(videos: tuple[str, ...], precision: str, out: Path, **values: Any) -
     from proposals.extract import find_videos
 
     inputs = Inputs(InputOptions(**split_inputs(values)))
-    return index_videos(inputs, find_videos(videos), out, precision)
+    return index_videos(inputs, find_videos(videos), out, precision, every)

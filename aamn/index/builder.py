@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from dataclasses import replace as replace_fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,19 @@ def build_index(
             raise
         with timer.of("writing"), new_index(path, header) as writer:
             for block in unfinished.blocks():
-                writer.add(block)
+                writer.add(_within(job, block))
         unfinished.remove()
     return True
+
+
+def _within(job: IndexJob, block: ClipBlock) -> ClipBlock:
+    """The block of a video that has been read, whose last clip does not answer for frames that
+    would only follow the last one, where frames are left out."""
+    if job.every == 1:
+        return block
+    windows = block.windows.copy()
+    windows[:, 2] = windows[:, 2].clip(max=len(job.frames))
+    return replace_fields(block, windows=windows)
 
 
 def grow_index(job: IndexJob) -> Iterator[GrowingIndex]:
@@ -163,7 +174,7 @@ def _compute(job: IndexJob, unfinished: UnfinishedIndex, timer: Timer) -> None:
 
 def _span(job: IndexJob) -> range:
     """The frames between which the selection lies, as far as the video's header tells."""
-    count, selection = job.frames.announced, job.selection
+    count, selection = -(-job.frames.announced // job.every), job.selection.thinned(job.every)
     if selection.frames is not None:
         return range(selection.frames.start, min(selection.frames.stop, count))
     return range(max(selection.key_frames) + 1 if selection.key_frames else count)
@@ -185,7 +196,7 @@ def _blocks(
     if done is not None and done.ended:
         return
     reader = FrameReader(job, timer)
-    planner = ClipPlanner(job.selection, job.segmenter.input_spec)
+    planner = ClipPlanner(job.selection.thinned(job.every), job.segmenter.input_spec)
     encoder = Encoder(job, reader, timer)
     if done is not None:
         encoder.go_on_after(done.boxes, done.features)

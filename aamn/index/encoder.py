@@ -24,7 +24,7 @@ from proposals.store import BoxWindow
 
 @dataclass(frozen=True)
 class EncodedFrames:
-    """Frames start, start + 1, ... with boxes (N, K, 4), valid (N, K) and their features."""
+    """Frames start, start + 1, ... of those that go in: boxes (N, K, 4), valid (N, K), features."""
 
     start: int
     boxes: Tensor
@@ -85,7 +85,7 @@ class Encoder:
 
     def encode(self, block: Sequence[Picture], start: int) -> EncodedFrames:
         """The networks' answers for frames start, start + 1, ..."""
-        indices = np.arange(start, start + len(block))
+        indices = np.arange(start, start + len(block)) * self.job.every
         with self.timer.of("preparing"):
             images = {
                 name: value.to(self.device)
@@ -154,7 +154,8 @@ class Encoder:
         vectors = torch.stack([encoded.embedding(clip).vectors for clip in range(c)])
         context = _context(encoded)
         return ClipBlock(
-            windows=np.array([(w.key_frame, w.start, w.stop) for w in windows], np.int64),
+            windows=np.array([(w.key_frame, w.start, w.stop) for w in windows], np.int64)
+            * self.job.every,
             boxes=encoded.tubes.boxes.transpose(1, 2).cpu().numpy(),
             vectors=vectors.float().cpu().numpy(),
             valid=encoded.tubes.valid.cpu().numpy(),

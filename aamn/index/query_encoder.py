@@ -67,6 +67,7 @@ class QueryEncoder:
         flow: FlowStore | None = None,
         selection: Selection = WHOLE,
         precision: str = "float32",
+        every: int = 1,
     ) -> IndexJob:
         """A video to index, so that it can be asked here; see `IndexJob`."""
         return IndexJob(
@@ -79,6 +80,7 @@ class QueryEncoder:
             selection,
             precision,
             self.model,
+            every,
         )
 
     def queries(self, texts: str | Iterable[str]) -> list[Query]:

@@ -18,7 +18,9 @@ from proposals.frames import open_frames
 log = logging.getLogger("aamn")
 
 
-def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: str) -> int:
+def index_videos(
+    inputs: Inputs, videos: Sequence[Video], out: Path, precision: str, every: int = 1
+) -> int:
     """Writes the videos' indexes into the folder `out`; the exit code: 1 where some of several
     failed or cannot be decoded to their end, which are listed at the end. What another process is
     writing there comes last, and is waited for: several share the work.
@@ -36,7 +38,8 @@ def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: 
             while waiting:
                 video = waiting.pop(0)
                 try:
-                    lacking = _index(segmenter, video, index_path(out, video.video_id), precision)
+                    path = index_path(out, video.video_id)
+                    lacking = _index(segmenter, video, path, precision, every)
                 except Busy as error:
                     log.warning("%s", error)
                     if not waiting or video in put_off:
@@ -57,9 +60,9 @@ def index_videos(inputs: Inputs, videos: Sequence[Video], out: Path, precision: 
     return 1 if failures else 0
 
 
-def _index(segmenter: VideoSegmenter, video: Video, path: Path, precision: str) -> str:
+def _index(segmenter: VideoSegmenter, video: Video, path: Path, precision: str, every: int) -> str:
     """Indexes one video and says how large the index is; returns what lacks in it, or ""."""
-    new = segmenter.build(video, path, precision=precision)
+    new = segmenter.build(video, path, precision=precision, every=every)
     header = IndexFile.read(path).header
     tqdm.write(
         f"{path}: {header.frames} frames, {path.stat().st_size / header.frames / 1024:.1f} KiB "

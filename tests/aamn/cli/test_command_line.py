@@ -21,8 +21,8 @@ from aamn.cli.command_line import (
 )
 from aamn.cli.main import SUBCOMMANDS, aamn, run, tool
 from aamn.data.datasets.registry import READERS
-from aamn.index.builder import PRECISIONS
 from aamn.index.video_index import LINKINGS
+from aamn.predictor import PRECISIONS
 from aamn.version import __version__
 from proposals.errors import InputError
 
