@@ -54,9 +54,8 @@ class FrameReader:
         search = build_estimator(self.job.flow_config)
 
         def resized() -> Iterator[np.ndarray]:
-            for number, pair in enumerate(
-                self._resized(range(first, wanted.stop - wanted.step + 2))
-            ):
+            span = range(first, wanted.stop - wanted.step + 2)  # with the frame after the last
+            for number, pair in enumerate(self._resized(span)):
                 seen.append((number, *pair))
                 yield pair[1]
 

@@ -295,7 +295,7 @@ def test_every_frame_enters_as_it_is_with_the_flow_to_the_next_one(
         (11, 1, 2, None, {0, 2, 4, 6, 8, 10}),
         (10, 0, 3, None, {0, 3, 6, 9}),
         (5, 1, 9, None, {0}),
-        (40, 0, 2, range(21, 26), {20, 22, 24}),
+        (40, 0, 2, range(21, 26), {20, 22, 24, 26}),
     ],
 )
 def test_of_every_so_many_frames_one_enters_with_the_flow_to_the_one_after_it(
@@ -326,9 +326,7 @@ def test_of_every_so_many_frames_one_enters_with_the_flow_to_the_one_after_it(
     assert index.frames == (wanted or range(count)) and index.header.origin.every == every
     track = index.query("w3")[0]
     assert track.masks().shape == (len(index.frames), *SIZE)
-    with pytest.raises(
-        InputError, match="every is 1 in the one and|every is .* and 1 in the other"
-    ):
+    with pytest.raises(InputError, match=f"every is {every} in the one and 1"):
         build_index(replace(thinned, every=1), tmp_path / "v.h5")
 
 
@@ -376,10 +374,8 @@ def test_boxes_and_masks_between_two_frames(every, clips, lefts):
             np.testing.assert_array_equal(mask, wanted)
     tubes[-1] = -1
     nobody = index.shown_boxes(frames, tubes)
-    assert (
-        not nobody[-3 * every :].any()
-        and (nobody[: -3 * every] == boxes[: -3 * every])[:-every].all()
-    )
+    assert not nobody[-3 * every :].any()
+    np.testing.assert_array_equal(nobody[: -4 * every], boxes[: -4 * every])
 
 
 class Flow(Unchecked):
