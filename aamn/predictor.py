@@ -226,6 +226,17 @@ class VideoSegmenter:
             if lacking := source.lacking():
                 log.warning("%s", lacking)
 
+    def live_boxes(self, precision: str) -> tuple[BoxSource, str]:
+        """The boxes of frames that come from anywhere, and the precision of the networks.
+
+        Raises:
+            InputError: the boxes come from a file.
+        """
+        if self.boxes is None or isinstance(self.boxes, ProposalStore):
+            raise InputError("wanted a detector, or a bundle, which has one: no file holds boxes")
+        precision = self._settled(precision)
+        return self._detected(precision), precision
+
     def build(
         self,
         video: Video,

@@ -105,10 +105,11 @@ def _checked_header(job: IndexJob) -> Header:
         raise InputError(f"precision {job.precision!r}: wanted one of {', '.join(PRECISIONS)}")
     job.check()
     job.segmenter.eval()
-    return _header(job, identity_of(job.frames))
+    return header_of(job, identity_of(job.frames))
 
 
-def _header(job: IndexJob, identity: Identity) -> Header:
+def header_of(job: IndexJob, identity: Identity) -> Header:
+    """What an index of the job says of itself, before it is known how many frames there are."""
     heads = {name: head.matching.visual.out_features for name, head in job.segmenter.heads.items()}
     return Header(
         video_id=job.video_id,
