@@ -98,8 +98,8 @@ def cost_table(costs: Mapping[str, PartCost], machine: Machine) -> str:
     for name, cost in costs.items():
         peak, copy = cost.shares(machine)
         lines.append(
-            f"{f'{name}, a frame':<24}{cost.flops / 1e9:10.3f}{cost.bytes / 1e6:10.1f}{1000 * cost.seconds:10.2f}"
-            f"{peak:10.2f}{copy:10.2f}{1000 * cost.least(machine):10.2f}"
+            f"{name + ', a frame':<24}{cost.flops / 1e9:10.3f}{cost.bytes / 1e6:10.1f}"
+            f"{1000 * cost.seconds:10.2f}{peak:10.2f}{copy:10.2f}{1000 * cost.least(machine):10.2f}"
         )
     lines.append(
         f"the machine at most: {machine.flops / 1e9:.0f} GFLOP/s in a matrix product, "
