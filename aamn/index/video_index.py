@@ -108,7 +108,7 @@ class VideoTrack(Track):
 
     def _codes(self, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
         for crop in self.index.shown_crops(numbers, self._shown):
-            yield run_lengths(crop.mask.numpy(), self.size, crop.top, crop.left)
+            yield run_lengths(crop.mask, self.size, crop.top, crop.left)
 
     @property
     def _shown(self) -> np.ndarray:
