@@ -49,7 +49,7 @@ def best_paths(
         transition_cost: factor on `link_costs`.
         valid: (C, K) which tubes there are; None: those with a score for some sentence.
     """
-    q, c, k = scores.shape
+    c, k = scores.shape[1:]
     gap = torch.isinf(scores).all(-1)  # a clip without tubes is passed through state K
     state = torch.where(gap, 0.0, -torch.inf).to(scores.dtype)
     gains = torch.cat([scores * weights[:, None], state[..., None]], -1)  # (Q, C, K + 1)
