@@ -18,6 +18,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -221,8 +222,9 @@ class VideoSegmenter:
             job = self.query_encoder.job(
                 video_id, source, boxes, segmenter.flow, Selection(frames), precision
             )
-            for index in grow_index(job):
-                yield VideoIndex(index, self.query_encoder, given=source)
+            with closing(grow_index(job)) as grown:
+                for index in grown:
+                    yield VideoIndex(index, self.query_encoder, given=source)
             if lacking := source.lacking():
                 log.warning("%s", lacking)
 

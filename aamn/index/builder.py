@@ -8,7 +8,7 @@ until the index is whole.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from dataclasses import replace as replace_fields
@@ -79,7 +79,7 @@ def _within(job: IndexJob, block: ClipBlock) -> ClipBlock:
     return replace_fields(block, windows=windows)
 
 
-def grow_index(job: IndexJob) -> Iterator[GrowingIndex]:
+def grow_index(job: IndexJob) -> Generator[GrowingIndex, None, None]:
     """The index in memory after each block of clips, the last one whole: it answers for the clips
     so far as `build_index` would for a video that ends there, save that its last clip may lie
     otherwise.
@@ -88,9 +88,10 @@ def grow_index(job: IndexJob) -> Iterator[GrowingIndex]:
         InputError: as `build_index`, of what is not about files.
     """
     header, blocks = _checked_header(job), list[ClipBlock]()
-    for block, _ in _blocks(job, Timer()):
-        blocks.append(block)
-        yield GrowingIndex(header, blocks)
+    with closing(_blocks(job, Timer())) as found:
+        for block, _ in found:
+            blocks.append(block)
+            yield GrowingIndex(header, blocks)
     if not blocks:
         raise InputError(f"{job.frames.path} has none of the wanted {job.selection}")
 
@@ -163,8 +164,11 @@ def _compute(job: IndexJob, unfinished: UnfinishedIndex, timer: Timer) -> None:
     """
     span = _span(job)
     at = max(span.start, unfinished.place.frame if unfinished.place else 0)
-    with progress(len(span), job.video_id, "frame", at - span.start) as bar:
-        for block, place in _blocks(job, timer, unfinished.place):
+    with (
+        progress(len(span), job.video_id, "frame", at - span.start) as bar,
+        closing(_blocks(job, timer, unfinished.place)) as blocks,  # before the frames are closed
+    ):
+        for block, place in blocks:
             with timer.of("writing"):
                 unfinished.add(block, place)
             bar.update(max(0, place.frame - at))
@@ -191,7 +195,7 @@ def _frames_at_once(job: IndexJob) -> int:
 @torch.inference_mode()
 def _blocks(
     job: IndexJob, timer: Timer, done: Place | None = None
-) -> Iterator[tuple[ClipBlock, Place]]:
+) -> Generator[tuple[ClipBlock, Place], None, None]:
     """The wanted clips of the video, some at a time, and where each block ends; those up to `done`
     are left out."""
     if done is not None and done.ended:
