@@ -35,6 +35,8 @@ Network = Literal[
     # with a feature pyramid, as detectors have them
     "resnet50_fpn",
     "resnet50_fpn_gn",
+    "mobilenet_fpn",
+    "mobilenet_fpn_gn",
     "resnet101_fpn",
 ]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]

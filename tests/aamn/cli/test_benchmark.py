@@ -117,6 +117,17 @@ def test_the_shared_pyramid_costs_at_most_80_gflop_a_frame(frame_flops):
     assert papers["rgb backbone"] == pytest.approx(2 * 15.35e9 * (512 / 224) ** 2, rel=0.01)
 
 
+@pytest.mark.parametrize("name", ["mobile_shared", "demo_mobile"])
+def test_the_pair_for_cpus_costs_at_most_6_gflop_a_frame(frame_flops, name):
+    counted = frame_flops(
+        load_config(Config, CONFIGS / f"aamn_{name}.yaml"),
+        load_config(DetectorConfig, CONFIGS / f"detector_{name}.yaml"),
+        (240, 320),
+    )
+    assert 2e9 < sum(counted.values()) <= 6e9
+    assert "rgb backbone" not in counted
+
+
 def test_parts_are_counted_by_hand(frame_flops):
     """The tiny model: FC6 and FC7 of 1 + 4 regions, the mask head on 4 of them."""
     counted = frame_flops(tiny_config(), None, (40, 50))
