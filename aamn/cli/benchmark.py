@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from aamn.cli.command_line import recipe_options, subcommand
+from aamn.cli.command_line import OUT_FILE, recipe_options, subcommand
 
 SIDE = click.IntRange(16, 8192)
 
@@ -14,6 +15,7 @@ SIDE = click.IntRange(16, 8192)
 @subcommand(
     "benchmark",
     "aamn benchmark --config aamn_r50fpn_shared --detector detector_r50fpn_shared --frames 120",
+    apart=[("--table", "--config"), ("--table", "--detector"), ("--table", "--precision")],
     unread=("name", "seed", "data", "augment", "train", "words.vectors", "words.trainable"),
 )
 @click.option("--detector", metavar="YAML", help="recipe of one to index with; none: given boxes")
@@ -26,12 +28,28 @@ SIDE = click.IntRange(16, 8192)
 )
 @click.option("--no-memory", is_flag=True, help="leave out the longer videos")
 @click.option("--only-index", is_flag=True, help="print the peak memory in MiB")
+@click.option("--table", is_flag=True, help="demo, mobile and shared ResNet-50-FPN in one run")
+@click.option(
+    "--growth",
+    type=OUT_FILE,
+    metavar="SVG",
+    help="how cost grows with frames, proposals, sentences and the network's square",
+)
 @recipe_options
-def command(no_memory: bool, **values: Any) -> None:
+def command(no_memory: bool, table: bool, growth: Path | None, **values: Any) -> None:
     """Prints a table: indexing by part, against the forward passes it cannot avoid; the first and
     each further sentence; the paper's way; the forward passes in other number formats and memory
     layouts; operations a frame beside the paper's system, and each part's share of what the
     machine does at most; peak memory of longer videos. Weights are random, videos noise."""
     from aamn.experiments.benchmark import BenchmarkOptions, benchmark
 
-    benchmark(BenchmarkOptions(memory=not no_memory, **values))
+    options = BenchmarkOptions(memory=not no_memory, **values)
+    if not (table or growth):
+        return benchmark(options)
+
+    from aamn.experiments import growth as growing
+
+    if table:
+        growing.speed_table(options)
+    if growth:
+        growing.growth(options, growth)

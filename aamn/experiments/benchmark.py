@@ -227,7 +227,8 @@ def _peak(options: BenchmarkOptions, frames: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def _job(options: BenchmarkOptions) -> tuple[Loaded, IndexJob]:
+def benchmark_job(options: BenchmarkOptions) -> tuple[Loaded, IndexJob]:
+    """A segmenter with random weights, and a video of noise to index."""
     config = load_config(Config, options.config, options.overrides)
     torch.manual_seed(0)
     vocabulary = Vocabulary(WORDS)
@@ -315,7 +316,7 @@ def _print_cost_model(
 
 def benchmark(options: BenchmarkOptions) -> None:
     """Prints the table; with `only_index` the peak memory of indexing in MiB and nothing else."""
-    loaded, job = _job(options)
+    loaded, job = benchmark_job(options)
     costs = Timer(synchronise=torch.cuda.is_available())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.h5"
