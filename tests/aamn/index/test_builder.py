@@ -520,8 +520,10 @@ def test_every_number_of_the_video_s_side_changes_the_hash_and_none_of_the_langu
 def test_an_origin_says_model_boxes_flow_and_precision():
     model = loaded("flow.preset=fast")
     boxes = StoredBoxes(Store(), "v", SIZE)
-    made = QueryEncoder(model).job("v", Frames(3), boxes, None, Selection(range(2)), "bfloat16")
-    assert (made.segmenter, made.video_id, made.boxes) == (model.segmenter, "v", boxes)
+    encoder = QueryEncoder(model)
+    made = encoder.job("v", Frames(3), boxes, None, Selection(range(2)), "bfloat16", 4)
+    assert (made.segmenter, made.video_id, made.boxes) == (encoder.video_side, "v", boxes)
+    assert (made.every, made.origin.every) == (4, 4)
     assert made.selection == Selection(range(2)) and made.flow is None
     origin = made.origin
     assert (origin.model, origin.precision) == (model_hash(model.segmenter), "bfloat16")
