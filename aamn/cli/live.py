@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from aamn.cli.command_line import (
+    Finite,
     inputs_options,
     out_option,
     recipe_options,
@@ -40,6 +41,9 @@ from aamn.config.schema import ONLY_TRAINING
     default=8,
     metavar="CLIPS",
     help="how many of the last clips decide who is meant",
+)
+@click.option(
+    "--rate", type=Finite(0.01, 1000), metavar="FPS", help="of a file, instead of its own"
 )
 @click.option("--end", type=click.IntRange(1), metavar="N", help="stop after so many frames")
 @click.option(

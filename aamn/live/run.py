@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ from proposals.frames import FrameSource, arriving_frames, is_path
 
 log = logging.getLogger("aamn")
 
+SETTLED = 1000  # frames, after which memory should not grow
 LATENCIES = 100_000  # of which the percentiles are said
 BETWEEN = ";"  # sentences of one line
 
@@ -44,24 +46,46 @@ class LiveOptions:
     port: int | None = None
     show: bool = False
     ask: bool = False
+    rate: float | None = None
 
 
 @dataclass
 class LiveCounts:
     """What is said at the end: frames that came and were dropped, clips, seconds from a clip's last
-    frame to its answer."""
+    frame to its answer, MiB of memory when the run had settled and now."""
 
     seen: int = 0
     dropped: int = 0
     clips: int = 0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
+    memory: tuple[float, float] | None = None
+
+    def add(self, source: LiveSource, clip: TakenClip) -> None:
+        """One more clip, which was answered just now."""
+        before, self.clips = self.seen, self.clips + 1
+        self.latencies.append(source.clock() - clip.came)
+        self.seen, self.dropped = source.seen, source.dropped
+        if self.seen >= SETTLED:
+            now = resident()
+            self.memory = (now if before < SETTLED or not self.memory else self.memory[0], now)
 
     def __str__(self) -> str:
         said = f"{self.seen} frames came, {self.dropped} dropped; {self.clips} clips"
         if not self.latencies:
             return said
         half, most = np.percentile(self.latencies, [50, 95])
-        return f"{said}, answered in {half:.3f} s (half of them) to {most:.3f} s (95 of 100)"
+        said += f", answered in {half:.3f} s (half of them) to {most:.3f} s (95 of 100)"
+        if self.memory is not None:
+            first, last = self.memory
+            said += f"; {first:.0f} MiB at frame {SETTLED}, {last:.0f} MiB at the end"
+        return said
+
+
+def resident() -> float:
+    """MiB of this process that lie in memory; 0 where the system does not tell."""
+    told = Path("/proc/self/statm")
+    pages = int(told.read_text().split()[1]) if told.is_file() else 0
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20) if pages else 0.0
 
 
 def run_live(inputs: Inputs, options: LiveOptions, typed: TextIO | None = None) -> LiveCounts:
@@ -92,10 +116,10 @@ def run_live(inputs: Inputs, options: LiveOptions, typed: TextIO | None = None) 
 
 
 def _coming(frames: FrameSource, options: LiveOptions) -> Iterable[np.ndarray]:
-    """The source's frames; a file's at its own rate."""
+    """The source's frames; a file's at its own rate, or at `options.rate`."""
     coming = frames.iterate(0, options.end)
     is_file = isinstance(options.source, str) and is_path(options.source)
-    return paced(coming, frames.fps) if is_file else coming
+    return paced(coming, options.rate or frames.fps) if is_file else coming
 
 
 def answer_all(
@@ -108,9 +132,7 @@ def answer_all(
     try:
         while (clip := source.clip()) is not None:
             answer = session.answer(clip)
-            counts.clips += 1
-            counts.latencies.append(source.clock() - clip.came)
-            counts.seen, counts.dropped = source.seen, source.dropped
+            counts.add(source, clip)
             show(clip, answer, counts)
     except KeyboardInterrupt:
         log.info("interrupted: ends here")

@@ -1,6 +1,7 @@
 """A live run by a tiny bundle: a file at its own rate, sentences that change, flat memory."""
 
 import logging
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -154,6 +155,28 @@ def test_ctrl_c_ends_a_run_as_its_source_does(bundle, pictures):
     wanted = "8 frames came, 1 dropped; 2 clips, answered in 0.250 s (half of them) to 0.250 s"
     assert str(counts).startswith(wanted)
     assert str(LiveCounts(3, 3)) == "3 frames came, 3 dropped; 0 clips"
+
+
+def test_memory_is_said_from_where_it_had_settled(monkeypatch):
+    memory = iter([500.0, 501.0, 502.4])
+    monkeypatch.setattr(live, "resident", lambda: next(memory))
+    counts = LiveCounts()
+    for seen in (400, 999, 1003, 1400, 2000):
+        source = SimpleNamespace(clock=lambda: 1.0, seen=seen, dropped=0)
+        counts.add(source, TakenClip(0, (), 0.5))
+    assert str(counts).endswith("; 500 MiB at frame 1000, 502 MiB at the end")
+    monkeypatch.undo()
+    assert 10 < live.resident() < 1 << 20
+
+
+def test_a_file_is_played_at_the_rate_that_is_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(live, "paced", lambda frames, fps: asked.append(fps))
+    frames = SimpleNamespace(iterate=lambda *span: "frames", fps=12.0)
+    assert live._coming(frames, LiveOptions(0, ("w",), rate=5.0)) == "frames" and not asked
+    for rate in (None, 99.0):
+        live._coming(frames, LiveOptions("clip.mp4", ("w",), rate=rate))
+    assert asked == [12.0, 99.0]
 
 
 def test_options_are_those_of_the_library():
