@@ -17,7 +17,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ from aamn.data.flow.store import FlowStore
 from aamn.data.word_vectors import VectorFile, open_vectors, write_vectors
 from aamn.data.words import first_words
 from aamn.index.box_source import BoxSource, DetectedBoxes, Detector, StoredBoxes, detected_boxes
-from aamn.index.builder import build_index
+from aamn.index.builder import build_index, grow_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
 from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.index.video_index import VideoIndex, VideoTrack
@@ -42,15 +43,26 @@ from aamn.zeroshot.assemble import is_zeroshot, load_zeroshot
 from proposals import places
 from proposals.build import best_device, checked_device, load_detector
 from proposals.decoding import Video
+from proposals.detector import TorchDetector
 from proposals.errors import InputError
 from proposals.files import locked, write_json, written_aside
-from proposals.frames import FrameSource, VideoLike, is_path, open_frames, take_frames
+from proposals.frames import (
+    FrameSource,
+    VideoLike,
+    arriving_frames,
+    is_path,
+    open_frames,
+    take_frames,
+)
+from proposals.inference_form import computes_in_bfloat16
 from proposals.outputs import check_output
 from proposals.store import ProposalStore
 from proposals.weights import save_tensors
 
 log = logging.getLogger("aamn")
 
+WHOLE_PRECISION = "float32"
+PRECISIONS = (WHOLE_PRECISION, "bfloat16", "auto")
 FORMAT, VERSION = "aamn-bundle", 1
 DETECTOR, SEGMENTER, RECORD = "detector.pt", "segmenter.pt", "bundle.json"
 WORDS, BUNDLED_WORDS = "words.npz", 50_000
@@ -110,9 +122,18 @@ class VideoSegmenter:
         return self.query_encoder.absent_threshold
 
     @cached_property
-    def _detected(self) -> DetectedBoxes:
-        assert self.boxes is not None and not isinstance(self.boxes, ProposalStore)
-        return detected_boxes(self.boxes, self.query_encoder.segmenter)
+    def _sources(self) -> dict[str, DetectedBoxes]:
+        """The detector as a source of boxes, by the precision in which it computes."""
+        return {}
+
+    def _detected(self, precision: str) -> DetectedBoxes:
+        detector = self.boxes
+        assert detector is not None and not isinstance(detector, ProposalStore)
+        if precision not in self._sources:
+            if isinstance(detector, TorchDetector) and precision != WHOLE_PRECISION:
+                detector = detector.computing_in(precision)
+            self._sources[precision] = detected_boxes(detector, self.query_encoder.segmenter)
+        return self._sources[precision]
 
     def segment(
         self,
@@ -141,6 +162,7 @@ class VideoSegmenter:
         flow: FlowStore | None = None,
         precision: str = "float32",
         frames: range | None = None,
+        every: int = 1,
     ) -> VideoIndex:
         """The index of a video, which sentences are asked of.
 
@@ -152,9 +174,12 @@ class VideoSegmenter:
             out: the folder of indexes in which it is kept, or found if it is there already; None
                 keeps it in a temporary folder as long as it, or a track of it, is used.
             flow: stored flow of the video, under its name; None: the segmenter's, or computed.
-            precision: float32, or bfloat16 where the machine is faster with it.
+            precision: of all networks that see the video: float32, bfloat16, or auto: bfloat16
+                where the machine has instructions for it; an index that is there keeps its own.
             frames: only their clips are computed; None: all. An index in `out` that holds more
                 serves as well. Of a camera they say when it ends.
+            every: only every so many-th frame goes through the networks; boxes and masks between
+                two are interpolated.
 
         Raises:
             InputError: the video cannot be decoded, or `out` holds an index of another origin.
@@ -169,11 +194,52 @@ class VideoSegmenter:
         target = index_path(out, video_id)
         segmenter = self if flow is None else replace(self, flow=flow)
         with source:
-            segmenter._build(video_id, source, target, selection, precision)
+            segmenter._build(video_id, source, target, selection, precision, every=every)
             if lacking := source.lacking():
                 log.warning("%s", lacking)
         given = None if is_path(video) else source
         return VideoIndex(IndexFile.read(target), self.query_encoder, owner, given)
+
+    def stream(
+        self,
+        video: VideoLike,
+        flow: FlowStore | None = None,
+        precision: str = "float32",
+        frames: range | None = None,
+    ) -> Iterator[VideoIndex]:
+        """The index of a video while it is made, after each block of complete clips: it answers for
+        the frames so far, and the last one answers as `index` does. It lives in memory. Frames of
+        an iterator, a camera or an address are taken as they come.
+
+        Args: those of `index`.
+
+        Raises:
+            InputError: the video cannot be decoded.
+        """
+        segmenter = self if flow is None else replace(self, flow=flow)
+        with arriving_frames(video, None if frames is None else frames.stop) as source:
+            video_id = Video.at(video).video_id if is_path(video) else source.path.name
+            precision = segmenter._settled(precision)
+            boxes = segmenter._boxes(video_id, source, precision)
+            job = self.query_encoder.job(
+                video_id, source, boxes, segmenter.flow, Selection(frames), precision
+            )
+            with closing(grow_index(job)) as grown:
+                for index in grown:
+                    yield VideoIndex(index, self.query_encoder, given=source)
+            if lacking := source.lacking():
+                log.warning("%s", lacking)
+
+    def live_boxes(self, precision: str) -> tuple[BoxSource, str]:
+        """The boxes of frames that come from anywhere, and the precision of the networks.
+
+        Raises:
+            InputError: the boxes come from a file.
+        """
+        if self.boxes is None or isinstance(self.boxes, ProposalStore):
+            raise InputError("wanted a detector, or a bundle, which has one: no file holds boxes")
+        precision = self._settled(precision)
+        return self._detected(precision), precision
 
     def build(
         self,
@@ -182,6 +248,7 @@ class VideoSegmenter:
         selection: Selection = WHOLE,
         precision: str = "float32",
         again: bool = False,
+        every: int = 1,
     ) -> bool:
         """Writes the index of a video's selected clips to `path`; False when it is there already.
         With `again` one of another origin makes way.
@@ -190,7 +257,7 @@ class VideoSegmenter:
             InputError: as `build_index`, or the video cannot be opened.
         """
         with open_frames(video.path) as frames:
-            return self._build(video.video_id, frames, path, selection, precision, again)
+            return self._build(video.video_id, frames, path, selection, precision, again, every)
 
     def _build(
         self,
@@ -200,15 +267,34 @@ class VideoSegmenter:
         selection: Selection,
         precision: str,
         again: bool = False,
+        every: int = 1,
     ) -> bool:
-        boxes = self._boxes(video_id, frames)
-        job = self.query_encoder.job(video_id, frames, boxes, self.flow, selection, precision)
+        precision = self._settled(precision, path)
+        boxes = self._boxes(video_id, frames, precision)
+        job = self.query_encoder.job(
+            video_id, frames, boxes, self.flow, selection, precision, every
+        )
         return build_index(job, path, replace=again)
 
-    def _boxes(self, video_id: str, frames: FrameSource) -> BoxSource:
+    def _settled(self, precision: str, path: Path | None = None) -> str:
+        """What "auto" means, for the index at `path` if there is one; another word is itself.
+
+        Raises:
+            InputError: another word than those of `PRECISIONS`; the index there is damaged.
+        """
+        if precision not in PRECISIONS:
+            raise InputError(f"precision {precision!r}: wanted one of {', '.join(PRECISIONS)}")
+        if precision != "auto":
+            return precision
+        if path is not None and path.exists():
+            return IndexFile.read(path).header.origin.precision
+        half = computes_in_bfloat16(self.query_encoder.segmenter.device)
+        return "bfloat16" if half else WHOLE_PRECISION
+
+    def _boxes(self, video_id: str, frames: FrameSource, precision: str) -> BoxSource:
         if isinstance(self.boxes, ProposalStore):
             return StoredBoxes(self.boxes, video_id, frames.size)
-        return self._detected
+        return self._detected(precision)
 
     def read_index(self, path: Path | str) -> VideoIndex:
         """The index at `path`, ready to be asked.

@@ -4,11 +4,12 @@ may also be that of stage two's RGB stream, and then one pass a frame serves bot
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import mobilenet_v3_large
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -90,24 +91,45 @@ class SmallBackbone(nn.Module):
         return kept
 
 
-PYRAMIDS = ("resnet50_fpn", "resnet50_fpn_gn", "resnet101_fpn")
+PYRAMIDS = (
+    *("resnet50_fpn", "resnet50_fpn_gn", "resnet101_fpn"),
+    *("mobilenet_fpn", "mobilenet_fpn_gn"),
+)
+# Of MobileNetV3-Large: the layers at which its stages begin, which of them a pyramid is built on,
+# and how many channels these have.
+MOBILE_STAGES = (0, 2, 4, 7, 13, 16)
+_MOBILE_LEVELS, _MOBILE_CHANNELS = {"6": "0", "12": "1", "15": "2"}, [40, 112, 160]
+MOBILE_WIDTH = 128  # channels of its pyramid
 
 
 def build_pyramid(name: str) -> BackboneWithFPN:
     """A ResNet with a feature pyramid, random weights: normalised RGB (B, 3, H, W) -> maps "0" to
-    "3" and "pool" of strides 4 to 64, 256 channels each.
+    "3" and "pool" of strides 4 to 64, 256 channels each; or MobileNetV3-Large (Howard et al., ICCV
+    2019) with maps "0" to "2" and "pool" of strides 8 to 64, `MOBILE_WIDTH` channels each.
 
     Norms are frozen batch statistics with an eps of 0, that of torchvision's COCO weights; weights
     of another eps hold it in their variances. Of a name that ends in _gn, they are group norms,
     with which a network learns from nothing (He et al., ICCV 2019).
     """
-    groups = name.endswith("_gn")
-    norm = partial(nn.GroupNorm, 32) if groups else partial(FrozenBatchNorm2d, eps=0.0)
-    backbone = resnet_fpn_backbone(
-        backbone_name=name.split("_")[0], weights=None, norm_layer=norm, trainable_layers=5
-    )
+    groups, mobile = name.endswith("_gn"), name.startswith("mobilenet")
+    norm: Callable[..., nn.Module] = partial(FrozenBatchNorm2d, eps=0.0)
+    if groups:
+        norm = partial(nn.GroupNorm, GROUPS if mobile else 32)
+    backbone = _mobile_pyramid(norm) if mobile else _resnet_pyramid(name, norm)
     backbone.register_forward_pre_hook(_channels_last)
     return backbone
+
+
+def _resnet_pyramid(name: str, norm: Callable[..., nn.Module]) -> BackboneWithFPN:
+    return resnet_fpn_backbone(
+        backbone_name=name.split("_")[0], weights=None, norm_layer=norm, trainable_layers=5
+    )
+
+
+def _mobile_pyramid(norm: Callable[..., nn.Module]) -> BackboneWithFPN:
+    """torchvision's own begins its pyramid at stride 32, which loses small actors and outlines."""
+    layers = mobilenet_v3_large(weights=None, norm_layer=norm).features
+    return BackboneWithFPN(layers, _MOBILE_LEVELS, _MOBILE_CHANNELS, MOBILE_WIDTH)
 
 
 def _channels_last(backbone: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:

@@ -74,7 +74,7 @@ class DetectorConfig:
     """A Faster R-CNN and what it keeps of each frame."""
 
     # small | resnet50_fpn | resnet50_fpn_gn | resnet50_fpn_v2 | mask_resnet50_fpn_v2
-    # | resnet101_fpn
+    # | resnet101_fpn | mobilenet_fpn | mobilenet_fpn_gn
     name: str = "resnet50_fpn"
     # | detectron2_faster_rcnn_R_101_FPN_3x and its siblings in detectron2's COCO-Detection
     weights: str = "coco"  # coco | imagenet | a file | "" random
@@ -94,12 +94,12 @@ class DetectorConfig:
     boxes_per_frame: Boxes = 100
     widths: Widths = (24, 48, 96, 128)  # of `small`: channels of its stages
     strides: Strides = (2, 2, 2, 1)
-    # of `small`: pixels; of resnet50_fpn_gn: of the five levels
+    # of `small`: pixels; of resnet50_fpn_gn and MobileNet: of the five, or four, levels
     anchors: Annotated[tuple[Side, ...], Length(1, 16)] = (16, 28, 44, 64)
     # of both: height / width
     ratios: Annotated[tuple[Positive, ...], Length(1, 16)] = (0.5, 1.0, 2.0)
-    head: Channels = 256  # of `small`: channels of the box head's two layers
-    pool: Cells = 7  # of `small`: RoIAlign's output
+    head: Channels = 256  # of `small` and MobileNet: channels of the box head's two layers
+    pool: Cells = 7  # of both: RoIAlign's output
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
 
     def __post_init__(self) -> None:

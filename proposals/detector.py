@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from proposals.backbones import weights_hash
 from proposals.config import DetectorConfig, config_to_dict
 from proposals.errors import InputError
+from proposals.inference_form import inference_form
 from proposals.store import Attributes
 from proposals.weights import save_tensors
 
@@ -83,23 +84,35 @@ class TrainableDetector(nn.Module):
         which the frames of `size` (H0, W0) were fitted."""
         raise NotImplementedError
 
-
-class TorchDetector:
-    """A TrainableDetector behind the Detector protocol."""
-
-    def __init__(self, network: TrainableDetector, precision: str = "float32") -> None:
-        """`precision` is float32, float16 or bfloat16; half precision needs a GPU.
+    def in_bfloat16(self) -> TrainableDetector:
+        """Its inference form, with the layers that take long in bfloat16, on a CPU.
 
         Raises:
-            InputError: half precision without a GPU, or another name.
+            InputError: a family that has none.
+        """
+        raise InputError(f"{self.config.name}: precision bfloat16 needs a GPU; use float32")
+
+
+class TorchDetector:
+    """A TrainableDetector behind the Detector protocol, in its inference form."""
+
+    def __init__(self, network: TrainableDetector, precision: str = "float32") -> None:
+        """`precision` is float32, bfloat16 or float16, which needs a GPU. `network` stays as it
+        is; what it learns later is not seen here.
+
+        Raises:
+            InputError: float16 without a GPU, or another name.
         """
         names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
         if precision not in names:
             raise InputError(f"precision {precision!r}: wanted one of {', '.join(names)}")
-        if precision != "float32" and network.device.type != "cuda":
+        on_gpu = network.device.type == "cuda"
+        if precision == "float16" and not on_gpu:
             raise InputError(f"precision {precision} needs a GPU; use float32")
-        self.network = network.eval()
-        self._dtype = names[precision]
+        self.network, self.precision = network.eval(), precision
+        self._dtype, self._cast = names[precision], on_gpu and precision != "float32"
+        whole = on_gpu or precision == "float32"
+        self._form = inference_form(network) if whole else network.in_bfloat16()
         config = network.config
         self.attributes = Attributes(
             detector=config.name,
@@ -118,16 +131,23 @@ class TorchDetector:
         _check_shape(frames[0].shape, self.network.config)
         device = self.network.device
         batch = torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
-        half = self._dtype != torch.float32
-        with torch.autocast(device.type, self._dtype, enabled=half):
-            found = self.network.predict(batch)
+        with torch.autocast(device.type, self._dtype, enabled=self._cast):
+            found = self._form.predict(batch)
         return [_as_arrays(*one) for one in found]
 
     @property
     def square(self) -> int:
-        """Pixels of the squares into which frames are fitted; 0 where they are not, or where half
-        precision would make maps of the backbone that nobody else can use."""
-        return self.network.config.square if self._dtype == torch.float32 else 0
+        """Pixels of the squares into which frames are fitted; 0 where they are not, or where
+        float16 would make maps of the backbone that nobody else can use."""
+        return self.network.config.square if self._dtype != torch.float16 else 0
+
+    def computing_in(self, precision: str) -> TorchDetector:
+        """The same network in another precision.
+
+        Raises:
+            InputError: as the constructor.
+        """
+        return self if precision == self.precision else TorchDetector(self.network, precision)
 
     @property
     def backbone_hash(self) -> str:
@@ -140,7 +160,7 @@ class TorchDetector:
     ) -> list[FrameDetections]:
         """The boxes of frames of `size` (H0, W0) from maps (B, C, h, w) of the backbone, finest
         first; images (B, 3, S, S) are what the backbone saw, in [0, 1]."""
-        return [_as_arrays(*one) for one in self.network.predict_from(images, maps, size)]
+        return [_as_arrays(*one) for one in self._form.predict_from(images, maps, size)]
 
 
 def _check_shape(size: Sequence[int], config: DetectorConfig) -> None:

@@ -16,7 +16,8 @@ import tempfile
 import threading
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -45,6 +46,7 @@ LIVE = (  # protocols that need not end
 )
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 _SPOOL_BYTES = 64 << 20  # of an iterator's frames in memory, before they go to the disk
+_KEPT = 64  # frames of those that come only once
 _NEAR = 32  # frames: decoding that far forward is cheaper than seeking
 _KEYS_TRIED = 4  # before a seek gives way to decoding from the start
 
@@ -90,15 +92,18 @@ class FrameSource(ABC):
             out[[place for place, value in enumerate(wanted) if value == index]] = frame
         return out
 
-    def iterate(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """The frames (H0, W0, 3) from `start` up to `stop` or the end, in order."""
+    def iterate(
+        self, start: int = 0, stop: int | None = None, step: int = 1
+    ) -> Iterator[np.ndarray]:
+        """Every `step`-th of the frames (H0, W0, 3) from `start` up to `stop` or the end, in
+        order."""
         index = start
         while stop is None or index < stop:
             frame = self._frame(index)
             if frame is None:
                 return
             yield frame
-            index += 1
+            index += step
 
     def __enter__(self) -> FrameSource:
         return self
@@ -390,6 +395,65 @@ class SpooledFrames(FrameSource):
         """The file goes with the object: its frames cannot be had again."""
 
 
+class ArrivingFrames(FrameSource):
+    """Frames as they come, such as a camera's, of which the last few are kept."""
+
+    def __init__(
+        self,
+        frames: Iterable[Any],
+        name: str = "frames",
+        fps: float = FOLDER_FPS,
+        kept: int = _KEPT,
+        release: Callable[[], None] | None = None,
+    ) -> None:
+        """Takes the first frame (H0, W0, 3) uint8 RGB; of the others, each when it is wanted.
+        `release` lets go of where they come from, when this is closed.
+
+        Raises:
+            InputError: no frame, or another shape or type.
+        """
+        self.path, self.fps, self.announced, self._count = Path(name), fps, 0, 0
+        self._frames, self._last = iter(frames), deque[np.ndarray](maxlen=kept)
+        self._release = release
+        self.size = (0, 0)
+        if not self._take():
+            raise InputError(f"{self.path}: wanted at least one frame, got none")
+
+    def _take(self) -> bool:
+        """Whether there was one more."""
+        frame = next(self._frames, None)
+        if frame is None:
+            return False
+        name = f"{self.path}: frame {self._count}"
+        image = isinstance(frame, Image.Image)
+        frame = as_looked_at(frame, name) if image else checked_frame(frame, name)
+        if not self._count:
+            self.size = frame.shape[:2]
+        if frame.shape[:2] != self.size:
+            (h, w), (h0, w0) = frame.shape[:2], self.size
+            raise InputError(f"{name} is {w}x{h}, the first one {w0}x{h0}")
+        self._last.append(frame)
+        self._count += 1
+        return True
+
+    def _frame(self, index: int) -> np.ndarray | None:
+        while self._count <= index:
+            if not self._take():
+                return None
+        place = index - self._count + len(self._last)
+        if place < 0:
+            raise InputError(f"{self.path}: frame {index} has gone by; it comes only once")
+        return self._last[place]
+
+    def __len__(self) -> int:
+        """Those that have come."""
+        return self._count
+
+    def close(self) -> None:
+        if self._release is not None:
+            self._release()
+
+
 def frames_hash(frames: FrameSource) -> str:
     """16 letters that tell one video's frames from another's: of their size and every pixel."""
     digest = hashlib.blake2b(repr(tuple(frames.size)).encode(), digest_size=8)
@@ -404,14 +468,20 @@ def _stream(source: str | int, name: str, end: int | None) -> SpooledFrames:
     Raises:
         InputError: it cannot be opened, or gives no frame.
     """
-    capture = cv2.VideoCapture(source)
+    capture = _opened(source, name)
     try:
-        if not capture.isOpened():
-            raise InputError(f"{name}: OpenCV cannot open it; is it there, and may you read it?")
         fps = capture.get(cv2.CAP_PROP_FPS)
         return SpooledFrames(_grabbed(capture), name, fps if 0 < fps < 1000 else FOLDER_FPS, end)
     finally:
         capture.release()
+
+
+def _opened(source: str | int, name: str) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(source)
+    if not capture.isOpened():
+        capture.release()
+        raise InputError(f"{name}: OpenCV cannot open it; is it there, and may you read it?")
+    return capture
 
 
 def _grabbed(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
@@ -473,8 +543,7 @@ def take_frames(video: VideoLike, end: int | None = None) -> FrameSource:
         return _live(video, f"camera-{video}", end)
     if isinstance(video, str):
         protocol = video.partition("://")[0].lower()
-        name = video.partition("?")[0].rpartition("@")[2][-100:]  # no password, no token
-        return (_live if protocol in LIVE else _stream)(video, name, end)
+        return (_live if protocol in LIVE else _stream)(video, _address_name(video), end)
     if isinstance(video, FrameSource):
         return video
     if hasattr(video, "__array__") and not isinstance(video, Image.Image):
@@ -492,6 +561,34 @@ def take_frames(video: VideoLike, end: int | None = None) -> FrameSource:
         f"a {type(video).__name__} is no video: wanted a path, an address, a camera's number, an "
         "array (frames, height, width, 3) uint8 RGB, a list of images or an iterator of frames"
     )
+
+
+def arriving_frames(video: VideoLike, end: int | None = None) -> FrameSource:
+    """As `take_frames`, but frames that come only once (a camera's, an address's, an iterator's)
+    are given on as they come, and may never end.
+
+    Raises:
+        InputError: as `take_frames`.
+    """
+    if isinstance(video, int) and not isinstance(video, bool) and video >= 0:
+        return _captured(video, f"camera-{video}", end)
+    if isinstance(video, str) and not is_path(video):
+        return _captured(video, _address_name(video), end)
+    if isinstance(video, Iterator):
+        return ArrivingFrames(islice(video, end))
+    return take_frames(video, end)
+
+
+def _captured(source: str | int, name: str, end: int | None) -> ArrivingFrames:
+    capture = _opened(source, name)
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    fps, frames = fps if 0 < fps < 1000 else FOLDER_FPS, islice(_grabbed(capture), end)
+    return ArrivingFrames(frames, name, fps, release=capture.release)
+
+
+def _address_name(address: str) -> str:
+    """An address without password and token."""
+    return address.partition("?")[0].rpartition("@")[2][-100:]
 
 
 def _live(source: str | int, name: str, end: int | None) -> SpooledFrames:

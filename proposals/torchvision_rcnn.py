@@ -9,7 +9,12 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights, ResNet101_Weights, WeightsEnum
+from torchvision.models import (
+    MobileNet_V3_Large_Weights,
+    ResNet50_Weights,
+    ResNet101_Weights,
+    WeightsEnum,
+)
 from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_V2_Weights,
     FasterRCNN_ResNet50_FPN_Weights,
@@ -27,15 +32,18 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from proposals.backbones import SmallBackbone, build_pyramid
+from proposals.backbones import MOBILE_STAGES, SmallBackbone, build_pyramid
 from proposals.config import DetectorConfig
 from proposals.detector import CHECKPOINT_FORMAT, TrainableDetector, rank_boxes
 from proposals.errors import InputError
 from proposals.frames import fitted_size, resize_frame
+from proposals.inference_form import InBFloat16, inference_form, with_part
 from proposals.weights import read_mapping
 
 log = logging.getLogger("proposals")
 
+LONGEST = ("rcnn.backbone", "rcnn.rpn.head.conv", "rcnn.roi_heads.box_head")  # in bfloat16
+MOBILE_EPS = 1e-3  # of MobileNet's
 CLASSIFIER_EPS = 1e-5  # of the batch normalisations with which torchvision's classifiers learned
 
 MASKED = "mask_resnet50_fpn_v2"  # the one with a mask head, which is used as it is published
@@ -48,7 +56,9 @@ _IMAGENET = {
     "resnet50_fpn": ResNet50_Weights.IMAGENET1K_V1,
     "resnet50_fpn_v2": ResNet50_Weights.IMAGENET1K_V2,
     "resnet101_fpn": ResNet101_Weights.IMAGENET1K_V1,
+    "mobilenet_fpn": MobileNet_V3_Large_Weights.IMAGENET1K_V2,
 }
+_FEATURES = "features."  # what the names of MobileNet's layers begin with
 
 
 class TorchvisionRCNN(TrainableDetector):
@@ -82,7 +92,11 @@ class TorchvisionRCNN(TrainableDetector):
         """Lets only the top `trainable` of a ResNet's five stages learn; 0: none of them."""
         self.backbone.requires_grad_(trainable > 0)
         body = getattr(self.rcnn.backbone, "body", None)
-        if body is not None:
+        if body is not None and self.config.name.startswith("mobilenet"):
+            first = MOBILE_STAGES[len(MOBILE_STAGES) - 1 - trainable]
+            for number, layer in body.items():
+                layer.requires_grad_(int(number) >= first)
+        elif body is not None:
             learning = ("layer4", "layer3", "layer2", "layer1", "conv1")[: max(0, trainable)]
             for name, parameter in body.named_parameters():
                 parameter.requires_grad_(name.startswith((*learning, *(["bn1"] * (trainable > 4)))))
@@ -118,6 +132,14 @@ class TorchvisionRCNN(TrainableDetector):
             features["pool"] = features[str(len(maps) - 1)][:, :, ::2, ::2]
         content = fitted_size(size, (self.config.square,) * 2)
         return self._found(ImageList(images, [content] * len(images)), features, size)
+
+    def in_bfloat16(self) -> TorchvisionRCNN:
+        """Backbone, the RPN's convolution and the box head in bfloat16; scores and boxes are made
+        of their answers in float32."""
+        form = inference_form(self)
+        for path in LONGEST:
+            form = with_part(form, path, InBFloat16)
+        return form
 
     def _found(
         self, images: ImageList, features: dict[str, Tensor], size: tuple[int, int]
@@ -252,6 +274,24 @@ def _resnet_from_nothing(config: DetectorConfig, classes: int) -> FasterRCNN:
     return FasterRCNN(backbone, classes, rpn_anchor_generator=anchors, **_shared(config))
 
 
+def _mobile(config: DetectorConfig, classes: int) -> FasterRCNN:
+    """Light heads on MobileNetV3's pyramid, and anchors of the size that the videos want."""
+    backbone = build_pyramid(config.name)
+    if len(config.anchors) != 4:
+        raise InputError(
+            f"anchors: {config.name} wants four, one a level, got {len(config.anchors)}"
+        )
+    sizes = tuple((size,) for size in config.anchors)
+    return FasterRCNN(
+        backbone,
+        rpn_anchor_generator=AnchorGenerator(sizes, (config.ratios,) * len(sizes)),
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], config.pool, sampling_ratio=2),
+        box_head=TwoMLPHead(backbone.out_channels * config.pool**2, config.head),
+        box_predictor=FastRCNNPredictor(config.head, classes),
+        **_shared(config),
+    )
+
+
 def _resnet50_v2(config: DetectorConfig, classes: int) -> FasterRCNN:
     return fasterrcnn_resnet50_fpn_v2(
         weights=None, weights_backbone=None, num_classes=classes, **_shared(config)
@@ -271,6 +311,8 @@ _BUILDERS = {
     "resnet50_fpn_v2": _resnet50_v2,
     "resnet101_fpn": _resnet,
     MASKED: _masked,
+    "mobilenet_fpn": _mobile,
+    "mobilenet_fpn_gn": _mobile,
 }
 
 
@@ -317,7 +359,8 @@ def _load_weights(rcnn: FasterRCNN, config: DetectorConfig) -> None:
         state = read_mapping(Path(weights))
         if state.get("format") == CHECKPOINT_FORMAT:
             state = {key.removeprefix("rcnn."): value for key, value in state["state"].items()}
-        load = _load_body if "conv1.weight" in state else _load_detector
+        classifier = "conv1.weight" in state or f"{_FEATURES}0.0.weight" in state
+        load = _load_body if classifier else _load_detector
         load(rcnn, state, weights)
 
 
@@ -360,15 +403,19 @@ def _load_body(rcnn: FasterRCNN, state: dict[str, Tensor], source: str) -> None:
     body = getattr(rcnn.backbone, "body", None)
     if body is None:
         raise InputError(f"{source}: these are a ResNet's weights, the detector's backbone is none")
+    eps = CLASSIFIER_EPS
+    if f"{_FEATURES}0.0.weight" in state:  # whose last layers the pyramid does without
+        state = {k.removeprefix(_FEATURES): v for k, v in state.items() if k.startswith(_FEATURES)}
+        state, eps = {k: v for k, v in state.items() if k.split(".")[0] in body}, MOBILE_EPS
     state = {key: v for key, v in state.items() if not key.startswith("fc.")}
-    _load(body, _with_eps_of(body, state), source)
+    _load(body, _with_eps_of(body, state, eps), source)
 
 
-def _with_eps_of(body: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_eps_of(body: nn.Module, state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
     """A classifier's weights for a body of frozen norms, whose variances take over what their eps
     lacks: so the norms are the classifier's own, and the eps stays with the weights."""
     lacking = {
-        f"{name}.running_var": CLASSIFIER_EPS - norm.eps
+        f"{name}.running_var": eps - norm.eps
         for name, norm in body.named_modules()
         if isinstance(norm, FrozenBatchNorm2d)
     }

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # A room imports rooms of lower floors, and of its own floor as long as no circle comes of it.
 FLOORS = (
     {"cli", "web", "__main__"},
-    {"experiments", "jobs", "training", "report"},
+    {"experiments", "jobs", "live", "training", "report"},
     {"evaluation"},
     {"predictor"},
     {"zeroshot"},
@@ -32,6 +32,7 @@ GROUND = {
     "files",
     "frames",
     "identity",
+    "inference_form",
     "limits",
     "optimiser",
     "outputs",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from aamn.cli.command_line import recipe_options, subcommand
+from aamn.cli.command_line import OUT_FILE, recipe_options, subcommand
 
 SIDE = click.IntRange(16, 8192)
 
@@ -16,6 +16,7 @@ SIDE = click.IntRange(16, 8192)
 @subcommand(
     "benchmark",
     "aamn benchmark --config aamn_r50fpn_shared --detector detector_r50fpn_shared --frames 120",
+    apart=[("--table", "--config"), ("--table", "--detector"), ("--table", "--precision")],
     unread=("name", "seed", "data", "augment", "train", "words.vectors", "words.trainable"),
 )
 @click.option("--detector", metavar="YAML", help="recipe of one to index with; none: given boxes")
@@ -23,6 +24,9 @@ SIDE = click.IntRange(16, 8192)
 @click.option("--width", type=SIDE, default=320, metavar="PIXELS")
 @click.option("--height", type=SIDE, default=240, metavar="PIXELS")
 @click.option("--compile", is_flag=True, help="torch.compile on CPU, too")
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", help="of all"
+)
 @click.option("--no-memory", is_flag=True, help="leave out the longer videos")
 @click.option("--only-index", is_flag=True, help="print the peak memory in MiB")
 @click.option(
@@ -31,12 +35,21 @@ SIDE = click.IntRange(16, 8192)
     metavar="TUBES",
     help="instead: what a library of so many tubes costs (docs/scale.md)",
 )
+@click.option("--table", is_flag=True, help="demo, mobile and shared ResNet-50-FPN in one run")
+@click.option(
+    "--growth",
+    type=OUT_FILE,
+    metavar="SVG",
+    help="how cost grows with frames, proposals, sentences and the network's square",
+)
 @recipe_options
-def command(no_memory: bool, library: int | None, **values: Any) -> None:
+def command(
+    no_memory: bool, library: int | None, table: bool, growth: Path | None, **values: Any
+) -> None:
     """Prints a table: indexing by part, against the forward passes it cannot avoid; the first and
     each further sentence; the paper's way; the forward passes in other number formats and memory
-    layouts; operations a frame beside the paper's system; peak memory of longer videos. Weights
-    are random, videos noise."""
+    layouts; operations a frame beside the paper's system, and each part's share of what the
+    machine does at most; peak memory of longer videos. Weights are random, videos noise."""
     if library is not None:
         from aamn.experiments.library_costs import measure_library
 
@@ -45,4 +58,13 @@ def command(no_memory: bool, library: int | None, **values: Any) -> None:
 
     from aamn.experiments.benchmark import BenchmarkOptions, benchmark
 
-    benchmark(BenchmarkOptions(memory=not no_memory, **values))
+    options = BenchmarkOptions(memory=not no_memory, **values)
+    if not (table or growth):
+        return benchmark(options)
+
+    from aamn.experiments import growth as growing
+
+    if table:
+        growing.speed_table(options)
+    if growth:
+        growing.growth(options, growth)

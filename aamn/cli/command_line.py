@@ -319,6 +319,18 @@ def engine_options(function: Function) -> Function:
     return function
 
 
+def every_option(function: Function) -> Function:
+    """--every: how many frames go through the networks."""
+    return click.option(
+        "--every",
+        type=click.IntRange(1, 64),
+        default=1,
+        metavar="N",
+        help="only every N-th frame goes through the networks; boxes and masks between two are "
+        "interpolated (docs/indexes.md)",
+    )(function)
+
+
 class _Threshold(click.ParamType):
     name = "score"
 

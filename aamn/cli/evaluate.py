@@ -13,6 +13,7 @@ from aamn.cli.command_line import (
     PATH,
     PICTURES,
     Function,
+    every_option,
     log,
     out_option,
     recipe_options,
@@ -74,7 +75,11 @@ def evaluate(values: dict[str, Any], out: Path | None, report: Path | None, pict
 @subcommand(
     "evaluate",
     "aamn evaluate --checkpoint runs/a2d/aamn/last.pt --data datasets/a2d --out runs/metrics.json",
-    only_with={"--calibrate": "--full-video", "--pictures": "--report"},
+    only_with={
+        "--calibrate": "--full-video",
+        "--every": "--full-video",
+        "--pictures": "--report",
+    },
     apart=[
         *((option, "--full-video") for option in ("--compare", "--report", "--retrieval")),
         *((option, "--retrieval") for option in ("--compare", "--report")),
@@ -101,6 +106,7 @@ def evaluate(values: dict[str, Any], out: Path | None, report: Path | None, pict
     help="with --full-video: find on this split, such as train, the score below which a sentence "
     "means nobody, and say what it does on the evaluated one",
 )
+@every_option
 @recipe_options
 @out_option("the JSON file for the metrics; default: beside the checkpoint")
 def command(
@@ -113,6 +119,8 @@ def command(
     **values: Any,
 ) -> None:
     """Prints and writes the metrics of a checkpoint, over all sentences and by kind."""
+    if not full_video:
+        del values["every"]
     if not (full_video or retrieval):
         return evaluate(values, out, report, pictures)
     del values["compare"]

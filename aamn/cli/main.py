@@ -20,6 +20,7 @@ SUBCOMMANDS = {  # name -> its line in the overview; grouped as a user meets the
         "demo": "the whole pipeline, small, on a synthetic corpus",
         "segment": "masks of a video's actors, chosen by sentences",
         "index": "compute videos once, so that any sentence can be asked later",
+        "live": "masks of what a camera shows now, by sentences",
         "search": "find the videos of a folder of indexes that fit sentences",
         "library": "many indexes as one table, to be searched at any size",
         "web": "a page in the browser: drop a video, type, see the actor",

@@ -11,6 +11,7 @@ from aamn.cli.command_line import (
     VIDEO,
     Existing,
     Finite,
+    every_option,
     inputs_options,
     out_option,
     recipe_options,
@@ -31,7 +32,10 @@ SENTENCES = Existing("file of sentences")
     """aamn segment clip.mp4 "man in red jumping" --bundle runs/demo/bundle --out runs/clip""",
     only_with={"--split": "--data", "--count": "--data"},
     apart=[
-        *((option, "--index") for option in ("--data", "--proposals", "--detector", "--flow")),
+        *(
+            (option, "--index")
+            for option in ("--data", "--proposals", "--detector", "--flow", "--every")
+        ),
         *(("--data", "--video"), ("--data", "--video-id"), ("--detector", "--proposals")),
     ],
     unread=(*ONLY_TRAINING, "data.root", "data.proposals", "data.flow", "data.workers"),
@@ -60,6 +64,7 @@ SENTENCES = Existing("file of sentences")
     "scores (docs/indexes.md)",
 )
 @threshold_option
+@every_option
 @click.option("--start", type=click.IntRange(0), default=0, metavar="N", help="first frame, from 0")
 @click.option("--end", type=click.IntRange(1), metavar="N", help="the frame to stop before")
 @click.option("--stride", type=click.IntRange(1), default=1, metavar="N", help="every N-th frame")

@@ -36,6 +36,8 @@ Network = Literal[
     # with a feature pyramid, as detectors have them
     "resnet50_fpn",
     "resnet50_fpn_gn",
+    "mobilenet_fpn",
+    "mobilenet_fpn_gn",
     "resnet101_fpn",
 ]
 Shown = Literal["clips", "key_frames", "tubes"]

@@ -62,15 +62,22 @@ def _opened(indexes: StoredIndexes, videos: Sequence[str], title: str) -> Iterat
 
 
 def write_videos(
-    loaded: Loaded, data: DataConfig, split: str, out: Path, folder: Path, calibrate: str = ""
+    loaded: Loaded,
+    data: DataConfig,
+    split: str,
+    out: Path,
+    folder: Path,
+    calibrate: str = "",
+    every: int = 1,
 ) -> None:
     """Prints the metrics of a split's whole videos and writes them to `out`; indexes are kept in
-    `folder`; `calibrate`: the split to find the threshold of absence on."""
+    `folder`; `calibrate`: the split to find the threshold of absence on; `every`: only so
+    many-th frames go through the networks."""
     source = open_source(data, split)
     loaded.words.learn(source.texts())
     store = ProposalStore.read(data.proposals)
     flow = stored_flow(data.flow, loaded.segmenter.input_spec, loaded.config.flow)
-    indexes = StoredIndexes(folder, QueryEncoder(loaded), source, store, flow)
+    indexes = StoredIndexes(folder, QueryEncoder(loaded), source, store, flow, every)
     found: Found = {system_name(linking): defaultdict(list) for linking in LINKINGS}
     scores = Scores()
     for index in _opened(indexes, source.video_ids, "full videos"):
@@ -217,6 +224,7 @@ class VideoEvaluation:
     calibrate: str = ""
     out: Path | None = None
     index: Path | None = None
+    every: int = 1
 
     def where(self, loaded: Loaded) -> tuple[DataConfig, str]:
         """The data, where they lie now, and the split."""
@@ -235,5 +243,5 @@ def evaluate_videos(loaded: Loaded, checkpoint: Path, options: VideoEvaluation) 
     out = options.out or checkpoint.with_name("full_video.json")
     check_output(out)
     folder = options.index or out.with_suffix(".index")
-    write_videos(loaded, data, split, out, folder, options.calibrate)
+    write_videos(loaded, data, split, out, folder, options.calibrate, options.every)
     log.info("wrote %s", out)

@@ -21,11 +21,13 @@ from torch import nn
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
 from aamn.data.words import Vocabulary, Words
-from aamn.experiments.flops import frame_flops
-from aamn.index.box_source import DetectedBoxes, SharedBoxes, detected_boxes
+from aamn.experiments.cost_model import chain_line, cost_table, measure_machine, part_costs
+from aamn.experiments.flops import frame_bytes, frame_flops
+from aamn.index.box_source import BoxSource, DetectedBoxes, SharedBoxes, detected_boxes
 from aamn.index.builder import FRAMES_AT_ONCE, build_index
 from aamn.index.job import IndexJob
-from aamn.index.timer import Timer
+from aamn.index.query_encoder import QueryEncoder
+from aamn.index.timer import AHEAD, Timer
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.clip_by_clip import segment_video
@@ -56,6 +58,7 @@ class BenchmarkOptions:
     compile: bool = False
     memory: bool = True
     only_index: bool = False
+    precision: str = "float32"
 
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -165,7 +168,7 @@ class ForwardPasses:
 
     def __init__(self, job: IndexJob, variant: Variant = PLAIN) -> None:
         self.job, self.half = job, variant.half
-        segmenter, input_spec = job.segmenter, job.segmenter.input_spec
+        segmenter, input_spec = as_aamn(job.segmenter), job.segmenter.input_spec
         length, (h, w) = len(input_spec.offsets), input_spec.network_size
         self.frames = length * max(1, FRAMES_AT_ONCE[segmenter.device.type] // length)
         self.streams = {name: variant.of(stream) for name, stream in segmenter.streams.items()}
@@ -185,7 +188,7 @@ class ForwardPasses:
     @torch.inference_mode()
     def once(self) -> None:
         """One block of frames."""
-        segmenter, streams = self.job.segmenter, self.streams
+        segmenter, streams = as_aamn(self.job.segmenter), self.streams
         with torch.autocast(segmenter.device.type, torch.bfloat16, enabled=self.half):
             maps = {name: stream(self.images[name]) for name, stream in streams.items()}
             for name in segmenter.described:
@@ -199,7 +202,7 @@ class ForwardPasses:
     def _detect(self, maps: tuple[torch.Tensor, ...]) -> None:
         source = self.job.boxes
         if isinstance(source, SharedBoxes):
-            shared = self.job.segmenter.streams["rgb"].shared(maps)
+            shared = as_aamn(self.job.segmenter).streams["rgb"].shared(maps)
             source.window_from(self.images["rgb"], shared, self.job.frames.size, 1)
         elif isinstance(source, DetectedBoxes):
             source.window(self.pictures, np.arange(self.frames), 1)
@@ -216,6 +219,7 @@ def _peak(options: BenchmarkOptions, frames: int) -> float:
     words += ["--width", str(options.width), "--height", str(options.height)]
     words += ["--config", options.config] if options.config else []
     words += ["--detector", options.detector] if options.detector else []
+    words += ["--precision", options.precision] if options.precision != "float32" else []
     words += [word for value in options.overrides for word in ("--set", value)]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
@@ -223,20 +227,25 @@ def _peak(options: BenchmarkOptions, frames: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def _job(options: BenchmarkOptions) -> tuple[Loaded, IndexJob]:
+def benchmark_job(options: BenchmarkOptions) -> tuple[Loaded, IndexJob]:
+    """A segmenter with random weights, and a video of noise to index."""
     config = load_config(Config, options.config, options.overrides)
     torch.manual_seed(0)
     vocabulary = Vocabulary(WORDS)
     words = Words(vocabulary, config.words.dimension)
     segmenter = as_aamn(build_segmenter(config, words).eval())
     segmenter.to(best_device())
-    size = (options.height, options.width)
-    boxes = _detected(options.detector, segmenter) if options.detector else DriftingBoxes(size)
-    job = IndexJob(segmenter, "noise", Noise(options.frames, size), boxes, None, config.flow)
-    return Loaded(segmenter, config, 0), job
+    size, loaded = (options.height, options.width), Loaded(segmenter, config, 0)
+    boxes: BoxSource = DriftingBoxes(size)
+    if options.detector:
+        boxes = _detected(options.detector, segmenter, options.precision)
+    job = QueryEncoder(loaded).job(
+        "noise", Noise(options.frames, size), boxes, precision=options.precision
+    )
+    return loaded, job
 
 
-def _detected(recipe: str, segmenter: AAMN) -> DetectedBoxes:
+def _detected(recipe: str, segmenter: AAMN, precision: str) -> DetectedBoxes:
     """Boxes of a detector with random weights, whose backbone is the segmenter's where their forms
     and squares are the same."""
     config = _detector_config(recipe)
@@ -250,7 +259,7 @@ def _detected(recipe: str, segmenter: AAMN) -> DetectedBoxes:
         ]
         if shapes[0] == shapes[1]:
             network.backbone.load_state_dict(backbone)
-    return detected_boxes(TorchDetector(network), segmenter)
+    return detected_boxes(TorchDetector(network, precision), segmenter)
 
 
 def _detector_config(recipe: str | Path) -> DetectorConfig:
@@ -268,10 +277,12 @@ def _clip_by_clip(loaded: Loaded, job: IndexJob, query: Query) -> None:
         pass
 
 
-def _print_variants(job: IndexJob, compiled: bool) -> None:
-    """The forward passes computed in other ways."""
+def _print_variants(job: IndexJob, learned: AAMN, compiled: bool) -> None:
+    """The forward passes computed in other ways; `learned` is the segmenter as it left training."""
     chosen = VARIANTS + COMPILED * (compiled or torch.cuda.is_available())
     found = {v.name: ForwardPasses(job, v).seconds(len(job.frames)) for v in chosen}
+    as_learned = ForwardPasses(replace(job, segmenter=learned))
+    found["float32, streams as learned"] = as_learned.seconds(len(job.frames))
     print(f"\n{'forward passes':<32}{'ms':>10}{'/ float32':>18}")
     for name, value in found.items():
         print(f"{name:<32}{1000 * value:10.1f}{value / found[PLAIN.name]:18.3f}")
@@ -292,9 +303,20 @@ def _print_frame_costs(options: BenchmarkOptions, config: Config) -> None:
     print(f"{'paper: two VGG-16, ResNet-101':<32}{total / 1e9:10.2f}")
 
 
+def _print_cost_model(
+    options: BenchmarkOptions, config: Config, job: IndexJob, costs: Timer
+) -> None:
+    """Operations, bytes and seconds of a frame by part, beside what the machine can do."""
+    size = (options.height, options.width)
+    detector = _detector_config(options.detector) if options.detector else None
+    flops, moved = (count(config, detector, size) for count in (frame_flops, frame_bytes))
+    machine = measure_machine(options.precision == "bfloat16", job.segmenter.device)
+    print(f"\n{cost_table(part_costs(costs, options.frames, flops, moved), machine)}")
+
+
 def benchmark(options: BenchmarkOptions) -> None:
     """Prints the table; with `only_index` the peak memory of indexing in MiB and nothing else."""
-    loaded, job = _job(options)
+    loaded, job = benchmark_job(options)
     costs = Timer(synchronise=torch.cuda.is_available())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.h5"
@@ -317,16 +339,20 @@ def benchmark(options: BenchmarkOptions) -> None:
         f"{options.frames} frames of {options.width}x{options.height}; {device}, {threads} threads"
     )
     rows = [("indexing", indexing)]
-    rows += [(f"  {part}", value) for part, value in sorted(costs.seconds.items())]
-    rows += [("  rest", indexing - sum(costs.seconds.values()))]
+    own = {part: value for part, value in costs.seconds.items() if part not in AHEAD}
+    rows += [(f"  {part}", value) for part, value in sorted(own.items())]
+    rows += [("  rest", indexing - sum(own.values()))]
+    rows += [(f"ahead, {part}", costs.seconds[part]) for part in AHEAD if part in costs.seconds]
     rows += [("forward passes and flow alone", pure), ("first sentence", first)]
     rows += [("each further sentence", further), ("clip by clip, one sentence", again)]
     print(f"{'part':<32}{'ms':>10}{'/ forward passes':>18}{'/ further sentence':>20}")
     for name, value in rows:
         print(f"{name:<32}{1000 * value:10.1f}{value / pure:18.3f}{value / further:20.1f}")
     print(f"index: {stored / 1024:.0f} KiB, {stored / 1024 / options.frames:.1f} a frame")
-    _print_variants(job, options.compile)
+    print(chain_line(costs, indexing))
+    _print_variants(job, as_aamn(loaded.segmenter), options.compile)
     _print_frame_costs(options, loaded.config)
+    _print_cost_model(options, loaded.config, job, costs)
     if options.memory:
         print()
         peaks = [_peak(options, options.frames * n) for n in LENGTHS]

@@ -1,26 +1,31 @@
 """Builds a video's index: every frame goes through every network once, whatever the clip's length.
 
-Frames stream through in blocks of whole clips; a block's features, and the few frames that the
-last clip shares with the one before it, are all that is kept in memory. Finished blocks wait on the
-disk until the index is whole.
+Frames stream through in blocks of whole clips: while the networks look at one, a thread decodes the
+next and computes its flow. These two blocks, the features of one, and the few frames that the last
+clip shares with the one before it, are all that is kept in memory. Finished blocks wait on the disk
+until the index is whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from dataclasses import replace as replace_fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from aamn.index.ahead import ahead
 from aamn.index.encoder import EncodedFrames, Encoder
 from aamn.index.file import ClipBlock, Header, IndexFile, new_index, only_writer
+from aamn.index.growing import GrowingIndex
 from aamn.index.job import IndexJob
 from aamn.index.planner import ClipPlanner
 from aamn.index.reader import FrameReader
-from aamn.index.timer import Timer
+from aamn.index.timer import WAITING, Timer
 from aamn.index.unfinished import Place, UnfinishedIndex
 from proposals.errors import CannotWrite, InputError
 from proposals.identity import Identity, identity_of, is_outdated
@@ -28,7 +33,7 @@ from proposals.progress import progress
 
 PRECISIONS = ("float32", "bfloat16")
 FRAMES_AT_ONCE = {"cpu": 16, "cuda": 96}
-BYTES_AT_ONCE = 1 << 30  # of decoded frames, as far as that is a clip or more
+BYTES_AT_ONCE = 1 << 30  # of a block's decoded frames, as far as that is a clip or more
 
 
 def build_index(
@@ -44,14 +49,9 @@ def build_index(
             lacking or another video's, the file is there but of another origin, another process
             writes it, the disk is full.
     """
-    if job.precision not in PRECISIONS:
-        raise InputError(f"precision {job.precision!r}: wanted one of {', '.join(PRECISIONS)}")
-    job.check()
-    identity = identity_of(job.frames)
-    header = _header(job, identity)
+    header = _checked_header(job)
     if path.exists() and _serves(path, header, replace):
         return False
-    job.segmenter.eval()
     timer = timer or Timer()
     with only_writer(path):
         unfinished = UnfinishedIndex(path, _depends_on(job, header))
@@ -64,12 +64,53 @@ def build_index(
             raise
         with timer.of("writing"), new_index(path, header) as writer:
             for block in unfinished.blocks():
-                writer.add(block)
+                writer.add(_within(job, block))
         unfinished.remove()
     return True
 
 
-def _header(job: IndexJob, identity: Identity) -> Header:
+def _within(job: IndexJob, block: ClipBlock) -> ClipBlock:
+    """The block of a video that has been read, whose last clip does not answer for frames that
+    would only follow the last one, where frames are left out."""
+    if job.every == 1:
+        return block
+    windows = block.windows.copy()
+    windows[:, 2] = windows[:, 2].clip(max=len(job.frames))
+    return replace_fields(block, windows=windows)
+
+
+def grow_index(job: IndexJob) -> Generator[GrowingIndex, None, None]:
+    """The index in memory after each block of clips, the last one whole: it answers for the clips
+    so far as `build_index` would for a video that ends there, save that its last clip may lie
+    otherwise.
+
+    Raises:
+        InputError: as `build_index`, of what is not about files.
+    """
+    header, blocks = _checked_header(job), list[ClipBlock]()
+    with closing(_blocks(job, Timer())) as found:
+        for block, _ in found:
+            blocks.append(block)
+            yield GrowingIndex(header, blocks)
+    if not blocks:
+        raise InputError(f"{job.frames.path} has none of the wanted {job.selection}")
+
+
+def _checked_header(job: IndexJob) -> Header:
+    """What the index of a job will say of itself.
+
+    Raises:
+        InputError: the job cannot be.
+    """
+    if job.precision not in PRECISIONS:
+        raise InputError(f"precision {job.precision!r}: wanted one of {', '.join(PRECISIONS)}")
+    job.check()
+    job.segmenter.eval()
+    return header_of(job, identity_of(job.frames))
+
+
+def header_of(job: IndexJob, identity: Identity) -> Header:
+    """What an index of the job says of itself, before it is known how many frames there are."""
     return Header(
         video_id=job.video_id,
         path=identity.path,
@@ -122,8 +163,11 @@ def _compute(job: IndexJob, unfinished: UnfinishedIndex, timer: Timer) -> None:
     """
     span = _span(job)
     at = max(span.start, unfinished.place.frame if unfinished.place else 0)
-    with progress(len(span), job.video_id, "frame", at - span.start) as bar:
-        for block, place in _blocks(job, timer, unfinished.place):
+    with (
+        progress(len(span), job.video_id, "frame", at - span.start) as bar,
+        closing(_blocks(job, timer, unfinished.place)) as blocks,  # before the frames are closed
+    ):
+        for block, place in blocks:
             with timer.of("writing"):
                 unfinished.add(block, place)
             bar.update(max(0, place.frame - at))
@@ -134,7 +178,7 @@ def _compute(job: IndexJob, unfinished: UnfinishedIndex, timer: Timer) -> None:
 
 def _span(job: IndexJob) -> range:
     """The frames between which the selection lies, as far as the video's header tells."""
-    count, selection = job.frames.announced, job.selection
+    count, selection = -(-job.frames.announced // job.every), job.selection.thinned(job.every)
     if selection.frames is not None:
         return range(selection.frames.start, min(selection.frames.stop, count))
     return range(max(selection.key_frames) + 1 if selection.key_frames else count)
@@ -150,13 +194,13 @@ def _frames_at_once(job: IndexJob) -> int:
 @torch.inference_mode()
 def _blocks(
     job: IndexJob, timer: Timer, done: Place | None = None
-) -> Iterator[tuple[ClipBlock, Place]]:
+) -> Generator[tuple[ClipBlock, Place], None, None]:
     """The wanted clips of the video, some at a time, and where each block ends; those up to `done`
     are left out."""
     if done is not None and done.ended:
         return
     reader = FrameReader(job, timer)
-    planner = ClipPlanner(job.selection, job.segmenter.input_spec)
+    planner = ClipPlanner(job.selection.thinned(job.every), job.segmenter.input_spec)
     encoder = Encoder(job, reader, timer)
     if done is not None:
         encoder.go_on_after(done.boxes, done.features)
@@ -184,27 +228,30 @@ class _Run:
         at_once = _frames_at_once(encoder.job)
         total, ended = run.start, False
         known: EncodedFrames | None = None
+        before: EncodedFrames | None = None
         planner.begin(run)
         if done is not None:
             total, planner.planned = done.frame, done.planned
             known = self._encoded(range(max(run.start, total - at_once), total))
-        pictures = self.reader.pictures(range(total, run.stop))
-        while total < run.stop and not ended:
-            wanted = min(at_once, run.stop - total)
-            with encoder.timer.of("decoding"):
-                block = list(islice(pictures, wanted))
-            ended = len(block) < wanted
-            if block:
-                encoded = encoder.encode(block, total)
-                known = encoded.after(known.last(length - 1) if known else None)
-                total += len(block)
-            windows = planner.ready(total, ended)
-            if windows and known is not None:
-                if run.start and known.start > windows[-1].stop - length:
-                    # the video's last clip begins before the frames of the run
-                    known = self._encoded(range(max(0, total - length), total))
-                clips = encoder.clips(known, windows, total)
-                yield clips, self._place(total, ended)
+        with closing(ahead(self.reader.pictures(range(total, run.stop)), at_once)) as pictures:
+            while total < run.stop and not ended:
+                wanted = min(at_once, run.stop - total)
+                with encoder.timer.of(WAITING):
+                    block = list(islice(pictures, wanted))
+                ended = len(block) < wanted
+                if block:
+                    before = known.last(length - 1) if known else None
+                    known = encoder.encode(block, total)
+                    total += len(block)
+                windows = planner.ready(total, ended)
+                if windows and known is not None:
+                    if encoder.numbers(windows, total).min() < known.start:
+                        known = known.after(before)
+                    if run.start and known.start > windows[-1].stop - length:
+                        # the video's last clip begins before the frames of the run
+                        known = self._encoded(range(max(0, total - length), total))
+                    clips = encoder.clips(known, windows, total)
+                    yield clips, self._place(total, ended)
         return ended
 
     def _encoded(self, span: range) -> EncodedFrames:

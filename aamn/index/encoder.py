@@ -24,7 +24,7 @@ from proposals.store import BoxWindow
 
 @dataclass(frozen=True)
 class EncodedFrames:
-    """Frames start, start + 1, ... with boxes (N, K, 4), valid (N, K) and their features."""
+    """Frames start, start + 1, ... of those that go in: boxes (N, K, 4), valid (N, K), features."""
 
     start: int
     boxes: Tensor
@@ -35,15 +35,20 @@ class EncodedFrames:
         return len(self.boxes)
 
     def at(self, frames: Tensor) -> tuple[Tensor, Tensor, FrameFeatures]:
-        """Boxes, validity and features of the frames with these numbers (n,)."""
-        indices = frames - self.start
+        """Boxes, validity and features of the frames with these numbers (n,); of frames that
+        follow each other they are views."""
+        numbers = frames - self.start
+        first, n = int(numbers[0]), len(numbers)
+        in_a_row = torch.equal(numbers, torch.arange(first, first + n, device=numbers.device))
+        indices = slice(first, first + n) if in_a_row else numbers
         return self.boxes[indices], self.valid[indices], self.features.at(indices)
 
     def last(self, count: int) -> EncodedFrames:
         """The last frames, as memory of their own."""
         first = max(0, len(self) - count)
-        numbers = torch.arange(self.start + first, self.start + len(self), device=self.boxes.device)
-        return EncodedFrames(self.start + first, *self.at(numbers))
+        indices = torch.arange(first, len(self), device=self.boxes.device)
+        parts = self.boxes[indices], self.valid[indices], self.features.at(indices)
+        return EncodedFrames(self.start + first, *parts)
 
     def after(self, before: EncodedFrames | None) -> EncodedFrames:
         """These frames behind those that end where they start."""
@@ -80,7 +85,7 @@ class Encoder:
 
     def encode(self, block: Sequence[Picture], start: int) -> EncodedFrames:
         """The networks' answers for frames start, start + 1, ..."""
-        indices = np.arange(start, start + len(block))
+        indices = np.arange(start, start + len(block)) * self.job.every
         with self.timer.of("preparing"):
             images = {
                 name: value.to(self.device)
@@ -94,10 +99,14 @@ class Encoder:
             boxes, valid = torch.from_numpy(found.boxes), torch.from_numpy(found.valid)
             said = (torch.from_numpy(part)[None] for part in (found.scores, found.labels))
             batch = self._batch({}, boxes[None], valid[None], *said)
+            # RoIAlign reads float32 maps channel by channel; once is enough
+            batch_maps = {
+                name: tuple(one.float().contiguous() for one in own) for name, own in maps.items()
+            }
             with self._numbers():
-                described = self.segmenter.describe_rois(maps, batch)
+                described = self.segmenter.describe_rois(batch_maps, batch)
             roi_features = {name: value.float() for name, value in described.roi_features.items()}
-            features = FrameFeatures(maps, roi_features)
+            features = FrameFeatures(batch_maps, roi_features)
         return EncodedFrames(start, batch.boxes[0], batch.valid[0], features)
 
     def _numbers(self) -> torch.autocast:
@@ -129,10 +138,14 @@ class Encoder:
         geometries = [self.reader.geometry] * len(boxes)
         return ClipBatch.of(images, boxes, valid, geometries, self.device, *said)
 
+    def numbers(self, windows: Sequence[Window], frames: int) -> np.ndarray:
+        """(C, T): the frames of the clips of these windows."""
+        offsets = self.input_spec.offsets
+        return np.stack([clip_indices(w.key_frame, offsets, frames) for w in windows])
+
     def clips(self, known: EncodedFrames, windows: Sequence[Window], frames: int) -> ClipBlock:
         """Tubes, vectors, masks and links of the clips of these windows."""
-        offsets, c = self.input_spec.offsets, len(windows)
-        numbers = np.stack([clip_indices(w.key_frame, offsets, frames) for w in windows])
+        c, numbers = len(windows), self.numbers(windows, frames)
         with self.timer.of("tubes"):
             picked = torch.from_numpy(numbers).flatten().to(self.device)
             boxes, valid, features = known.at(picked)
@@ -145,7 +158,8 @@ class Encoder:
         vectors = torch.stack([encoded.embedding(clip).vectors for clip in range(c)])
         context = _context(encoded)
         return ClipBlock(
-            windows=np.array([(w.key_frame, w.start, w.stop) for w in windows], np.int64),
+            windows=np.array([(w.key_frame, w.start, w.stop) for w in windows], np.int64)
+            * self.job.every,
             boxes=encoded.tubes.boxes.transpose(1, 2).cpu().numpy(),
             vectors=vectors.float().cpu().numpy(),
             valid=encoded.tubes.valid.cpu().numpy(),

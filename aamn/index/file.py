@@ -31,21 +31,30 @@ CLIPS_A_CHUNK = 64  # of the small arrays, in the file
 @dataclass(frozen=True)
 class Origin:
     """What an index was made from: a hash of the segmenter's video side, the boxes (detector and
-    settings), the flow (method and settings) and the numbers the streams computed in. Equal origins
-    make equal indexes of a video."""
+    settings), the flow (method and settings), the numbers the streams computed in, and that only
+    every so many-th frame went through the networks. Equal origins make equal indexes of a video.
+    """
 
     model: str
     boxes: dict[str, Any]
     flow: dict[str, Any]
     precision: str = "float32"
+    every: int = 1
 
     def difference(self, other: Origin) -> str:
         """The first thing that differs, in words; "" when nothing does."""
-        for key in ("model", "boxes", "flow", "precision"):
+        for key in ("model", "boxes", "flow", "precision", "every"):
             mine, theirs = (json.dumps(getattr(o, key), sort_keys=True) for o in (self, other))
             if mine != theirs:
                 return f"{key} is {mine} in the one and {theirs} in the other"
         return ""
+
+    def to_json(self) -> str:
+        """An `every` of 1 is not told: files that have always been like that stay as they are."""
+        told = asdict(self)
+        if self.every == 1:
+            del told["every"]
+        return json.dumps(told, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,15 @@ class Selection:
     def wants(self, clip: range) -> bool:
         """Whether a clip that answers for these frames is one of the selection's."""
         return self.frames is None or any(frame in self.frames for frame in clip)
+
+    def thinned(self, every: int) -> Selection:
+        """Which of every `every`-th frames, counted by themselves, answer for the wanted ones,
+        those between them included."""
+        if self.frames is None or every == 1:
+            return self
+        start, stop = self.frames.start // every, self.frames.stop
+        last = stop if stop == NO_END else -(-(self.frames[-1]) // every) + 1
+        return Selection(range(start, last))
 
     def __str__(self) -> str:
         if self.key_frames is not None:
@@ -258,7 +276,7 @@ def _describe(file: h5py.File, header: Header) -> None:
     file.attrs["fps"] = header.fps
     file.attrs["frames"] = int(windows[-1, 2])
     file.attrs["heads"] = json.dumps(header.heads)
-    file.attrs["origin"] = json.dumps(asdict(header.origin), sort_keys=True)
+    file.attrs["origin"] = header.origin.to_json()
     file.attrs["selection"] = header.selection.to_json()
     file.attrs["version"] = VERSION
     file.attrs["format"] = FORMAT

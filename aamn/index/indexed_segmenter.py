@@ -30,6 +30,7 @@ class StoredIndexes:
     source: VideoTextSource
     store: ProposalStore
     flow: FlowStore | None = None
+    every: int = 1
 
     def of(self, video_id: str) -> IndexFile:
         """A video's index.
@@ -41,7 +42,7 @@ class StoredIndexes:
         with self.source.frames(video_id) as video:
             boxes = StoredBoxes(self.store, video_id, video.size)
             job = self.query_encoder.job(
-                video_id, video, boxes, self.flow, self.selection(video_id)
+                video_id, video, boxes, self.flow, self.selection(video_id), every=self.every
             )
             build_index(job, path, replace=True)
         return IndexFile.read(path)

@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from aamn.index.file import Header, IndexFile
-from aamn.ops.masks import paste_binary_masks
+from aamn.index.growing import GrowingIndex
+from aamn.ops.masks import MaskCrop, paste_binary_masks, paste_crops
 from proposals import places
 from proposals.errors import InputError
 from proposals.frames import FrameSource, open_frames
 from proposals.identity import check_same, identity_of, unchecked
+
+CROPS_AT_ONCE = 64  # grids in memory
 
 
 class IndexedVideo:
@@ -23,7 +27,10 @@ class IndexedVideo:
     as long as it is there."""
 
     def __init__(
-        self, file: IndexFile, owner: Any = None, given: FrameSource | None = None
+        self,
+        file: IndexFile | GrowingIndex,
+        owner: Any = None,
+        given: FrameSource | None = None,
     ) -> None:
         """`owner` is kept as long as the index, such as the temporary folder it lies in; `given`
         are the video's frames where no path leads to them."""
@@ -93,8 +100,8 @@ class IndexedVideo:
             selection = self.header.selection
             held = f"{self.header.frames} frames" if selection.whole else f"{selection} alone"
             raise InputError(f"{self.file.path}: wanted frame {outside[0]}, it has {held}")
-        length = self.boxes.shape[1]
-        return clips, wanted - self.windows[clips, 0] + length // 2
+        length, every = self.boxes.shape[1], self.header.origin.every
+        return clips, wanted // every - self.windows[clips, 0] // every + length // 2
 
     def grids(self, clips: np.ndarray, indices: np.ndarray, tubes: np.ndarray) -> np.ndarray:
         """Mask probabilities (n, g, g) uint8 of tubes (n,) at indices (n,) of clips (n,)."""
@@ -112,26 +119,73 @@ class IndexedVideo:
         Raises:
             InputError: as `locate`.
         """
+        shown = np.flatnonzero(tubes[self.locate(frames)[0]] >= 0)
+        boxes = np.zeros((len(frames), 4), np.float32)
+        if len(shown):
+            boxes[shown] = self._shown_boxes(frames[shown], tubes)
+        return boxes
+
+    def _shown_boxes(self, frames: np.ndarray, tubes: np.ndarray) -> np.ndarray:
+        """Boxes (n, 4) of frames (n,) where somebody is shown; of frames between two that went
+        through the networks, between these."""
+        own = self._boxes_at(frames, tubes)
+        if self.header.origin.every == 1:
+            return own
+        after, share = self._between(frames, tubes)
+        following = self._boxes_at(after, tubes)
+        return own + share[:, None] * (following - own)
+
+    def _boxes_at(self, frames: np.ndarray, tubes: np.ndarray) -> np.ndarray:
         clips, indices = self.locate(frames)
-        chosen = tubes[clips]
-        boxes = self.boxes[clips, indices, chosen.clip(min=0)]
-        return np.where(chosen[:, None] >= 0, boxes, 0).astype(np.float32)
+        return self.boxes[clips, indices, tubes[clips].clip(min=0)]
+
+    def _between(self, frames: np.ndarray, tubes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each of the frames (n,), the next one that went through the networks, and how far on
+        the way to it from the one before it lies, from 0 to 1. Where two clips meet in boxes that
+        do not touch, another actor may be shown from there on: then it is 0 or 1."""
+        every = self.header.origin.every
+        if every == 1:
+            return frames, np.zeros(len(frames), np.float32)
+        used = frames // every * every
+        after = np.minimum(used + every, (self.windows[-1, 2] - 1) // every * every)
+        share = np.where(after > used, (frames - used) / every, 0)
+        here, there = self.locate(frames)[0], self.locate(after)[0]
+        own, following = self._boxes_at(frames, tubes), self._boxes_at(after, tubes)
+        sides = np.minimum(own, following)[:, 2:] - np.maximum(own, following)[:, :2]
+        share = np.where((here != there) & (sides <= 0).any(1), share.round(), share)
+        return after, np.where(tubes[there] < 0, 0, share).astype(np.float32)
 
     def shown_masks(self, frames: np.ndarray, tubes: np.ndarray) -> np.ndarray:
         """Masks (n, H0, W0) bool, as `shown_boxes`."""
-        clips, indices = self.locate(frames)
-        chosen = tubes[clips]
-        shown = np.flatnonzero(chosen >= 0)
-        masks = np.zeros((len(clips), *self.size), bool)
+        shown = np.flatnonzero(tubes[self.locate(frames)[0]] >= 0)
+        masks = np.zeros((len(frames), *self.size), bool)
         if len(shown):
-            grids = self.grids(clips[shown], indices[shown], chosen[shown])
-            boxes = self.boxes[clips[shown], indices[shown], chosen[shown]]
-            probabilities = torch.from_numpy(grids).float().div_(255)
-            pasted = paste_binary_masks(probabilities, torch.from_numpy(boxes), self.size)
-            if len(shown) == len(clips):
+            pasted = paste_binary_masks(*self._shown_grids(frames[shown], tubes), self.size)
+            if len(shown) == len(frames):
                 return pasted.numpy()
             masks[shown] = pasted.numpy()
         return masks
+
+    def shown_crops(self, frames: np.ndarray, tubes: np.ndarray) -> Iterator[MaskCrop]:
+        """The parts of the masks inside the boxes, of frames (n,) where somebody is shown."""
+        for start in range(0, len(frames), CROPS_AT_ONCE):
+            part = frames[start : start + CROPS_AT_ONCE]
+            yield from paste_crops(*self._shown_grids(part, tubes), self.size)
+
+    def _shown_grids(self, frames: np.ndarray, tubes: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Probabilities (n, g, g) and boxes (n, 4) of frames (n,) where somebody is shown."""
+        grids, boxes = self._grids_at(frames, tubes), self._shown_boxes(frames, tubes)
+        after, share = self._between(frames, tubes)
+        moving = np.flatnonzero(share)
+        if len(moving):
+            following = self._grids_at(after[moving], tubes)
+            weight = torch.from_numpy(share[moving])[:, None, None]
+            grids[moving] = torch.lerp(grids[moving], following, weight)
+        return grids, torch.from_numpy(boxes)
+
+    def _grids_at(self, frames: np.ndarray, tubes: np.ndarray) -> Tensor:
+        clips, indices = self.locate(frames)
+        return torch.from_numpy(self.grids(clips, indices, tubes[clips])).float().div_(255)
 
     def spans(self, frames: range | None = None) -> Iterator[range]:
         """Each clip's share of the frames (all by default), where it has one."""
@@ -191,7 +245,7 @@ class IndexedVideo:
         return f"{type(self).__name__}({self.video_id!r}, {held} of {w}x{h})"
 
 
-def video_of(file: IndexFile) -> Path:
+def video_of(file: IndexFile | GrowingIndex) -> Path:
     """Where the video of an index lies: where it lay, beside the index, or in the working
     directory, under its name.
 

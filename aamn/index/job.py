@@ -62,7 +62,8 @@ class IndexJob:
     clips are wanted: only their frames go through the networks, save with key frames, where all do.
     `precision` bfloat16 halves the convolutions' time where the machine has instructions for it;
     tubes are linked and scored in float32 all the same. `model` is the segmenter's `model_hash`
-    where it has been taken already.
+    where it has been taken already. Of `every` above 1, only every so many-th frame goes through
+    the networks; its flow is still that to the frame after it.
     """
 
     segmenter: IndexableSegmenter
@@ -74,13 +75,16 @@ class IndexJob:
     selection: Selection = WHOLE
     precision: str = "float32"
     model: str = ""
+    every: int = 1
 
     def check(self) -> None:
         """Raises:
         InputError: boxes whose labels are of other classes than the segmenter's, stored boxes
             or flow of another video than the frames, or flow that is not as the configuration
-            says.
+            says; frames are left out where key frames are wanted.
         """
+        if self.every < 1 or (self.every > 1 and self.selection.key_frames is not None):
+            raise InputError(f"every: wanted 1, or more where whole videos are, got {self.every}")
         attributes = self.boxes.attributes
         self.segmenter.check_classes(attributes.classes, attributes.detector)
         if isinstance(self.boxes, StoredBoxes):
@@ -95,4 +99,5 @@ class IndexJob:
         if self.segmenter.input_spec.flow:
             flow = asdict(self.flow_config) if self.flow is None else dict(self.flow.attributes)
         boxes = json.loads(self.boxes.attributes.to_json())
-        return Origin(self.model or model_hash(self.segmenter), boxes, flow, self.precision)
+        model = self.model or model_hash(self.segmenter)
+        return Origin(model, boxes, flow, self.precision, self.every)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import torch
 
@@ -17,6 +18,7 @@ from aamn.models.indexable import IndexableSegmenter
 from aamn.structures import Query
 from proposals.errors import InputError
 from proposals.frames import FrameSource
+from proposals.inference_form import inference_form
 
 CALIBRATED = "calibrated"
 
@@ -52,6 +54,11 @@ class QueryEncoder:
         """What makes the indexes' vectors and the sentences'."""
         return indexable(self.loaded.segmenter)
 
+    @cached_property
+    def video_side(self) -> IndexableSegmenter:
+        """The segmenter in the form in which it sees videos."""
+        return inference_form(self.segmenter)
+
     def job(
         self,
         video_id: str,
@@ -60,10 +67,11 @@ class QueryEncoder:
         flow: FlowStore | None = None,
         selection: Selection = WHOLE,
         precision: str = "float32",
+        every: int = 1,
     ) -> IndexJob:
         """A video to index, so that it can be asked here; see `IndexJob`."""
         return IndexJob(
-            self.segmenter,
+            self.video_side,
             video_id,
             frames,
             boxes,
@@ -72,6 +80,7 @@ class QueryEncoder:
             selection,
             precision,
             self.model,
+            every,
         )
 
     def queries(self, texts: str | Iterable[str]) -> list[Query]:

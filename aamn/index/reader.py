@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aamn.data.flow.estimators import build_estimator, iterate_flow, resize_flow
+from aamn.data.flow.estimators import build_estimator, resize_flow, wanted_flow
 from aamn.data.samples import pad_to_network
 from aamn.index.job import IndexJob
 from aamn.index.timer import Timer
@@ -38,31 +37,47 @@ class FrameReader:
         self.geometry = Geometry.fit(job.frames.size, self.input_spec.network_size)
 
     def pictures(self, span: range) -> Iterator[Picture]:
-        """These frames in order, as far as there are any, each with its flow where this is computed
-        here."""
-        frames, size = self.job.frames, self.geometry.content_size
-        if not self.input_spec.flow or self.job.flow is not None:
-            for frame in frames.iterate(span.start, span.stop):
-                yield Picture(frame, resize_frame(frame, size), None)
+        """These of every `job.every`-th frame in order, as far as there are any, each with its flow
+        where this is computed here."""
+        every = self.job.every
+        wanted = range(span.start * every, span.stop * every, every)
+        if self.input_spec.flow and self.job.flow is None:
+            yield from self._with_flow(wanted)
             return
-        waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        for frame, picture in self._resized(wanted):
+            yield Picture(frame, picture, None)
+
+    def _with_flow(self, wanted: range) -> Iterator[Picture]:
+        """The wanted frames, each with its flow."""
+        first = max(0, wanted.start - 1)  # whose flow may be the last frame's, too
+        seen: deque[tuple[int, np.ndarray, np.ndarray]] = deque()
         search = build_estimator(self.job.flow_config)
-        before = span.start - 1 if span.start else 0  # its flow is the last frame's, too
 
         def resized() -> Iterator[np.ndarray]:
-            for frame in frames.iterate(before, span.stop + 1):
-                waiting.append((frame, resize_frame(frame, size)))
-                yield waiting[-1][1]
+            span = range(first, wanted.stop - wanted.step + 2)  # with the frame after the last
+            for number, pair in enumerate(self._resized(span)):
+                seen.append((number, *pair))
+                yield pair[1]
 
         def estimate(one: np.ndarray, two: np.ndarray) -> np.ndarray:
             with self.timer.of("flow"):
                 return search(one, two)
 
-        flows = enumerate(iterate_flow(resized(), estimate), before)
-        for number, flow in islice(flows, span.stop - before):
-            picture = Picture(*waiting.popleft(), flow)
-            if number >= span.start:
-                yield picture
+        for number, flow in wanted_flow(resized(), estimate, lambda n: first + n in wanted):
+            while seen[0][0] < number:
+                seen.popleft()
+            yield Picture(*seen.popleft()[1:], flow)
+
+    def _resized(self, span: range) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """These frames as they are and at the content's size, as far as there are any."""
+        frames = self.job.frames.iterate(span.start, span.stop, span.step)
+        while True:
+            with self.timer.of("decoding"):
+                frame = next(frames, None)
+                if frame is None:
+                    return
+                pair = frame, resize_frame(frame, self.geometry.content_size)
+            yield pair
 
     def images(self, block: Sequence[Picture], indices: np.ndarray) -> dict[str, Tensor]:
         """The streams' inputs, as `load_clip` makes them."""

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from aamn.index.file import IndexFile
+from aamn.index.growing import GrowingIndex
 from aamn.index.indexed_video import IndexedVideo
 from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.inference.checkpoint import Loaded
+from aamn.inference.results import run_lengths
 from aamn.inference.track import Track
 from aamn.inference.verdict import checked_number
 from aamn.models.encoded import EncodedSentences, ModuleScores
@@ -104,6 +106,10 @@ class VideoTrack(Track):
     def _masks(self, numbers: np.ndarray) -> np.ndarray:
         return self.index.shown_masks(numbers, self._shown)
 
+    def _codes(self, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
+        for crop in self.index.shown_crops(numbers, self._shown):
+            yield run_lengths(crop.mask, self.size, crop.top, crop.left)
+
     @property
     def _shown(self) -> np.ndarray:
         """The chosen tube of each clip; none where nobody is present."""
@@ -118,7 +124,7 @@ class VideoIndex(IndexedVideo):
 
     def __init__(
         self,
-        file: IndexFile,
+        file: IndexFile | GrowingIndex,
         query_encoder: QueryEncoder,
         owner: Any = None,
         given: FrameSource | None = None,

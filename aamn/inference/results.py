@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from aamn.inference.clip_by_clip import Answer
 from aamn.inference.labels import merge_objects, write_labels
 from aamn.inference.result_folder import RECORD, one_run
+from aamn.ops.masks import runs_of
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.visualization.overlays import (
     caption_strip,
@@ -176,10 +177,19 @@ def _context(tube: int, scores: TubeScores) -> dict[str, Any]:
     return {"context_attention": {"clip": shares[0], "tubes": shares[1:]}}
 
 
-def run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed run lengths of a mask (H0, W0) bool: {"size": [H0, W0], "counts": text}."""
-    code = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": [int(n) for n in code["size"]], "counts": code["counts"].decode("ascii")}
+def run_lengths(
+    mask: np.ndarray, size: tuple[int, int] | None = None, top: int = 0, left: int = 0
+) -> dict[str, Any]:
+    """COCO's compressed run lengths of a mask (H0, W0) bool: {"size": [H0, W0], "counts": text}.
+    With `size` (H0, W0) the mask is the part (h, w) from row `top` and column `left` on, and all
+    else is False."""
+    height, width = size or mask.shape
+    rows = np.flatnonzero(mask.any(1))
+    if len(rows):  # what is empty above and below takes no time
+        top, mask = top + int(rows[0]), mask[rows[0] : rows[-1] + 1]
+    runs = runs_of(mask, top, left, (height, width)).tolist()
+    code = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    return {"size": [height, width], "counts": code["counts"].decode("ascii")}
 
 
 def _labelled(folder: Path, answers: Iterable[Answer]) -> Iterator[Answer]:

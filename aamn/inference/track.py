@@ -84,6 +84,11 @@ class Track(ABC):
     def _masks(self, numbers: np.ndarray) -> np.ndarray:
         """Masks (n, H0, W0), as `_boxes`."""
 
+    def _codes(self, numbers: np.ndarray) -> Iterator[dict[str, Any]]:
+        """COCO's run lengths of the masks of frames (n,) in which somebody is found."""
+        for number in numbers:
+            yield run_lengths(self._masks(np.array([number]))[0])
+
     def boxes(self, frames: FrameNumbers = None) -> np.ndarray:
         """Boxes (n, 4) float32 xyxy, original pixels; zeros where nobody is found.
 
@@ -152,18 +157,19 @@ class Track(ABC):
         category_id, category (the sentence), bbox [x, y, width, height], segmentation (compressed
         run lengths, text) and score. Plain Python values, ready for JSON."""
         numbers = self._numbers(frames)
+        boxes = self._boxes(numbers)
+        there = boxes[:, 2] > boxes[:, 0]
         found = []
-        for number in numbers.tolist():
-            x1, y1, x2, y2 = self._boxes(np.array([number]))[0].tolist()
-            if x2 <= x1:
-                continue
+        codes = self._codes(numbers[there])
+        for number, box, code in zip(numbers[there], boxes[there], codes, strict=True):
+            x1, y1, x2, y2 = box.tolist()
             found.append(
                 {
-                    "image_id": number,
+                    "image_id": int(number),
                     "category_id": category_id,
                     "category": self.text,
                     "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "segmentation": run_lengths(self._masks(np.array([number]))[0]),
+                    "segmentation": code,
                     "score": float(self.score),
                 }
             )

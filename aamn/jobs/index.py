@@ -19,14 +19,9 @@ log = logging.getLogger("aamn")
 
 
 def index_videos(
-    options: InputOptions,
-    videos: Sequence[Video],
-    out: Path,
-    precision: str,
-    engine: Engine,
-    library: str | None = None,
+    work: IndexWork, videos: Sequence[Video], engine: Engine, library: str | None = None
 ) -> int:
-    """Writes the videos' indexes into the folder `out`; the exit code: 1 where some of several
+    """Writes the videos' indexes into the work's folder; the exit code: 1 where some of several
     failed or cannot be decoded to their end, which are listed at the end. What another process is
     writing there comes last, and is waited for: several share the work. What is there then goes
     into the `library`.
@@ -34,10 +29,9 @@ def index_videos(
     Raises:
         InputError: the only video failed, what all share cannot be used, or the disk is full.
     """
-    work, strict = IndexWork(options, out, precision), len(videos) == 1
-    failures = run(work, videos, engine, "indexing", strict)
+    failures = run(work, videos, engine, "indexing", len(videos) == 1)
     if library is not None:
-        _add(library, [index_path(out, video.video_id) for video in videos])
+        _add(library, [index_path(work.out, video.video_id) for video in videos])
     return 1 if failures else 0
 
 
@@ -52,16 +46,17 @@ def _add(library: str, paths: Sequence[Path]) -> None:
 
 @dataclass(frozen=True)
 class IndexWork:
-    """The index of a video, in the folder `out`."""
+    """The index of a video, in the folder `out`; `every` n-th frame goes through the networks."""
 
     options: InputOptions
     out: Path
     precision: str
+    every: int = 1
 
     def open(self) -> Call:
         segmenter = Inputs(self.options.fetched()).video_segmenter()
         log.info("segmenter %s (hash of its video side)", segmenter.query_encoder.model)
-        return _Indexer(segmenter, self.out, self.precision)
+        return _Indexer(segmenter, self.out, self.precision, self.every)
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,7 @@ class _Indexer:
     segmenter: VideoSegmenter
     out: Path
     precision: str
+    every: int
 
     def __call__(self, video: Video, patient: bool) -> Outcome:
         """Indexes one video and says how large the index is."""
@@ -77,7 +73,7 @@ class _Indexer:
             wait_for_writer(path)
         places.fetch(path, missing_ok=True)
         with places.fetched(video.path):
-            new = self.segmenter.build(video, path, precision=self.precision)
+            new = self.segmenter.build(video, path, precision=self.precision, every=self.every)
             places.put(path)
             header = IndexFile.read(path).header
             with open_frames(video.path) as frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ class _Actor:
 class _RayWorker:
     def __init__(self, work: Work, threads: int, resources: dict[str, int]) -> None:
         self.work, self.threads = work, threads
-        kind = ray.remote(max_restarts=0, **resources)(_Actor)
+        remote: Any = ray.remote  # whose types know no options by their names
+        kind = remote(max_restarts=0, **resources)(_Actor)
         self.actor: Any = kind.remote(str(Path.cwd()), os.environ.get("AAMN_CACHE"))
 
     def ready(self) -> Future[Outcome]:
@@ -90,7 +92,7 @@ def ray_cluster(address: str, cores: int) -> Iterator[Engine]:
     """
     try:
         _knock(address)
-        ray.init(address=address, logging_level="ERROR")
+        ray.init(address=address, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(

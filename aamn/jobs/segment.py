@@ -49,6 +49,7 @@ class SegmentOptions:
     start: int = 0
     end: int | None = None
     stride: int = 1
+    every: int = 1
     palette: bool = False
     out: Path | None = None
 
@@ -120,7 +121,7 @@ def _index(
             )
         return index
     path = index_path(out / "index", video.video_id)
-    segmenter.build(video, path, selection, again=True)
+    segmenter.build(video, path, selection, again=True, every=options.every)
     return segmenter.read_index(path)
 
 
@@ -212,6 +213,7 @@ def _refuse_useless(options: SegmentOptions, loaded: Loaded) -> None:
         "--index": options.index is not None,
         "--absent-threshold": options.absent_threshold is not None,
         "--transition-cost": other,
+        "--every": options.every != 1,
     }
     given = next((name for name, is_given in of_indexes.items() if is_given), None)
     if given and not is_indexable(loaded.segmenter):

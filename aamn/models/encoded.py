@@ -72,7 +72,7 @@ class FrameFeatures:
     maps: dict[str, tuple[Tensor, ...]]
     roi_features: dict[str, Tensor]
 
-    def at(self, indices: Tensor) -> FrameFeatures:
+    def at(self, indices: Tensor | slice) -> FrameFeatures:
         """Those of the frames at these indices (n,)."""
         return FrameFeatures(
             {name: tuple(one[indices] for one in value) for name, value in self.maps.items()},

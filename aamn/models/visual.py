@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,13 @@ from torchvision.ops import FrozenBatchNorm2d, roi_align
 
 from aamn.config.schema import BackboneConfig
 from aamn.models.pretrained import read_weights
-from proposals.backbones import PYRAMIDS, SmallBackbone, build_pyramid, weights_hash
+from proposals.backbones import (
+    MOBILE_STAGES,
+    PYRAMIDS,
+    SmallBackbone,
+    build_pyramid,
+    weights_hash,
+)
 from proposals.errors import InputError
 
 log = logging.getLogger("aamn")
@@ -137,8 +144,8 @@ class _Small(SmallBackbone):
 
 
 class _Pyramid(nn.Module):
-    """A ResNet with a feature pyramid, the same network as below a detector's heads; ROIs are
-    pooled from the level that fits their size."""
+    """A ResNet or MobileNetV3 with a feature pyramid, the same network as below a detector's heads;
+    ROIs are pooled from the level that fits their size."""
 
     mean: Tensor
     std: Tensor
@@ -146,9 +153,11 @@ class _Pyramid(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.network = build_pyramid(config.name)
+        self.mobile = config.name.startswith("mobilenet")
         self.channels, self.stride = self.network.out_channels, 32
-        self.level_channels, self.level_strides = (self.channels,) * 4, (4, 8, 16, 32)
-        self.pooled = (0, 1, 2, 3)
+        self.level_strides = (8, 16, 32) if self.mobile else (4, 8, 16, 32)
+        self.level_channels = (self.channels,) * len(self.level_strides)
+        self.pooled = tuple(range(len(self.level_strides)))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, -1, 1, 1))
 
@@ -156,6 +165,10 @@ class _Pyramid(nn.Module):
     def stages(self) -> list[nn.Module]:
         """What can be frozen one after another: stem, four layers, the pyramid."""
         body = self.network.body
+        if self.mobile:
+            layers = list(body.children())
+            parts = [nn.Sequential(*layers[a:b]) for a, b in pairwise(MOBILE_STAGES)]
+            return [*parts, self.network.fpn]
         stem = nn.Sequential(body.conv1, body.bn1)
         return [stem, body.layer1, body.layer2, body.layer3, body.layer4, self.network.fpn]
 
@@ -284,7 +297,7 @@ class Stream(nn.Module):
         pooled = self.backbone.pooled
         if len(pooled) == 1:
             return self._align(maps, pooled[0], rois, resolution)
-        levels = pyramid_levels(rois, len(pooled))
+        levels = pyramid_levels(rois, len(pooled), self.backbone.level_strides[pooled[0]])
         indices = [torch.nonzero(levels == level)[:, 0] for level in range(len(pooled))]
         parts = [  # those of no region, too: all levels take part in every gradient
             self._align(maps, stage, rois[place], resolution)
@@ -326,11 +339,11 @@ def _detail_stages(strides: Sequence[int], stride: int) -> tuple[int, ...]:
     return tuple(found[-1:])
 
 
-def pyramid_levels(rois: Tensor, levels: int) -> Tensor:
-    """The level (R,), 0 the one of stride 4, for each region (R, 5): as (1) of Lin et al. (CVPR
-    2017), a region of 224 x 224 pixels is pooled at stride 16."""
+def pyramid_levels(rois: Tensor, levels: int, finest: int = 4) -> Tensor:
+    """The level (R,), 0 the one of stride `finest`, for each region (R, 5): as (1) of Lin et al.
+    (CVPR 2017), a region of 224 x 224 pixels is pooled at stride 16."""
     sides = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0).prod(1).sqrt()
-    level = (2 + torch.log2(sides / 224) + 1e-6).floor()
+    level = (4 - math.log2(finest) + torch.log2(sides / 224) + 1e-6).floor()
     return level.clamp(0, levels - 1).long()
 
 

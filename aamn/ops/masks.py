@@ -3,6 +3,8 @@ from run lengths."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,22 +71,92 @@ def paste_binary_masks(
 def _paste_inside_boxes(
     grids: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
 ) -> Tensor:
-    cells = grids.new_tensor([grids.shape[2], grids.shape[1]])
-    reach = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6) / (2 * cells) + 1  # a cell's tail
-    ends = boxes.new_tensor([size[1], size[0]])
-    first = (boxes[:, :2] - reach).floor().clamp(min=0).minimum(ends)  # (N, 2), x and y
-    last = (boxes[:, 2:] + reach).ceil().clamp(min=0).minimum(ends).maximum(first)
-    masks = torch.zeros((len(grids), *size), dtype=torch.bool)
+    masks = np.zeros((len(grids), *size), bool)
+    for mask, crop in zip(masks, paste_crops(grids, boxes, size, threshold), strict=True):
+        height, width = crop.mask.shape
+        mask[crop.top : crop.top + height, crop.left : crop.left + width] = crop.mask
+    return torch.from_numpy(masks)
+
+
+@dataclass(frozen=True)
+class MaskCrop:
+    """The part (h, w) bool of a frame's mask from row `top` and column `left` on; all else is
+    False."""
+
+    top: int
+    left: int
+    mask: np.ndarray
+
+
+def paste_crops(
+    grids: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5
+) -> Iterator[MaskCrop]:
+    """The masks of `paste_binary_masks`, one by one and only where their boxes are; frames of any
+    size cost what their boxes cost. Of the tents that `paste_masks` adds up, two reach a pixel:
+    it is interpolated between these, along the columns' axis first.
+    """
     if not len(grids):
-        return masks
-    width, height = (last - first).amax(0).long().tolist()
-    rows = _tent(boxes[:, 1], boxes[:, 3], grids.shape[1], first[:, 1], height)
-    columns = _tent(boxes[:, 0], boxes[:, 2], grids.shape[2], first[:, 0], width)
-    corners = torch.cat([first, last], 1).long().tolist()
-    for n, (x1, y1, x2, y2) in enumerate(corners):
-        inside = rows[n, : y2 - y1] @ grids[n] @ columns[n, : x2 - x1].T
-        masks[n, y1:y2, x1:x2] = inside >= threshold
-    return masks
+        return
+    values = np.pad(grids.detach().float().numpy(), ((0, 0), (1, 1), (1, 1))).transpose(0, 2, 1)
+    values = np.ascontiguousarray(values)  # (N, columns, rows), with zeros around
+    steps, corners = np.diff(values, axis=1), boxes.detach().float().numpy()
+    cells = np.array([grids.shape[2], grids.shape[1]], np.float32)
+    sides = np.maximum(corners[:, 2:] - corners[:, :2], 1e-6)
+    reach = sides / (2 * cells) + 1  # a cell's tail
+    ends = np.array([size[1], size[0]], np.float32)
+    first = np.floor(corners[:, :2] - reach).clip(0, ends)
+    last = np.ceil(corners[:, 2:] + reach).clip(first, ends)
+    columns, rows = (
+        _between_cells(corners[:, axis], sides[:, axis], cells[axis], first[:, axis], most)
+        for axis, most in enumerate((last - first).max(0).astype(int).tolist())
+    )
+    spans = np.concatenate([first, last], 1).astype(int).tolist()
+    for n, (x1, y1, x2, y2) in enumerate(spans):
+        across = _interpolated(values[n], steps[n], columns, n, x2 - x1)
+        across = np.ascontiguousarray(across.T)
+        inside = _interpolated(across, np.diff(across, axis=0), rows, n, y2 - y1)
+        yield MaskCrop(y1, x1, inside >= threshold)
+
+
+def _between_cells(
+    start: np.ndarray, side: np.ndarray, cells: np.ndarray, first: np.ndarray, pixels: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the pixels first (N,), first + 1, ... the cell (N, pixels) before each centre, counted
+    with a cell of zeros at either end, and how far it lies on the way to the next, 0 to 1."""
+    centres = first[:, None] + (np.arange(pixels, dtype=np.float32) + 0.5)
+    places = (centres - start[:, None]) / side[:, None] * cells + 0.5
+    places = places.clip(0, cells + 1)
+    before = np.minimum(places.astype(np.int64), int(cells))
+    return before, (places - before).astype(np.float32)
+
+
+def _interpolated(
+    values: np.ndarray,
+    steps: np.ndarray,
+    places: tuple[np.ndarray, np.ndarray],
+    n: int,
+    pixels: int,
+) -> np.ndarray:
+    """(pixels, C) between the rows of `values` (cells, C), whose differences are `steps`."""
+    before, share = places[0][n, :pixels], places[1][n, :pixels, None]
+    found = steps.take(before, 0)
+    found *= share
+    found += values.take(before, 0)
+    return found
+
+
+def runs_of(crop: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
+    """COCO's runs (n,) int64 of a mask (H0, W0) that is False but for the part `crop` (h, w) from
+    row `top` and column `left` on: lengths of False, True, False, ... down the columns."""
+    padded = np.zeros((crop.shape[1], crop.shape[0] + 2), np.int8)
+    padded[:, 1:-1] = crop.T
+    columns, rows = np.nonzero(np.diff(padded, axis=1))  # where runs of True begin and end, in turn
+    ends = (left + columns) * size[0] + top + rows
+    joined = np.flatnonzero(ends[1:-1:2] == ends[2::2]) * 2 + 1  # over the edge of a column
+    ends = np.delete(ends, np.concatenate([joined, joined + 1]))
+    pixels = size[0] * size[1]
+    runs = np.diff(ends, prepend=0, append=pixels)
+    return runs[:-1] if len(ends) and ends[-1] == pixels else runs
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, resolution: int) -> Tensor:

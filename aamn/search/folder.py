@@ -104,11 +104,12 @@ class IndexFolder:
         if not paths:
             raise InputError(f"no index in {folder}; `aamn index` writes them")
         for path in paths:
-            index = VideoIndex(IndexFile.read(path), query_encoder)
-            valid = index.file.array("valid")[:]
+            file = IndexFile.read(path)
+            index = VideoIndex(file, query_encoder)
+            valid = file.array("valid")[:]
             if valid.any():
-                self.files.append(index.file)
-                vectors.append(index.file.array("vectors")[:][valid])
+                self.files.append(file)
+                vectors.append(file.array("vectors")[:][valid])
                 clips.append(index.windows[np.nonzero(valid)[0], 1:])
                 counts.append(len(vectors[-1]))
             index.close()

@@ -63,6 +63,20 @@ def line_chart(series: Sequence[Series], x_title: str, y_title: str) -> Figure:
         return _with_legend(axes, len(series))
 
 
+def growth_chart(series: Sequence[Series], x_title: str, y_title: str) -> Figure:
+    """Lines of factors over factors, both axes by doubling, and what grows in proportion."""
+    with matplotlib.rc_context(STYLE):
+        axes = _axes(SIZE, x_title, y_title)
+        for one, colour in zip(series, cycle(PALETTE), strict=False):
+            axes.plot(one.at, _gaps(one.values), color=colour, marker="o", label=one.name)
+        places = list(series[0].at)
+        axes.plot(places, places, color=INK, linestyle=":", label="in proportion")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log", base=2)
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        return _with_legend(axes, 3)
+
+
 def histogram(
     values: Mapping[str, Sequence[float]], bins: int, x_title: str, y_title: str
 ) -> Figure:

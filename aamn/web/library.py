@@ -17,9 +17,12 @@ class Library:
 
     def __init__(self, segmenter: VideoSegmenter, folder: Path | str) -> None:
         """Raises:
-        InputError: as `IndexFolder`.
+        InputError: as `IndexFolder`, or it is a library of another kind.
         """
-        self.indexes: IndexFolder = segmenter.open_indexes(folder)
+        indexes = segmenter.open_indexes(folder)
+        if not isinstance(indexes, IndexFolder):
+            raise InputError(f"--library {folder}: wanted a folder of indexes, of `aamn index`")
+        self.indexes = indexes
         self._places = {file.path: place for place, file in enumerate(self.indexes.files)}
 
     def __len__(self) -> int:

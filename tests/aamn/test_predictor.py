@@ -18,7 +18,7 @@ from tiny_videos import Unchecked
 
 import aamn
 from aamn import predictor
-from aamn.index import job, query_encoder
+from aamn.index import builder, job, query_encoder
 from aamn.inference.checkpoint import read_checkpoint, save_checkpoint
 from aamn.predictor import read_bundle, write_bundle
 from proposals.build import build_detector, checked_device
@@ -68,6 +68,42 @@ def test_a_video_is_indexed_and_asked_in_three_lines(bundle, video, tmp_path):
     before = (tmp_path / "clip.h5").stat().st_mtime_ns
     segmenter.index(video, tmp_path)
     assert (tmp_path / "clip.h5").stat().st_mtime_ns == before
+
+
+def test_a_video_answers_while_it_comes(bundle, video, monkeypatch):
+    """Blocks of three frames: what is complete is answered before the last frame has come."""
+    monkeypatch.setitem(builder.FRAMES_AT_ONCE, "cpu", 3)
+    segmenter, given = aamn.load(bundle, "cpu"), []
+
+    def coming():
+        for frame in np.concatenate([frames_of(video)] * 3):
+            given.append(frame)
+            yield frame
+
+    stream = segmenter.stream(coming())
+    first = next(stream)
+    assert first.header.video_id == "frames" and len(first) == 3
+    assert first.query("w3 w4")[0].masks().shape == (3, 40, 50) and len(given) < 12
+    *_, last = stream
+    whole = segmenter.index(np.concatenate([frames_of(video)] * 3))
+    for one, other in zip(last.query(["w3 w4", "w7"]), whole.query(["w3 w4", "w7"]), strict=True):
+        assert one.score == other.score and (one.masks() == other.masks()).all()
+    assert [len(index) for index in segmenter.stream(video, frames=range(4))] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("there", "fast", "wanted"),
+    [(None, True, "bfloat16"), (None, False, "float32"), ("float32", True, "float32")],
+)
+def test_auto_is_what_the_machine_is_faster_with_or_what_is_there(
+    bundle, video, tmp_path, monkeypatch, there, fast, wanted
+):
+    segmenter = aamn.load(bundle, "cpu")
+    if there:
+        segmenter.index(video, tmp_path, precision=there)
+    monkeypatch.setattr(predictor, "computes_in_bfloat16", lambda device: fast)
+    origin = segmenter.index(video, tmp_path, precision="auto").header.origin
+    assert origin.precision == origin.boxes["settings"]["precision"] == wanted
 
 
 def test_some_frames_of_a_video_are_indexed_and_the_folder_is_searched(bundle, video, tmp_path):

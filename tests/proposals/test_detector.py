@@ -24,7 +24,13 @@ from proposals.config import (
     config_from_dict,
     config_to_dict,
 )
-from proposals.detector import TorchDetector, rank_boxes, save_detector, weights_hash
+from proposals.detector import (
+    TorchDetector,
+    TrainableDetector,
+    rank_boxes,
+    save_detector,
+    weights_hash,
+)
 from proposals.errors import InputError
 from proposals.frames import fitted_size, resize_frame
 
@@ -300,16 +306,20 @@ def test_what_is_stored_of_a_detector(tiny):
 
 
 def test_half_precision_is_the_networks_not_the_boxes(monkeypatch):
-    detector, types = TorchDetector(build_detector(replace(TINY, square=64))), []
-    detector.network.rcnn.backbone.stages[0][0].register_forward_hook(
-        lambda *arguments: types.append(arguments[2].dtype)
-    )
-    detector.detect(frames(1))
-    monkeypatch.setattr(detector, "_dtype", torch.bfloat16)
-    (found,) = detector.detect(frames(1))
-    assert types == [torch.float32, torch.bfloat16]
+    network, types = build_detector(replace(TINY, square=64)), []
+    for part in (network.rcnn.backbone.stages[0][0], network.rcnn.rpn.head.cls_logits):
+        part.register_forward_hook(lambda *arguments: types.append(arguments[2].dtype))
+    whole = TorchDetector(network)
+    half = whole.computing_in("bfloat16")
+    whole.detect(frames(1))
+    (found,) = half.detect(frames(1))
+    assert types == [torch.float32] * 2 + [torch.bfloat16, torch.float32]
     assert found.boxes.dtype == found.scores.dtype == np.float32
-    assert detector.square == 0  # its maps are nobody else's
+    assert half.attributes.settings["precision"] == half.precision == "bfloat16"
+    assert half.square == 64 and half.backbone_hash == whole.backbone_hash
+    assert whole.computing_in("float32") is whole
+    monkeypatch.setattr(half, "_dtype", torch.float16)
+    assert half.square == 0  # its maps are nobody else's
 
 
 LAYERS = ["layer4", "layer3", "layer2", "layer1", "conv1"]
@@ -662,7 +672,7 @@ def test_a_frame_without_proposals_has_no_boxes(tiny, monkeypatch):
     def nothing(images, *_):
         return [torch.zeros(0, 4) for _ in images.image_sizes], {}
 
-    monkeypatch.setattr(tiny.network.rcnn.rpn, "forward", nothing)
+    monkeypatch.setattr(type(tiny.network.rcnn.rpn), "forward", lambda _, *given: nothing(*given))
     for found in tiny.detect(frames(2)):
         assert (found.boxes.shape, found.scores.shape, found.labels.shape) == ((0, 4), (0,), (0,))
 
@@ -684,10 +694,16 @@ def test_checkpoints_that_are_none(tmp_path, content, message):
         load_detector(tmp_path / "d.pt")
 
 
-@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_half_precision_needs_a_gpu(tiny, precision):
-    with pytest.raises(InputError, match=f"precision {precision} needs a GPU"):
-        TorchDetector(tiny.network, precision)
+def test_half_precision_needs_a_gpu(tiny):
+    with pytest.raises(InputError, match="precision float16 needs a GPU"):
+        TorchDetector(tiny.network, "float16")
+
+
+def test_a_family_without_a_form_in_bfloat16_says_so():
+    network = TrainableDetector(replace(TINY, name="other"))
+    network.layer = torch.nn.Linear(1, 1)
+    with pytest.raises(InputError, match="other: precision bfloat16 needs a GPU; use float32"):
+        TorchDetector(network, "bfloat16")
 
 
 def test_unknown_precision(tiny):

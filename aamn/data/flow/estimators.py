@@ -52,14 +52,26 @@ def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def iterate_flow(frames: Iterable[np.ndarray], estimate: Estimator) -> Iterator[np.ndarray]:
     """Flow (2, h, w) float32 from each frame (h, w, 3) to its successor; the last frame repeats
     the flow before it, and a single frame has none (zeros)."""
-    before, flow = None, None
-    for frame in frames:
+    for _, flow in wanted_flow(frames, estimate, lambda number: True):
+        yield flow
+
+
+def wanted_flow(
+    frames: Iterable[np.ndarray], estimate: Estimator, wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """`iterate_flow` of those frames alone whose numbers are wanted, each with its number."""
+    earlier, before, flow, number = None, None, None, -1
+    for number, frame in enumerate(frames):
         if before is not None:
-            flow = estimate(before, frame)
-            yield flow
-        before = frame
-    if before is not None:
-        yield np.zeros((2, *before.shape[:2]), np.float32) if flow is None else flow
+            flow = estimate(before, frame) if wanted(number - 1) else None
+            if flow is not None:
+                yield number - 1, flow
+        earlier, before = before, frame
+    if before is None or not wanted(number):
+        return
+    if flow is None and earlier is not None:
+        flow = estimate(earlier, before)
+    yield number, np.zeros((2, *before.shape[:2]), np.float32) if flow is None else flow
 
 
 def flow_between(frames: Iterable[np.ndarray], estimate: Estimator) -> np.ndarray:

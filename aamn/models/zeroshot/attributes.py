@@ -31,7 +31,9 @@ PRESENT = 0.5  # a class or colour that is half there is as good as none: the sc
 class NamedWords(Protocol):
     """The words of a segmenter, which can be asked for."""
 
-    weight: nn.Parameter
+    @property
+    def weight(self) -> Tensor:
+        """Their vectors, one row a number."""
 
     def queries(self, texts: str | Sequence[str]) -> list[Query]:
         """Texts as word numbers."""
@@ -46,7 +48,9 @@ def table_words(classes: Sequence[str]) -> list[str]:
 def _number(name: str, words: NamedWords) -> int:
     """The number of a class name that is one word, else that of padding: half of the words of "hot
     dog" mean something else."""
-    found = words.queries(name)[0].words if name != UNNAMED.lower() else ()
+    if name == UNNAMED.lower():
+        return 0
+    found = words.queries(name)[0].words
     return int(found[0]) if len(found) == 1 else 0
 
 

@@ -40,7 +40,8 @@ class ImageTextModel(nn.Module):
 
     def __init__(self, model: nn.Module, tokeniser: Any, images: Normalisation) -> None:
         super().__init__()
-        self.model, self.tokeniser, self.side = model, tokeniser, images.side
+        self.model: Any = model  # transformers' classes
+        self.tokeniser, self.side = tokeniser, images.side
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(images.mean).view(1, 3, 1, 1), persistent=False)

@@ -115,7 +115,8 @@ def _foreground(pixels: np.ndarray) -> np.ndarray:
     marks[inside, inside] = cv2.GC_PR_FGD
     models = np.zeros((2, 1, 65))
     cv2.setRNGSeed(0)
-    cv2.grabCut(pixels, marks, None, models[0], models[1], ROUNDS, cv2.GC_INIT_WITH_MASK)
+    nowhere = (0, 0, 1, 1)  # the rectangle that marks stand for
+    cv2.grabCut(pixels, marks, nowhere, models[0], models[1], ROUNDS, cv2.GC_INIT_WITH_MASK)
     mask = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     return cv2.resize(mask[inside, inside], (SMALL, SMALL), interpolation=cv2.INTER_AREA)
 

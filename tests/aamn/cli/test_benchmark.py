@@ -50,7 +50,7 @@ def printed(monkeypatch, capsys, *more):
 def test_the_table_has_every_part_and_names_the_fastest_way(monkeypatch, capsys):
     said, numbers = printed(monkeypatch, capsys, "--set", "aamn.mask_head.detail_stride=4")
     assert said.startswith("7 frames of 50x40; ")
-    parts = ("boxes", "decoding", "flow", "masks", "preparing", "streams", "tubes", "writing")
+    parts = ("boxes", "masks", "preparing", "streams", "tubes", "waiting", "writing")
     sum_of_parts = sum(numbers[part] for part in (*parts, "rest"))
     assert sum_of_parts == pytest.approx(numbers["indexing"], abs=1)  # each is rounded to 0.1
     for name in ("first sentence", "each further sentence", "clip by clip, one sentence"):
@@ -61,7 +61,12 @@ def test_the_table_has_every_part_and_names_the_fastest_way(monkeypatch, capsys)
     assert by_further == pytest.approx(ms / numbers["each further sentence"], rel=0.1)
     assert rows["forward passes and flow alone"].split()[1] == "1.000"
     assert rows["each further sentence"].split()[2] == "1.0"
+    assert numbers["ahead, decoding"] > 0 and numbers["ahead, flow"] > 0
+    assert re.search(r"^bounded by (the networks|decoding and flow): ", said, re.M)
+    cost = re.search(r"^streams, a frame +(\d+\.\d+) +(\d+\.\d) +(\d+\.\d+) +", said, re.M)
+    assert float(cost[3]) == pytest.approx(numbers["streams"] / 7, abs=0.1)
     names = ["float32", "channels_last", "bfloat16", "bfloat16, channels_last"]
+    names.append("float32, streams as learned")
     assert rows["float32"].split()[1] == "1.000"
     fastest = re.search(r"^fastest here: (.+)$", said, re.M)[1]
     assert numbers[fastest] == min(numbers[name] for name in names) > 0
@@ -110,6 +115,17 @@ def test_the_shared_pyramid_costs_at_most_80_gflop_a_frame(frame_flops):
     assert "rgb backbone" in papers and "rgb backbone" not in shared
     # VGG-16's convolutions: 15.35e9 multiply-adds at 224 x 224 (Simonyan and Zisserman, 2015)
     assert papers["rgb backbone"] == pytest.approx(2 * 15.35e9 * (512 / 224) ** 2, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["mobile_shared", "demo_mobile"])
+def test_the_pair_for_cpus_costs_at_most_6_gflop_a_frame(frame_flops, name):
+    counted = frame_flops(
+        load_config(Config, CONFIGS / f"aamn_{name}.yaml"),
+        load_config(DetectorConfig, CONFIGS / f"detector_{name}.yaml"),
+        (240, 320),
+    )
+    assert 2e9 < sum(counted.values()) <= 6e9
+    assert "rgb backbone" not in counted
 
 
 def test_parts_are_counted_by_hand(frame_flops):

@@ -28,8 +28,8 @@ from aamn.cli.command_line import (
 from aamn.cli.evaluate import samples_options
 from aamn.cli.main import SUBCOMMANDS, aamn, run, tool
 from aamn.data.datasets.registry import READERS
-from aamn.index.builder import PRECISIONS
 from aamn.index.video_index import LINKINGS
+from aamn.predictor import PRECISIONS
 from aamn.version import __version__
 from proposals.errors import InputError
 

@@ -438,6 +438,7 @@ def test_the_words_of_segment_reach_the_job(made, segmented, tmp_path):
         "--start": ("start", 2),
         "--end": ("end", 9),
         "--stride": ("stride", 4),
+        "--every": ("every", 3),
         "--out": ("out", tmp_path),
     }
     for word, (name, value) in words.items():

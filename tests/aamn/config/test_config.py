@@ -165,7 +165,7 @@ CHOICES = {
     "aamn.aggregation": "key_plus_context average",
     "aamn.matching": "modules joint relation",
     "aamn.backbone.name": "small vgg16 resnet50 resnet101 "
-    "resnet50_fpn resnet50_fpn_gn resnet101_fpn",
+    "resnet50_fpn resnet50_fpn_gn resnet101_fpn mobilenet_fpn mobilenet_fpn_gn",
     "aamn.language.attention": "learned random mean",
     "aamn.actor.features": "rgb flow rgb+flow",
     "aamn.action.context": "attention mean none",

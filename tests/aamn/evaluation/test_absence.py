@@ -290,7 +290,8 @@ def called(monkeypatch):
 
 
 def test_options_stand_above_the_checkpoints_data(called):
-    data, split, out, folder, calibrate = called()
+    data, split, out, folder, calibrate, every = called()
+    assert every == 1 and called(every=3)[5] == 3
     assert data == replace(DATA, test_split="val") and (split, calibrate) == ("val", "")
     assert out == Path("runs/full/full_video.json")
     assert folder == Path("runs/full/full_video.index")

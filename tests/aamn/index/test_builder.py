@@ -1,6 +1,7 @@
 """What goes into the networks while a video is indexed, and what comes out, against naive loops."""
 
 from dataclasses import replace
+from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,18 @@ from aamn.index import builder as indexing
 from aamn.index import encoder, reader, timer
 from aamn.index.box_source import StoredBoxes
 from aamn.index.builder import build_index
-from aamn.index.file import ARRAYS, NO_END, WHOLE, IndexFile, Selection
+from aamn.index.file import (
+    ARRAYS,
+    NO_END,
+    WHOLE,
+    ClipBlock,
+    Header,
+    IndexFile,
+    Origin,
+    Selection,
+)
+from aamn.index.growing import GrowingIndex
+from aamn.index.indexed_video import IndexedVideo
 from aamn.index.job import model_hash
 from aamn.index.query_encoder import QueryEncoder
 from aamn.index.timer import Timer
@@ -276,6 +288,96 @@ def test_every_frame_enters_as_it_is_with_the_flow_to_the_next_one(
         np.testing.assert_allclose(flow, in_the_square(*moved), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("count", "radius", "every", "wanted", "encoded"),
+    [
+        (12, 1, 2, None, {0, 2, 4, 6, 8, 10}),
+        (11, 1, 2, None, {0, 2, 4, 6, 8, 10}),
+        (10, 0, 3, None, {0, 3, 6, 9}),
+        (5, 1, 9, None, {0}),
+        (40, 0, 2, range(21, 26), {20, 22, 24, 26}),
+    ],
+)
+def test_of_every_so_many_frames_one_enters_with_the_flow_to_the_one_after_it(
+    count, radius, every, wanted, encoded, tmp_path, monkeypatch
+):
+    def estimate(one, two):
+        return np.stack([np.full(CONTENT, float(frame.mean()), np.float32) for frame in (one, two)])
+
+    monkeypatch.setattr(reader, "build_estimator", lambda config: estimate)
+    model = loaded(f"aamn.radius={radius}")
+    inputs, before = {}, encoder.Encoder.encode
+
+    def remember(self, block, start):
+        for place, picture in enumerate(block, start):
+            inputs[place * every] = picture
+        return before(self, block, start)
+
+    monkeypatch.setattr(encoder.Encoder, "encode", remember)
+    selection = WHOLE if wanted is None else Selection(wanted)
+    thinned = job_of(model, count, selection=selection, frames=Grey(count), every=every)
+    build_index(thinned, tmp_path / "v.h5")
+    assert set(inputs) == encoded
+    for frame, picture in inputs.items():
+        assert (picture.original == 7 * frame).all()
+        first = min(frame, count - 2)
+        np.testing.assert_allclose(picture.flow[:, 0, 0], (7 * first, 7 * (first + 1)))
+    index = VideoIndex.read(tmp_path / "v.h5", model)
+    assert index.frames == (wanted or range(count)) and index.header.origin.every == every
+    track = index.query("w3")[0]
+    assert track.masks().shape == (len(index.frames), *SIZE)
+    with pytest.raises(InputError, match=f"every is {every} in the one and 1"):
+        build_index(replace(thinned, every=1), tmp_path / "v.h5")
+
+
+def test_frames_are_not_left_out_where_key_frames_are_wanted(tmp_path):
+    wanted = job_of(loaded(), 5, selection=Selection(key_frames=(2,)), every=2)
+    with pytest.raises(InputError, match="every: wanted 1, or more where whole videos are, got 2"):
+        build_index(wanted, tmp_path / "v.h5")
+
+
+def index_by_hand(every, *clips):
+    """Clips of three frames each with one tube: boxes that move to the right, masks all True."""
+    origin = Origin("m", {}, {}, every=every)
+    header = Header("v", "v.mp4", (8, 40), 10.0, {"actor": 1}, origin)
+    blocks = []
+    for number, lefts in enumerate(clips):
+        first = 3 * number
+        boxes = np.array([[[x, 0, x + 4, 4]] for x in lefts], np.float32)
+        windows = np.array([[first + 1, first, first + 3]]) * every
+        masks = np.full((1, 1, 3, 2, 2), 255, np.uint8)
+        blocks.append(ClipBlock(windows, boxes[None], *(np.ones((1, 1, 1)),) * 2, masks, None))
+    return IndexedVideo(GrowingIndex(header, blocks))
+
+
+@pytest.mark.parametrize(
+    ("every", "clips", "lefts"),
+    [
+        (1, [(0, 2, 4)], [0, 2, 4]),
+        (2, [(0, 2, 4)], [0, 1, 2, 3, 4, 4]),
+        (4, [(0, 2, 4)], [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4, 4, 4]),
+        (2, [(0, 2, 4), (6, 8, 8)], [0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8]),
+        # in a clip a tube may move by more than its size; where two clips meet, it is another actor
+        (2, [(0, 9, 9), (20, 20, 20)], [0, 4.5, 9, 9, 9, 9, 20, 20, 20, 20, 20, 20]),
+        (3, [(0, 0, 0), (20, 20, 20)], [0] * 8 + [20] * 10),
+    ],
+)
+def test_boxes_and_masks_between_two_frames(every, clips, lefts):
+    index, frames = index_by_hand(every, *clips), np.arange(len(lefts))
+    tubes = np.zeros(len(clips), int)
+    boxes = index.shown_boxes(frames, tubes)
+    np.testing.assert_allclose(boxes, [[x, 0, x + 4, 4] for x in lefts])
+    for left, mask in zip(lefts, index.shown_masks(frames, tubes), strict=True):
+        if left == int(left):
+            wanted = np.zeros((8, 40), bool)
+            wanted[:4, int(left) : int(left) + 4] = True
+            np.testing.assert_array_equal(mask, wanted)
+    tubes[-1] = -1
+    nobody = index.shown_boxes(frames, tubes)
+    assert not nobody[-3 * every :].any()
+    np.testing.assert_array_equal(nobody[: -4 * every], boxes[: -4 * every])
+
+
 class Flow(Unchecked):
     """Stored flow at half the video's size: frame n moves by (n, -2 n) of its pixels."""
 
@@ -418,8 +520,10 @@ def test_every_number_of_the_video_s_side_changes_the_hash_and_none_of_the_langu
 def test_an_origin_says_model_boxes_flow_and_precision():
     model = loaded("flow.preset=fast")
     boxes = StoredBoxes(Store(), "v", SIZE)
-    made = QueryEncoder(model).job("v", Frames(3), boxes, None, Selection(range(2)), "bfloat16")
-    assert (made.segmenter, made.video_id, made.boxes) == (model.segmenter, "v", boxes)
+    encoder = QueryEncoder(model)
+    made = encoder.job("v", Frames(3), boxes, None, Selection(range(2)), "bfloat16", 4)
+    assert (made.segmenter, made.video_id, made.boxes) == (encoder.video_side, "v", boxes)
+    assert (made.every, made.origin.every) == (4, 4)
     assert made.selection == Selection(range(2)) and made.flow is None
     origin = made.origin
     assert (origin.model, origin.precision) == (model_hash(model.segmenter), "bfloat16")
@@ -466,14 +570,17 @@ def test_the_header_is_the_job_s(tmp_path):
 
 
 def test_seconds_are_told_by_part_and_add_up(tmp_path, monkeypatch):
-    ticks = iter(range(10**6))
+    ticks = count()
     monkeypatch.setattr(timer.time, "perf_counter", lambda: float(next(ticks)))
     costs = Timer()
     build_index(job_of(loaded(), 20), tmp_path / "v.h5", costs)
-    parts = {"decoding", "flow", "preparing", "streams", "boxes", "tubes", "masks", "writing"}
-    assert set(costs.seconds) == parts and min(costs.seconds.values()) > 0
-    assert costs.seconds["flow"] == 19, "a tick for each pair of frames"
-    assert sum(costs.seconds.values()) < next(ticks)
+    parts = {"preparing", "streams", "boxes", "tubes", "masks", "writing"}
+    assert set(costs.seconds) == parts | {"decoding", "flow", "waiting"}
+    assert min(costs.seconds.values()) > 0
+    assert costs.seconds["flow"] >= 19, "a tick for each pair of frames"
+    assert costs.ahead == costs.seconds["decoding"] + costs.seconds["flow"]
+    assert costs.working == sum(costs.seconds[part] for part in parts)
+    assert costs.working + costs.seconds["waiting"] < next(ticks)
     with pytest.raises(InputError), costs.of("failing"):
         raise InputError("x")
     assert costs.seconds["failing"] == 1

@@ -22,8 +22,10 @@ from aamn.config.schema import FlowConfig
 from aamn.index import builder
 from aamn.index.box_source import DetectedBoxes, StoredBoxes
 from aamn.index.builder import build_index
-from aamn.index.file import NO_END, IndexFile, Selection, index_path
+from aamn.index.file import NO_END, WHOLE, IndexFile, Selection, index_path
+from aamn.index.growing import BlockArray
 from aamn.index.job import IndexJob, model_hash
+from aamn.index.query_encoder import QueryEncoder
 from aamn.index.timer import Timer
 from aamn.index.video_index import LINKINGS, VideoIndex
 from aamn.inference.clip_by_clip import segment_video
@@ -246,6 +248,47 @@ def test_an_index_survives_pickling_and_says_its_sizes(tmp_path):
     assert (header.frames, header.size, header.fps, header.video_id) == (7, SIZE, 10.0, "v")
     assert header.heads == {"actor": 10, "action": 10}
     assert index_path("x", "a/b%").name == "a%2Fb%25.h5"
+
+
+def answers_of(index):
+    tracks = index.query(["w3 w4", "w7"])
+    return [(track.score, track.masks().tobytes(), track.boxes().tobytes()) for track in tracks]
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2])
+@pytest.mark.parametrize("selection", [WHOLE, Selection(range(3, 17))], ids=str)
+def test_an_index_that_grows_answers_for_the_clips_so_far(radius, selection, tmp_path, monkeypatch):
+    monkeypatch.setitem(builder.FRAMES_AT_ONCE, "cpu", 6)
+    model = loaded(f"aamn.radius={radius}")
+    whole = replace(job(model, Frames(20)), selection=selection)
+    build_index(whole, tmp_path / "v.h5")
+    wanted, encoder = VideoIndex.read(tmp_path / "v.h5", model), QueryEncoder(model)
+    grown = [VideoIndex(one, encoder) for one in builder.grow_index(whole)]
+    assert len(grown) > 2
+    for one in grown:
+        clips = len(one.windows)
+        assert one.frames == range(wanted.frames.start, int(one.windows[-1, 2]))[: len(one)]
+        for name in ("windows", "boxes", "vectors", "valid", "masks", "links", "context"):
+            found = one.file.array(name)
+            np.testing.assert_array_equal(found[:], wanted.file.array(name)[:clips], name)
+            assert found.shape == (clips, *wanted.file.array(name).shape[1:])
+        assert one.query(["w3"])[0].masks(one.frames[-1]).shape == SIZE
+    assert answers_of(grown[-1]) == answers_of(wanted)
+    assert grown[-1].header == wanted.header
+
+
+def test_a_growing_index_reads_one_tube_of_one_clip():
+    parts = tuple(np.arange(n * 3).reshape(n, 3) + 100 * n for n in (2, 1, 4))
+    joined = BlockArray(parts)
+    assert (len(joined), joined.shape) == (7, (7, 3))
+    for clip in range(7):
+        assert joined[clip, 1] == joined[:][clip, 1]
+
+
+def test_a_growing_index_without_any_clip_says_so():
+    wanted = replace(job(loaded(), Frames(5)), selection=Selection(range(50, 60)))
+    with pytest.raises(InputError, match="none of the wanted frames 50 to 59"):
+        list(builder.grow_index(wanted))
 
 
 def test_blocks_come_before_the_video_is_read_to_its_end(tmp_path):

@@ -353,6 +353,25 @@ def test_levels_are_those_of_torchvisions_detectors():
     assert pyramid_levels(torch.zeros(1, 5), 4).tolist() == [0]
 
 
+def test_a_pyramid_that_begins_at_stride_8_has_one_level_less():
+    """Sides of 56 to 448: strides 4 and 8 are one, then 16 and 32."""
+    sides = torch.tensor([56.0, 112, 223, 224, 448, 1000])
+    regions = torch.stack([sides * 0, sides * 0, sides * 0, sides, sides], 1)
+    assert pyramid_levels(regions, 3, 8).tolist() == [0, 0, 0, 1, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_fpn", "mobilenet_fpn_gn"])
+def test_a_light_pyramid_has_maps_of_strides_8_to_32(name):
+    with torch.device("meta"):
+        stream = Stream(BackboneConfig(name=name, fc=6, frozen_stages=5), detail_stride=8).eval()
+        maps = stream(torch.empty(2, 3, 64, 96))
+    assert [one.shape[1:] for one in maps] == [(128, 8, 12), (128, 4, 6), (128, 2, 3)]
+    assert stream.detail_channels == 128 and stream.backbone.pooled == (0, 1, 2)
+    learning = {key.split(".")[2] for key, p in stream.named_parameters() if p.requires_grad
+                and key.startswith("backbone")}  # fmt: skip
+    assert learning == {"fpn"}
+
+
 def test_each_region_is_pooled_from_the_level_of_its_size(pyramid):
     g = torch.Generator().manual_seed(1)
     maps = [torch.rand(2, 256, 128 // 2**n, 128 // 2**n, generator=g) for n in range(4)]

@@ -18,7 +18,9 @@ from aamn.ops.masks import (
     filled_boxes,
     overlap,
     paste_binary_masks,
+    paste_crops,
     paste_masks,
+    runs_of,
 )
 
 
@@ -291,3 +293,42 @@ def test_run_lengths_are_read_as_pycocotools_wrote_them(kind, as_text):
 def test_run_lengths_by_hand():
     runs = {"size": [2, 3], "counts": [1, 2, 3]}  # column by column
     assert decode_run_lengths(runs, "a mask").tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("crop", "top", "left", "runs"),
+    [
+        ([[1]], 1, 1, [4, 1, 4]),
+        ([[1, 1]], 1, 0, [1, 1, 2, 1, 4]),
+        ([[1], [1]], 1, 1, [4, 2, 3]),
+        ([[1, 1], [1, 1], [1, 1]], 0, 0, [0, 6, 3]),  # whole columns are one run
+        ([[0, 1], [0, 0], [1, 0]], 0, 1, [5, 2, 2]),  # over the edge of a column
+        ([[1]], 2, 2, [8, 1]),
+        ([[0]], 1, 1, [9]),
+    ],
+)
+def test_runs_of_a_crop_by_hand(crop, top, left, runs):
+    """Frames of 3 x 3."""
+    assert runs_of(np.array(crop, bool), top, left, (3, 3)).tolist() == runs
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7))), st.data())
+def test_runs_of_a_crop_are_those_of_the_frame(crop, data):
+    top, below, left, beside = (data.draw(st.integers(0, 3)) for _ in range(4))
+    whole = np.pad(crop, ((top, below), (left, beside)))
+    runs = runs_of(crop, top, left, whole.shape).tolist()
+    code = rle.frPyObjects({"size": list(whole.shape), "counts": runs}, *whole.shape)
+    assert code["counts"] == rle.encode(np.asfortranarray(whole.astype(np.uint8)))["counts"]
+
+
+def test_crops_are_the_masks_where_they_are_not_empty():
+    generator = torch.Generator().manual_seed(0)
+    grids = torch.rand(5, 6, 6, generator=generator)
+    corner = torch.rand(5, 2, generator=generator) * 40 - 10
+    boxes = torch.cat([corner, corner + torch.rand(5, 2, generator=generator) * 30], 1)
+    masks = paste_binary_masks(grids, boxes, (30, 40))
+    for mask, crop in zip(masks, paste_crops(grids, boxes, (30, 40)), strict=True):
+        height, width = crop.mask.shape
+        inside = mask[crop.top : crop.top + height, crop.left : crop.left + width]
+        assert (inside.numpy() == crop.mask).all() and int(mask.sum()) == crop.mask.sum()
+    assert not list(paste_crops(grids[:0], boxes[:0], (30, 40)))

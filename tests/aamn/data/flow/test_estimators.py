@@ -24,6 +24,7 @@ from aamn.data.flow.estimators import (
     grid_size,
     iterate_flow,
     resize_flow,
+    wanted_flow,
     window_flow,
 )
 from aamn.data.flow.raft import load_raft
@@ -388,3 +389,26 @@ def test_dis_takes_frames_of_any_shape(size, preset):
     frame = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     flow = build_estimator(FlowConfig(method="dis", preset=preset))(frame, frame)
     assert flow.shape == (2, *size) and np.abs(flow).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "flows"),
+    [
+        (4, (0, 1, 2, 3), [(0, 0, 1), (1, 1, 2), (2, 2, 3), (3, 2, 3)]),
+        (4, (0, 2), [(0, 0, 1), (2, 2, 3)]),
+        (4, (0, 3), [(0, 0, 1), (3, 2, 3)]),  # the last one has that of the frame before it
+        (1, (0,), [(0, 0, 0)]),
+        (3, (), []),
+        (0, (0,), []),
+    ],
+)
+def test_flow_of_the_wanted_frames_alone(count, wanted, flows):
+    asked = []
+
+    def estimate(one, two):
+        asked.append((int(one[0, 0, 0]), int(two[0, 0, 0])))
+        return np.stack([one[..., 0], two[..., 0]]).astype(np.float32)
+
+    frames = [np.full((2, 3, 3), number, np.uint8) for number in range(count)]
+    found = [(n, *f[:, 0, 0]) for n, f in wanted_flow(frames, estimate, wanted.__contains__)]
+    assert found == flows and len(asked) == len({*asked})

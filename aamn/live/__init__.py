@@ -1,0 +1,1 @@
+"""Sentences about what a camera shows now."""
