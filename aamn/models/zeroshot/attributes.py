@@ -18,6 +18,7 @@ from aamn.models.zeroshot.sentences import (
     DIRECTIONS,
     NOUNS,
     RULES,
+    STOP_WORDS,
     Asked,
 )
 from aamn.models.zeroshot.views import SMALL, TubeViews
@@ -40,7 +41,7 @@ class NamedWords(Protocol):
 def table_words(classes: Sequence[str]) -> list[str]:
     """All words that the tables know, and those of the classes' names."""
     named = [word for name in classes for word in name.lower().split() if name != UNNAMED]
-    return sorted({*RULES, *DIRECTIONS, *COLOUR_WORDS, *NOUNS, *named})
+    return sorted({*RULES, *DIRECTIONS, *COLOUR_WORDS, *NOUNS, *STOP_WORDS, *named})
 
 
 def _number(name: str, words: NamedWords) -> int:
