@@ -84,9 +84,10 @@ class Attributes(nn.Module):
     def _row(self, query: Query, asked: Asked, length: int) -> tuple[Tensor, Tensor]:
         row, shares = torch.zeros(self.width), torch.zeros(length)
         head, wanted = self._head(query, asked)
+        if asked.nouns:  # what is like no class is not there, as far as the detector can tell
+            row[-1] -= self.gains.classes * PRESENT
         if wanted is not None:
             row[: len(self.classes)] = self.gains.classes * wanted
-            row[-1] -= self.gains.classes * PRESENT
             shares[head] = self.gains.classes
         own = self._own_colours(query, asked, head)
         for place, name in own.items():
