@@ -18,6 +18,7 @@ from aamn.models.zeroshot.sentences import (
     DIRECTIONS,
     NOUNS,
     RULES,
+    STOP_WORDS,
     Asked,
 )
 from aamn.models.zeroshot.views import SMALL, TubeViews
@@ -42,7 +43,7 @@ class NamedWords(Protocol):
 def table_words(classes: Sequence[str]) -> list[str]:
     """All words that the tables know, and those of the classes' names."""
     named = [word for name in classes for word in name.lower().split() if name != UNNAMED]
-    return sorted({*RULES, *DIRECTIONS, *COLOUR_WORDS, *NOUNS, *named})
+    return sorted({*RULES, *DIRECTIONS, *COLOUR_WORDS, *NOUNS, *STOP_WORDS, *named})
 
 
 def _number(name: str, words: NamedWords) -> int:
@@ -87,9 +88,10 @@ class Attributes(nn.Module):
     def _row(self, query: Query, asked: Asked, length: int) -> tuple[Tensor, Tensor]:
         row, shares = torch.zeros(self.width), torch.zeros(length)
         head, wanted = self._head(query, asked)
+        if asked.nouns:  # what is like no class is not there, as far as the detector can tell
+            row[-1] -= self.gains.classes * PRESENT
         if wanted is not None:
             row[: len(self.classes)] = self.gains.classes * wanted
-            row[-1] -= self.gains.classes * PRESENT
             shares[head] = self.gains.classes
         own = self._own_colours(query, asked, head)
         for place, name in own.items():

@@ -159,6 +159,6 @@ STOP_WORDS = {
     *_words("by it his her its their there who which while very only one two some side part up"),
     *_words("down around over into out fast slowly quickly wearing dressed clothes shirt colour"),
     *_words("color coloured air ground floor video frame picture scene outside park wall food"),
-    *_words("meal having taking feathered crossing signal upside together"),
+    *_words("meal having taking feathered crossing signal upside together something thing object"),
     *NEGATIONS,
 }

@@ -59,7 +59,7 @@ def test_sentences_find_their_square(attributes, text, colour):
     assert track.present and shown(track) == colour
 
 
-@pytest.mark.parametrize("text", ["a car", "the yellow cat"])
+@pytest.mark.parametrize("text", ["a car", "the yellow cat", "a xylophone"])
 def test_what_is_not_there_has_no_match(attributes, text):
     (track,) = attributes.query(text)
     assert not track.present and not track.masks().any()
