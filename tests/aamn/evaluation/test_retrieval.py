@@ -44,11 +44,12 @@ def test_spans_are_compared_as_sets_of_frames():
 class Source(SentencesByVideo):
     """Three videos; of the second it is not said where its actors are."""
 
-    _sentences = {
-        "a": (Expression("a", 0, "red dog"), Expression("a", 1, "cat")),
-        "b": (Expression("b", 0, "cat"),),
-        "c": (Expression("c", 0, "bird"),),
-    }
+    def __init__(self):
+        self._sentences = {
+            "a": (Expression("a", 0, "red dog"), Expression("a", 1, "cat")),
+            "b": (Expression("b", 0, "cat"),),
+            "c": (Expression("c", 0, "bird"),),
+        }
 
     def full_video_targets(self, video_id, instance):
         if video_id == "b":
