@@ -104,10 +104,13 @@ class Opened:
         return attempt(lambda: self.call(video, patient))
 
 
+@dataclass(frozen=True)
 class Here:
     """The engine that is this process; its futures are over when they are there."""
 
-    died: tuple[type[BaseException], ...] = ()
+    @property
+    def died(self) -> tuple[type[BaseException], ...]:
+        return ()
 
     def count(self, videos: int) -> int:
         return 1

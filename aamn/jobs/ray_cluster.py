@@ -61,7 +61,9 @@ class _RayWorker:
 class RayCluster:
     """Workers of a cluster; those of a machine that is gone wait for another one."""
 
-    died = (ray.exceptions.RayError,)  # what an actor raises itself is an outcome
+    @property
+    def died(self) -> tuple[type[BaseException], ...]:
+        return (ray.exceptions.RayError,)  # what an actor raises itself is an outcome
 
     def __init__(self, cores: int) -> None:
         self.cores = cores

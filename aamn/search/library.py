@@ -70,11 +70,13 @@ class Library:
             InputError: a damaged index, one of another segmenter, no room.
         """
         waiting: list[VideoRows] = []
+        rows = 0
         for path in indexes:
             waiting.append(self._checked(rows_of(path)))
-            if sum(len(video.levels) for video in waiting) >= ROWS_AT_ONCE:
+            rows += len(waiting[-1].levels)
+            if rows >= ROWS_AT_ONCE:
                 yield from self.insert(waiting)
-                waiting = []
+                waiting, rows = [], 0
         if waiting:
             yield from self.insert(waiting)
 
@@ -99,7 +101,8 @@ class Library:
         }
         with _using(self.place):
             if wanted:
-                self._write(pa.concat_tables(_records(v) for v in wanted.values()), wanted, there)
+                rows = pa.concat_tables(_records(v) for v in wanted.values()).combine_chunks()
+                self._write(rows, wanted, there)
         return [video.header.video_id for video in videos]
 
     def _write(self, rows: pa.Table, wanted: Iterable[str], there: Iterable[str]) -> None:

@@ -15,13 +15,12 @@ import programs
 import pytest
 import torch
 
-from aamn.cli import extract as extract_command
 from aamn.cli.main import run
 from aamn.config.loading import load_config
 from aamn.data.datasets.validation import in_validation
 from aamn.jobs import detector as detector_job
-from proposals import build, decoding
-from proposals import detector as detector_module
+from aamn.jobs import detector_choice
+from proposals import decoding
 from proposals import extract as extract_module
 from proposals.build import build_detector, load_network
 from proposals.config import DetectorConfig, FineTuneConfig
@@ -374,7 +373,7 @@ def test_each_worker_has_a_gpu_of_its_own(monkeypatch, environment, gpus, wanted
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert extract_command._device() == wanted
+    assert detector_choice.worker_device() == wanted
 
 
 @pytest.mark.parametrize(
@@ -388,11 +387,16 @@ def test_each_worker_has_a_gpu_of_its_own(monkeypatch, environment, gpus, wanted
 )
 @pytest.mark.parametrize("source", ["a checkpoint", "a recipe"])
 def test_half_precision_is_a_gpu_s_default(monkeypatch, device, asked, wanted, source):
-    monkeypatch.setattr(build, "load_network", lambda path, device: (path, device))
-    monkeypatch.setattr(build, "build_detector", lambda _: SimpleNamespace(to=lambda d: ("", d)))
-    monkeypatch.setattr(detector_module, "TorchDetector", lambda *given: given)
-    path = "d.pt" if source == "a checkpoint" else ""
-    assert extract_command._detector(path, None, (), asked, device) == ((path, device), wanted)
+    monkeypatch.setattr(detector_choice, "load_network", lambda path, device: (path, device))
+    monkeypatch.setattr(
+        detector_choice, "build_detector", lambda _: SimpleNamespace(to=lambda d: (None, d))
+    )
+    monkeypatch.setattr(detector_choice, "TorchDetector", lambda *given: given)
+    path = Path("d.pt") if source == "a checkpoint" else None
+    assert detector_choice.DetectorChoice(path, None, (), asked).load(device) == (
+        (path, device),
+        wanted,
+    )
 
 
 @pytest.mark.parametrize("words", [("--videos", "V", "W"), ("V", "--videos", "W"), ("V", "W")])

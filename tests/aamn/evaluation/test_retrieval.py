@@ -1,7 +1,6 @@
 """Retrieval: ranks, chance and spans by hand, and a search whose answers are known."""
 
 import math
-from typing import ClassVar
 
 import pytest
 import torch
@@ -45,11 +44,12 @@ def test_spans_are_compared_as_sets_of_frames():
 class Source(SentencesByVideo):
     """Three videos; of the second it is not said where its actors are."""
 
-    _sentences: ClassVar = {
-        "a": (Expression("a", 0, "red dog"), Expression("a", 1, "cat")),
-        "b": (Expression("b", 0, "cat"),),
-        "c": (Expression("c", 0, "bird"),),
-    }
+    def __init__(self):
+        self._sentences = {
+            "a": (Expression("a", 0, "red dog"), Expression("a", 1, "cat")),
+            "b": (Expression("b", 0, "cat"),),
+            "c": (Expression("c", 0, "bird"),),
+        }
 
     def full_video_targets(self, video_id, instance):
         if video_id == "b":

@@ -88,8 +88,8 @@ def ray_installed():
 def test_no_cluster_is_one_line():
     ray_installed()
     options = EngineOptions("ray", address="127.0.0.2:1")
-    wanted = pytest.raises(InputError, match=r"--address 127.0.0.2:1: no Ray cluster answers")
-    with wanted, open_engine(options):
+    refused = pytest.raises(InputError, match=r"--address 127.0.0.2:1: no Ray cluster answers")
+    with refused, open_engine(options):
         pass
 
 

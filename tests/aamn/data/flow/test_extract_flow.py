@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aamn.data.flow import store as flow_store
 from aamn.data.flow.store import FlowStore
+from aamn.jobs import flow as flow_job
+from aamn.jobs.engine import Here, Local
 
 
 def test_a_data_set_then_videos_that_fail(
@@ -52,11 +53,12 @@ def test_processes_are_those_of_the_option_or_the_recipe(
     a2d_root: Path, tmp_path: Path, run_tool: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(flow_store, "extract_flow", lambda *a: asked.append(a[3]) or {})
+    monkeypatch.setattr(flow_job, "flow_of_videos", lambda *a: asked.append(a[3]) or 0)
     options = ("--data", a2d_root, "--out", tmp_path / "f.h5", "--set", "data.workers=3")
     for workers in ((), ("--workers", 0), ("--workers", 2)):
         assert run_tool("extract_flow", *options, *workers).code == 0
-    assert asked == [3, 0, 2]
+    assert run_tool("extract_flow", *options, "--processes", 4).code == 0
+    assert asked == [Local(3), Here(), Local(2), Local(4)]
 
 
 def test_mistakes_are_one_line(tmp_path: Path, run_tool: Callable[..., Any]) -> None:
