@@ -398,7 +398,7 @@ async function uploadFile(file) {
   if (!file) return;
   forget();
   at("examples").hidden = true;
-  if (file.size > state.limits.megabytes * 1e6) {
+  if (state.limits && file.size > state.limits.megabytes * 1e6) {
     fail(new Error(`the file is larger than ${state.limits.megabytes} MB; cut the video, or scale it down`));
     return;
   }

@@ -59,6 +59,7 @@ class visit:
         tab = self.context.new_page()
         tab.on("pageerror", lambda error: self.errors.append(str(error)))
         tab.goto(self.address)
+        settled(tab)
         tab.wait_for_selector("#start:not([hidden])")
         return tab
 
@@ -171,6 +172,7 @@ def test_several_sentences_candidates_and_why(visitor, clip, answers):
     type_sentence(visitor, "w7", 1)
     assert visitor.locator(".presence").count() == 2
     visitor.click("#why summary")
+    visitor.wait_for_selector("#candidates tr")
     rows = visitor.locator("#candidates tr")
     track = answers("w7")
     assert rows.count() == int(np.isfinite(track.total[0]).sum())
@@ -183,8 +185,10 @@ def test_several_sentences_candidates_and_why(visitor, clip, answers):
     visitor.mouse.move(
         stage["x"] + stage["width"] * middle[0], stage["y"] + stage["height"] * middle[1]
     )
+    visitor.wait_for_selector("#hint:not([hidden])")
     assert "candidate" in visitor.inner_text("#hint")
     visitor.locator(".remove").first.click()
+    settled(visitor)
     assert visitor.locator(".presence").count() == 1
 
 
