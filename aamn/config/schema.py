@@ -36,9 +36,9 @@ Network = Literal[
     # with a feature pyramid, as detectors have them
     "resnet50_fpn",
     "resnet50_fpn_gn",
+    "resnet101_fpn",
     "mobilenet_fpn",
     "mobilenet_fpn_gn",
-    "resnet101_fpn",
 ]
 Shown = Literal["clips", "key_frames", "tubes"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]

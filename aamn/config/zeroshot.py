@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from proposals.ranges import Count, NotNegative, Pixels, Range, Share
+from proposals.ranges import MOST, Count, NotNegative, Pixels, Range, Share
 
 COCO = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
@@ -82,7 +82,8 @@ class ZeroShotConfig:
     # longer ones lie farther apart
     likeness: Share = 0.68
     generic: tuple[str, ...] = ("something", "a thing", "the background", "somebody", "an object")
-    absent_threshold: float = 0.0  # a score above it is a match; "calibrated" for the index
+    # a score above it is a match
+    absent_threshold: Annotated[float, Range(-MOST, MOST)] = 0.0
     gains: GainsConfig = field(default_factory=GainsConfig)
     published: PublishedConfig = field(default_factory=PublishedConfig)
 

@@ -57,10 +57,10 @@ MAKERS = {  # subcommand -> its words, and where the result lies
 }
 
 
-def draw_movie(path: Path, seed: int) -> None:
-    """An mp4 of 48x32 pixels of seven flat pictures."""
+def draw_movie(path: Path, seed: int, count: int = 7) -> None:
+    """An mp4 of 48x32 pixels of flat pictures."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (48, 32))
-    for colour in np.random.default_rng(seed).integers(0, 255, (7, 3)):
+    for colour in np.random.default_rng(seed).integers(0, 255, (count, 3)):
         writer.write(np.full((32, 48, 3), colour, np.uint8))
     writer.release()
 
@@ -261,14 +261,16 @@ def test_a_track_is_saved_with_its_own_video_only(things, made, tmp_path):
     assert index.header.identity.blocks and (tmp_path / "t" / "sheet.png").exists()
 
 
-@pytest.mark.parametrize(("sent", "frame"), [(signal.SIGKILL, 5), (signal.SIGINT, 7)])
+@pytest.mark.parametrize(("sent", "frame"), [(signal.SIGKILL, 12), (signal.SIGINT, 13)])
 def test_an_index_goes_on_after_a_signal(
     sent, frame, things, made, tmp_path, capsys, caplog, monkeypatch
 ):
     caplog.set_level(logging.INFO)
     monkeypatch.setitem(builder.FRAMES_AT_ONCE, "cpu", 3)
     wanted, path = tmp_path / "w" / "movie.h5", tmp_path / "i" / "movie.h5"
-    words = ("index", things.movie, "--bundle", things.bundle, "--out")
+    movie = tmp_path / "movie.mp4"
+    draw_movie(movie, 2, 15)  # decoding is two blocks ahead
+    words = ("index", movie, "--bundle", things.bundle, "--out")
     assert called(capsys, *words, wanted.parent).code == 0
     real = VideoFile._frame
 

@@ -238,7 +238,8 @@ def test_the_inputs_are_taken_out_of_the_values():
     assert rest == {"top": "3"}
     given = {"bundle": Path("b"), "overrides": ("a=1",)}
     assert {name: value for name, value in inputs.items() if value} == given
-    assert set(inputs) == {"checkpoint", "detector", "proposals", "flow", "config", *given}
+    left = {"checkpoint", "detector", "proposals", "flow", "config", "weights"}
+    assert set(inputs) == {*left, *given}
 
 
 @pytest.fixture

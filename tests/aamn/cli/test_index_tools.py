@@ -393,12 +393,13 @@ def test_inputs_are_what_is_named_and_opened_once(made):
         none.video_segmenter()
     assert none.video_segmenter(boxes_needed=False).boxes is None
     with open_frames(made / "videos" / "a") as frames:
-        stored = full.video_segmenter()._boxes("a", frames)
+        stored = full.video_segmenter()._boxes("a", frames, "float32")
         assert type(stored) is StoredBoxes and stored.video_id == "a"
         found = Inputs(InputOptions(**checkpoint, **{**names, "proposals": None}))
         detecting = found.video_segmenter()
-        assert type(detecting._boxes("a", frames)) is DetectedBoxes
-        assert detecting._boxes("a", frames) is detecting._boxes("b", frames)
+        assert type(detecting._boxes("a", frames, "float32")) is DetectedBoxes
+        one, other = (detecting._boxes(name, frames, "float32") for name in "ab")
+        assert one is other
 
 
 def test_an_index_s_frames_and_replacement_are_the_caller_s(made, tmp_path, monkeypatch):

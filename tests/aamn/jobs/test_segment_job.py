@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from aamn.models.indexable import IndexableSegmenter
+from aamn.models.segmenter import Segmenter as OneStage
 from aamn.config.schema import Config
 from aamn.data.datasets.source import Expression
 from aamn.index.file import NO_END, WHOLE, Selection
@@ -23,7 +25,9 @@ def as_loaded(system="aamn", offsets=(-1, 0, 1), proposals=4):
     spec = SimpleNamespace(offsets=offsets, proposals=proposals)
     words = SimpleNamespace(queries=lambda texts: [f"<{text}>" for text in texts])
     config = replace(Config(), system=system)
-    return SimpleNamespace(segmenter=SimpleNamespace(input_spec=spec), config=config, words=words)
+    segmenter = IndexableSegmenter() if system == "aamn" else OneStage()
+    segmenter.input_spec = spec
+    return SimpleNamespace(segmenter=segmenter, config=config, words=words)
 
 
 class Frames:
@@ -145,9 +149,9 @@ def test_without_a_video_or_a_sentence_there_is_nothing_to_do(options, said):
     [
         ("aamn", {"transition_cost": 0.75, "linking": "clip"}, "--transition-cost: wanted with"),
         ("acga", {"transition_cost": 0.75, "linking": "clip"}, "--transition-cost: wanted with"),
-        ("acga", {"transition_cost": 0.75}, "--transition-cost: for aamn alone"),
-        ("acga", {"absent_threshold": 0.0}, "--absent-threshold: for aamn alone"),
-        ("cstm", {"index": Path("i.h5")}, "--index: for aamn alone, the checkpoint is of cstm"),
+        ("acga", {"transition_cost": 0.75}, "--transition-cost: for aamn and zeroshot alone"),
+        ("acga", {"absent_threshold": 0.0}, "--absent-threshold: for aamn and zeroshot alone"),
+        ("cstm", {"index": Path("i.h5")}, "--index: for aamn and zeroshot alone, the checkpoint is of cstm"),
         ("aamn", {"transition_cost": 0.75, "absent_threshold": 0.0, "index": Path("i.h5")}, None),
         ("acga", {"transition_cost": TRANSITION_COST, "linking": "clip"}, None),
     ],
@@ -219,7 +223,7 @@ def test_an_index_of_the_wanted_frames_is_built_anew_in_the_results(tmp_path):
     assert segment_job._index(options, segmenter, CLIP, tmp_path) is segmenter.index
     path = tmp_path / "index" / "clip.h5"
     selection = Selection(range(2, NO_END, 9))
-    assert segmenter.done == [((CLIP, path, selection), {"again": True}), path]
+    assert segmenter.done == [((CLIP, path, selection), {"again": True, "every": 1}), path]
 
 
 @pytest.mark.parametrize(("held", "fits"), [(WHOLE, True), (Selection(range(4)), False)])
