@@ -79,6 +79,7 @@ faults: $(VENV)/installed-tests
 
 cluster: $(VENV)/installed-tests
 	PYTHONPATH=tests $(BIN)/python tests/faults/cluster.py $(RUN) $(CLUSTER)
+
 web-test: $(VENV)/installed-browser
 	AAMN_BROWSER=1 $(BIN)/python -m pytest -q $(PYTEST) tests/aamn/web
 
