@@ -1,6 +1,6 @@
 """Is the pipeline of the zero-shot system right? An image-text model is put in its place that knows
 the synthetic corpus by construction: its images are the nearest of the corpus's paints and the
-nearest silhouette of the training split, its texts the words for them. What is then answered wrong
+nearest picture of the training split, its texts the words for them. What is then answered wrong
 is the pipeline's fault, or that of the boxes.
 
     PYTHONPATH=tests python tests/real/zeroshot_double.py --demo runs/demo [--videos 20]
@@ -24,8 +24,8 @@ from aamn.data.samples import SampleDataset
 from aamn.data.synthetic.labels import COLOURS as PAINTS
 from aamn.data.synthetic.sentences import NOUNS
 from aamn.models.zeroshot.image_text import ImageTextModel
+from aamn.models.zeroshot.segmenter import ZeroShot
 from aamn.ops.boxes import pairwise_iou
-from aamn.ops.masks import crop_masks
 from aamn.zeroshot.assemble import assemble
 from proposals.store import ProposalStore
 
@@ -39,51 +39,49 @@ RECIPE = (
 )
 
 
-def silhouettes(corpus: Path, most: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masks (n, 16, 16) of actors of the training split and the places (n,) of what they are."""
-    source, masks, names = A2DSentences(corpus, "train"), [], []
-    for key_frame in source.key_frames:
-        for expression, target in zip(
-            key_frame.expressions, source.targets(key_frame), strict=True
-        ):
-            if expression.actor and len(masks) < most:
-                masks.append(crop_masks(target.mask[None].float(), target.box[None], SILHOUETTE)[0])
-                names.append(expression.actor - 1)
-    found = torch.stack(masks)
-    return torch.cat([found, found.flip(2)]), torch.tensor(names * 2)
-
-
 class Double(ImageTextModel):
     """Stands for an image-text model; see above. A view whose background is not dimmed to black
     says nothing."""
 
-    def __init__(self, masks: torch.Tensor, names: torch.Tensor) -> None:
+    def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.side, self.masks, self.names = SIDE, masks, names
+        self.side, self.seen = SIDE, list[torch.Tensor]()
+        self.templates, self.names = torch.zeros(0), list[int]()
         self.anchor = nn.Parameter(torch.zeros(()))
         self.paints = torch.tensor([*PAINTS.values()]) / 255
+
+    def learn(self, found: list[tuple[torch.Tensor, int]]) -> None:
+        """Takes views (3, SIDE, SIDE) and the actors in them for templates, mirrored too."""
+        templates = torch.stack([self._template(image, _shown(image)) for image, _ in found])
+        self.templates = torch.cat([templates, templates.flip(-1)])
+        self.names = [actor for _, actor in found] * 2
 
     @property
     def width(self) -> int:
         return len(NAMES)
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.append(images)
         rows = torch.zeros(len(images), self.width)
         for row, image in zip(rows, images, strict=True):
-            mask = image.amax(0) > 0.02
-            if 0.02 < mask.float().mean() < 0.9:
-                row[self._actor(mask)] = 1
+            mask = _shown(image)
+            if len(self.templates) and 0.02 < mask.float().mean() < 0.9:
+                distance = (self.templates - self._template(image, mask)).abs().sum((1, 2, 3))
+                row[self.names[int(distance.argmin())]] = 1
                 row[len(ACTORS) + self._paint(image, mask)] = 1
         return F.normalize(rows, dim=-1)
 
-    def _actor(self, mask: torch.Tensor) -> int:
-        """That of the silhouette with the highest IoU, cut to the mask's box."""
+    def _template(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(2, g, g): what is shown, and how bright it is beside its middle brightness, cut to the
+        mask's box."""
+        if not mask.any():
+            return torch.zeros(2, SILHOUETTE, SILHOUETTE)
         ys, xs = mask.nonzero(as_tuple=True)
-        cut = mask[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].float()
-        own = F.interpolate(cut[None, None], (SILHOUETTE, SILHOUETTE), mode="area")[0, 0]
-        both = torch.minimum(own, self.masks).sum((1, 2))
-        either = torch.maximum(own, self.masks).sum((1, 2))
-        return int(self.names[(both / either).argmax()])
+        box = slice(int(ys.min()), int(ys.max()) + 1), slice(int(xs.min()), int(xs.max()) + 1)
+        bright = image.mean(0)
+        bright = (bright - bright[mask].median()) * mask
+        both = torch.stack([mask.float(), bright])[:, box[0], box[1]]
+        return F.interpolate(both[None], (SILHOUETTE, SILHOUETTE), mode="area")[0]
 
     def _paint(self, image: torch.Tensor, mask: torch.Tensor) -> int:
         """The paint that most of the mask's pixels are nearest to."""
@@ -101,10 +99,33 @@ class Double(ImageTextModel):
         return rows / rows.norm(dim=-1, keepdim=True).clamp(min=1)
 
 
+def _shown(image: torch.Tensor) -> torch.Tensor:
+    """Where an image (3, h, w) is not dimmed to black."""
+    return image.amax(0) > 0.02
+
+
+def templates(samples: SampleDataset, segmenter: ZeroShot, double: Double, most: int) -> None:
+    """Shows the double the actors of key frames of the training split, as the system sees them."""
+    found = []
+    for number in range(0, len(samples), max(1, len(samples) // most)):
+        sample, expressions = samples[number], samples.source.key_frames[number].expressions
+        double.seen.clear()
+        segmenter.encode([sample.clip], [sample.proposals])
+        boxes, key = sample.proposals.boxes[sample.clip.key], sample.clip.key
+        dimmed = torch.cat(double.seen).chunk(2)[1]  # (K * T, 3, SIDE, SIDE)
+        views = dimmed.unflatten(0, (len(boxes), -1))[:, key]
+        for expression, target in zip(expressions, sample.targets, strict=True):
+            iou = pairwise_iou(target.box[None], boxes)[0]
+            if expression.actor and iou.max() >= 0.6:
+                found.append((views[int(iou.argmax())], expression.actor - 1))
+    double.learn(found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", type=Path, default=Path("runs/demo"))
     parser.add_argument("--videos", type=int, default=1000, help="at most, of the test split")
+    parser.add_argument("--templates", type=int, default=200, help="training frames to learn from")
     parser.add_argument("--attributes", action="store_true", help="the other describer, no double")
     options = parser.parse_args()
     corpus = options.demo / "corpus"
@@ -112,13 +133,19 @@ def main() -> None:
     if options.attributes:
         overrides[0] = "zeroshot.describers=attributes"
     config = load_config(Config, "zeroshot_boxes", overrides)
-    double = None if options.attributes else (Double(*silhouettes(corpus)), "double")
-    loaded = assemble(config, None, double).loaded
+    double = Double()
+    given = None if options.attributes else (double, "double")
+    loaded = assemble(config, None, given).loaded
     source = A2DSentences(corpus, "test")
     chosen = set(source.video_ids[: options.videos])
     store = ProposalStore.read(options.demo / "proposals.h5")
     loaded.words.learn(source.texts())
-    samples = SampleDataset(source, loaded.segmenter.input_spec, loaded.vocabulary, store)
+    spec = loaded.segmenter.input_spec
+    samples = SampleDataset(source, spec, loaded.vocabulary, store)
+    if given:
+        learned = SampleDataset(A2DSentences(corpus, "train"), spec, loaded.vocabulary, store)
+        with torch.inference_mode():
+            templates(learned, loaded.segmenter, double, options.templates)
     right, reachable, count = Counter(), Counter(), Counter()
     with torch.inference_mode():
         for number, key_frame in enumerate(source.key_frames):

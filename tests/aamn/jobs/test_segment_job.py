@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from aamn.models.indexable import IndexableSegmenter
-from aamn.models.segmenter import Segmenter as OneStage
 from aamn.config.schema import Config
 from aamn.data.datasets.source import Expression
 from aamn.index.file import NO_END, WHOLE, Selection
 from aamn.jobs import segment as segment_job
 from aamn.jobs.segment import Job, SegmentOptions, segment_videos
+from aamn.models.indexable import IndexableSegmenter
+from aamn.models.segmenter import Segmenter as OneStage
 from aamn.tubes.video_linking import TRANSITION_COST
 from proposals.decoding import Video
 from proposals.errors import InputError
@@ -151,7 +151,11 @@ def test_without_a_video_or_a_sentence_there_is_nothing_to_do(options, said):
         ("acga", {"transition_cost": 0.75, "linking": "clip"}, "--transition-cost: wanted with"),
         ("acga", {"transition_cost": 0.75}, "--transition-cost: for aamn and zeroshot alone"),
         ("acga", {"absent_threshold": 0.0}, "--absent-threshold: for aamn and zeroshot alone"),
-        ("cstm", {"index": Path("i.h5")}, "--index: for aamn and zeroshot alone, the checkpoint is of cstm"),
+        (
+            "cstm",
+            {"index": Path("i.h5")},
+            "--index: for aamn and zeroshot alone, the checkpoint is of cstm",
+        ),
         ("aamn", {"transition_cost": 0.75, "absent_threshold": 0.0, "index": Path("i.h5")}, None),
         ("acga", {"transition_cost": TRANSITION_COST, "linking": "clip"}, None),
     ],
