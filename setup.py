@@ -19,6 +19,8 @@ EXTRAS = {
         *("hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"),
         *("supervision>=0.20", "ray>=2.40", "lancedb>=0.30", "s3fs>=2024.6"),
         *("moto[s3]>=5", "flask>=3", "flask-cors>=5"),  # an S3 server on loopback
+        *("transformers>=4.57", "huggingface_hub>=0.34", "safetensors>=0.4"),
+        *("fastapi>=0.115", "uvicorn>=0.30"),
     ],
     "browser": ["fastapi>=0.115", "playwright>=1.45", "uvicorn>=0.30"],
     "mutants": ["mutmut>=3.8", "pytest-cov>=6"],
