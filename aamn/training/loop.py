@@ -34,7 +34,6 @@ from aamn.training.journal import CheckpointSaver, MetricLogger
 from aamn.training.optimiser import build_optimiser, learning_rate
 from aamn.training.phases import JOINT, Phase, check_phases, part_of, phase_at, plan_phases
 from aamn.training.sampler import IterationSampler
-from aamn.training.threads import share_cores
 from aamn.training.tubes import TubeDataset, keep_tubes
 from proposals.errors import InputError
 from proposals.files import write_text
@@ -338,7 +337,6 @@ def _batches(
         first, last = max(start, phase.start), min(stop, phase.stop)
         if first < last:
             loader = _loader(config, feed(phase.shown), phase, first, last, fabric)
-            share_cores(loader.num_workers)
             yield from loaded(loader)
 
 

@@ -25,7 +25,6 @@ from aamn.models.assignment import Referents
 from aamn.models.encoded import TubeSample
 from aamn.models.visual import DescribedTubes
 from aamn.structures import Sample
-from aamn.training.threads import share_cores
 from proposals.errors import InputError
 from proposals.files import binary_aside
 from proposals.workers import end_with_parent, loaded
@@ -154,7 +153,6 @@ def _describe(
         collate_fn=list,
         worker_init_fn=end_with_parent,
     )
-    share_cores(workers)
     learning = segmenter.training
     segmenter.eval()
     tubes: list[list[DescribedTubes]] = [[] for _ in views]
