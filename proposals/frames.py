@@ -369,15 +369,8 @@ class SpooledFrames(FrameSource):
 
     def _add(self, frame: Any) -> None:
         name = f"{self.path}: frame {self._count}"
-        image = isinstance(frame, Image.Image)
-        frame = as_looked_at(frame, name) if image else checked_frame(frame, name)
-        if not self._count:
-            self.size = frame.shape[:2]
-        if frame.shape[:2] != self.size:
-            (h, w), (h0, w0) = frame.shape[:2], self.size
-            raise InputError(
-                f"{self.path}: frame {self._count} is {w}x{h}, the first one {w0}x{h0}"
-            )
+        frame = _given(frame, name, self.size if self._count else None)
+        self.size = frame.shape[:2]
         self._file.write(frame.tobytes())
         self._count += 1
 
@@ -393,6 +386,20 @@ class SpooledFrames(FrameSource):
 
     def close(self) -> None:
         """The file goes with the object: its frames cannot be had again."""
+
+
+def _given(frame: Any, name: str, size: tuple[int, int] | None) -> np.ndarray:
+    """A frame (H0, W0, 3) uint8 RGB that a caller gave.
+
+    Raises:
+        InputError: another shape or type, or another size than that of the first one.
+    """
+    image = isinstance(frame, Image.Image)
+    frame = as_looked_at(frame, name) if image else checked_frame(frame, name)
+    if size is not None and frame.shape[:2] != size:
+        (h, w), (h0, w0) = frame.shape[:2], size
+        raise InputError(f"{name} is {w}x{h}, the first one {w0}x{h0}")
+    return frame
 
 
 class ArrivingFrames(FrameSource):
@@ -425,13 +432,8 @@ class ArrivingFrames(FrameSource):
         if frame is None:
             return False
         name = f"{self.path}: frame {self._count}"
-        image = isinstance(frame, Image.Image)
-        frame = as_looked_at(frame, name) if image else checked_frame(frame, name)
-        if not self._count:
-            self.size = frame.shape[:2]
-        if frame.shape[:2] != self.size:
-            (h, w), (h0, w0) = frame.shape[:2], self.size
-            raise InputError(f"{name} is {w}x{h}, the first one {w0}x{h0}")
+        frame = _given(frame, name, self.size if self._count else None)
+        self.size = frame.shape[:2]
         self._last.append(frame)
         self._count += 1
         return True

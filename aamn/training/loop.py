@@ -37,6 +37,7 @@ from aamn.training.sampler import IterationSampler
 from aamn.training.tubes import TubeDataset, keep_tubes
 from proposals.errors import InputError
 from proposals.files import write_text
+from proposals.inference_form import computes_in_bfloat16
 from proposals.workers import end_with_parent, loaded
 
 log = logging.getLogger("aamn")
@@ -93,20 +94,12 @@ class Progress:
     losses: dict[str, float]
 
 
-def _computes_in_bfloat16() -> bool:
-    """Whether the device that will be used has instructions for bfloat16."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = Path("/proc/cpuinfo")
-    known = {"avx512_bf16", "amx_bf16"}
-    return flags.is_file() and bool(known & set(flags.read_text(errors="replace").split()))
-
-
 def choose_precision(precision: Precision) -> Fixed:
     """What "auto" means here; any other name is itself."""
     if precision != "auto":
         return precision
-    return "bf16-mixed" if _computes_in_bfloat16() else "32-true"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bf16-mixed" if computes_in_bfloat16(device) else "32-true"
 
 
 def make_fabric(config: Config, out: Path) -> Fabric:

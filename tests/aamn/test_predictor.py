@@ -13,31 +13,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_models import FROM_NOUGHT, WORDS, tiny_config, tiny_segmenter
+from tiny_bundle import save_parts
+from tiny_models import WORDS
 from tiny_videos import Unchecked
 
 import aamn
 from aamn import predictor
 from aamn.index import builder, job, query_encoder
-from aamn.inference.checkpoint import read_checkpoint, save_checkpoint
+from aamn.inference.checkpoint import read_checkpoint
 from aamn.predictor import read_bundle, write_bundle
-from proposals.build import build_detector, checked_device
-from proposals.config import DetectorConfig
-from proposals.detector import save_detector
+from proposals.build import checked_device
 from proposals.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
-    torch.manual_seed(0)
-    small = {"widths": (8, 8), "strides": (4, 2), "head": 16, "min_size": 40, "max_size": 60}
-    config = DetectorConfig(name="small", weights="", classes=("a", "b"), score_threshold=0.0,
-                            proposals=8, **small)  # fmt: skip
-    save_detector(build_detector(config), folder / "d.pt")
-    segmenter = tiny_segmenter(vocabulary=FROM_NOUGHT)
-    training = {"momentum": torch.zeros(1000)}
-    save_checkpoint(folder / "s.pt", segmenter, tiny_config(), 7, training)
+    save_parts(folder, {"momentum": torch.zeros(1000)})
     write_bundle(folder / "b", folder / "d.pt", folder / "s.pt", absent_threshold=-1e6)
     return folder / "b"
 

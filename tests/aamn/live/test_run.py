@@ -6,20 +6,15 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-import torch
-from tiny_models import FROM_NOUGHT, tiny_config, tiny_segmenter
+from tiny_bundle import save_parts
 
 import aamn
 from aamn.cli.main import run
-from aamn.inference.checkpoint import save_checkpoint
 from aamn.live import run as live
 from aamn.live.run import LiveCounts, LiveOptions, answer_all, listen
 from aamn.live.session import LiveSession
 from aamn.live.source import TakenClip
 from aamn.predictor import write_bundle
-from proposals.build import build_detector
-from proposals.config import DetectorConfig
-from proposals.detector import save_detector
 from proposals.errors import InputError
 from proposals.frames import open_frames
 
@@ -29,12 +24,7 @@ COUNT, SIZE = 14, (40, 50)
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
-    torch.manual_seed(0)
-    small = {"widths": (8, 8), "strides": (4, 2), "head": 16, "min_size": 40, "max_size": 60}
-    config = DetectorConfig(name="small", weights="", classes=("a", "b"), score_threshold=0.0,
-                            proposals=8, **small)  # fmt: skip
-    save_detector(build_detector(config), folder / "d.pt")
-    save_checkpoint(folder / "s.pt", tiny_segmenter(vocabulary=FROM_NOUGHT), tiny_config(), 7)
+    save_parts(folder)
     write_bundle(folder / "b", folder / "d.pt", folder / "s.pt")
     return folder / "b"
 

@@ -23,6 +23,7 @@ from aamn.training.loop import choose_precision, train
 from aamn.training.optimiser import build_optimiser, learning_rate
 from aamn.training.phases import plan_phases
 from aamn.training.sampler import IterationSampler
+from proposals import inference_form
 from proposals.errors import InputError
 
 POINTS = [(1.0, 0.5), (-0.3, 2.0), (0.7, -1.0), (2.0, 0.1), (-1.5, -0.4)]
@@ -597,7 +598,9 @@ def test_auto_is_bfloat16_where_the_processor_has_instructions_for_it(
     asked = []
     if flags is not None:
         (tmp_path / "cpuinfo").write_text(flags, errors="surrogateescape")
-    monkeypatch.setattr(training, "Path", lambda path: asked.append(path) or tmp_path / "cpuinfo")
+    monkeypatch.setattr(
+        inference_form, "Path", lambda path: asked.append(path) or tmp_path / "cpuinfo"
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_precision(precision) == chosen
     assert asked == ["/proc/cpuinfo"] * (precision == "auto")

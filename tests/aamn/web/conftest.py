@@ -1,31 +1,20 @@
 """A tiny bundle, a short video, and a real server on loopback."""
 
 import pytest
-import torch
 from page_server import served, write_clip
-from tiny_models import FROM_NOUGHT, tiny_config, tiny_segmenter
+from tiny_bundle import save_parts
 
 import aamn
-from aamn.inference.checkpoint import save_checkpoint
 from aamn.predictor import write_bundle
 from aamn.web.limits import Limits
 from aamn.web.videos import Example
-from proposals.build import build_detector
-from proposals.config import DetectorConfig
 from proposals.decoding import Video
-from proposals.detector import save_detector
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
-    torch.manual_seed(0)
-    small = {"widths": (8, 8), "strides": (4, 2), "head": 16, "min_size": 40, "max_size": 60}
-    config = DetectorConfig(name="small", weights="", classes=("a", "b"), score_threshold=0.0,
-                            proposals=8, **small)  # fmt: skip
-    save_detector(build_detector(config), folder / "d.pt")
-    segmenter = tiny_segmenter(vocabulary=FROM_NOUGHT)
-    save_checkpoint(folder / "s.pt", segmenter, tiny_config(), 7, {})
+    save_parts(folder, {})
     write_bundle(folder / "b", folder / "d.pt", folder / "s.pt", absent_threshold=-5.0)
     return folder / "b"
 
