@@ -7,6 +7,7 @@ of the square is zero, in rgb and in flow.
 from __future__ import annotations
 
 import logging
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -30,7 +31,7 @@ from proposals.store import ProposalStore
 
 log = logging.getLogger("aamn")
 
-FRAME_BYTES = 512 << 20  # of decoded video that each loading process keeps
+FRAME_BYTES = 1 << 30  # of decoded video that each loading process keeps
 TARGET_BYTES = 128 << 20  # of masks
 
 
@@ -176,17 +177,9 @@ class SampleDataset(Dataset):
 
     def of_key_frames(self) -> SampleDataset:
         """The same samples with the key frame alone in each clip."""
-        spec = replace(self.input_spec, offsets=(0,), strangers=0)
-        return SampleDataset(
-            self.source,
-            spec,
-            self.vocabulary,
-            self.store,
-            self.flow,
-            self.augment,
-            self.seed,
-            self.flow_config,
-        )
+        alone = copy(self)  # which keeps the same videos and targets in memory
+        alone.input_spec = replace(self.input_spec, offsets=(0,), strangers=0)
+        return alone
 
     def _strangers(self, key_frame: KeyFrame, draw: tuple[int, ...]) -> tuple[Query, ...]:
         """Sentences about other videos that are not said of this one, drawn at random."""
@@ -224,7 +217,7 @@ class SampleDataset(Dataset):
         targets = self._targets.get(
             (video_id, key_frame.frame),
             lambda: self.source.targets(key_frame),
-            lambda targets: sum(target.mask.numel() for target in targets),
+            _mask_bytes,
         )
         _check_sizes(targets, key_frame, frames)
         queries = tuple(self.vocabulary.encode(e.text) for e in key_frame.expressions)
@@ -243,6 +236,11 @@ class SampleDataset(Dataset):
                 )
             self.late_key_frames.add((key_frame.video_id, key_frame.frame))
         return min(key_frame.frame, count - 1)
+
+
+def _mask_bytes(targets: tuple[Target, ...]) -> int:
+    """What they hold; sentences about one actor share its mask."""
+    return sum({t.mask.data_ptr(): t.mask.numel() for t in targets}.values())
 
 
 def _geometry(size: tuple[int, int], network: tuple[int, int], shrink: float) -> Geometry:

@@ -36,11 +36,13 @@ from aamn.models.relation import RelationModule
 from aamn.models.segmenter import Segmenter
 from aamn.models.statistics import (
     GRID,
+    PIXELS,
     Statistic,
     TubePixels,
     build_statistics,
     camera_motion,
     crop,
+    raw_map,
 )
 from aamn.models.visual import DescribedTubes, FlowStream, Stream, TubeFeatures
 from aamn.ops.boxes import location_features
@@ -73,7 +75,7 @@ class AAMN(IndexableSegmenter):
         self.input_spec = InputSpec(
             offsets=tuple(range(-radius, radius + 1)),
             network_size=(config.size, config.size),
-            flow="flow" in config.streams,
+            flow="flow" in config.streams or bool(config.statistics),
             proposals=config.proposals,
             strangers=_strangers(config),
         )
@@ -83,15 +85,15 @@ class AAMN(IndexableSegmenter):
         self.source = {name: name if name in names else names[0] for name in kinds}
         wanted = {self.source[name] for name in _matched_streams(config)}
         self.described = [name for name in names if name in wanted]
+        if config.matching == "relation":  # which takes what there is
+            self.source = {name: name for name in self.described}
         # whose features the whole frame is known by
-        self.appearance = next(n for n in (self.source["rgb"], *names) if n in self.described)
+        self.appearance = "rgb" if "rgb" in self.described else self.described[0]
         self.mask_sources = tuple(config.mask_head.features.split("+"))
         detail = {self.mask_sources[0]: config.mask_head.detail_stride}
         self.streams: Modules[Stream] = Modules(
             {
-                name: kinds[name](
-                    config.backbone, name in wanted, detail.get(name, 0), bool(config.statistics)
-                )
+                name: kinds[name](config.backbone, name in wanted, detail.get(name, 0))
                 for name in names
             }
         )
@@ -110,7 +112,7 @@ class AAMN(IndexableSegmenter):
         language = LANGUAGES[config.language.values]
         words = language.channels(config.language, embedding.embedding_dim)
         self.heads: Modules[ActorModule | ActionModule | RelationModule] = Modules(
-            _heads(config, words, self.statistics)
+            _heads(config, words, len(self.described), self.statistics)
         )
         self.language = language(config.language, embedding, tuple(self.heads))
         grid_channels = sum(self.streams[name].backbone.channels for name in self.mask_sources)
@@ -129,8 +131,8 @@ class AAMN(IndexableSegmenter):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The streams."""
-        return tuple(self.streams)
+        """The streams, and what statistics look at."""
+        return tuple(dict.fromkeys([*self.streams, *(PIXELS if len(self.statistics) else ())]))
 
     @property
     def head_widths(self) -> dict[str, int]:
@@ -147,8 +149,10 @@ class AAMN(IndexableSegmenter):
     # The video's side
 
     def encode_maps(self, images: dict[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
-        """Stream name -> its maps of frames (N, C, H, W)."""
-        return {name: stream(images[name]) for name, stream in self.streams.items()}
+        """Stream name -> its maps of frames (N, C, H, W); for statistics also what they look at."""
+        maps = {name: tuple(stream(images[name])) for name, stream in self.streams.items()}
+        seen = PIXELS if len(self.statistics) else {}
+        return maps | {own: (raw_map(images[name]),) for name, own in seen.items()}
 
     def shared_maps(self, maps: dict[str, tuple[Tensor, ...]]) -> list[Tensor]:
         """Those of the RGB stream's backbone."""
@@ -226,10 +230,10 @@ class AAMN(IndexableSegmenter):
         keys, own = frames[..., key].flatten(), boxes[:, :, key].flatten(0, 1)
         logits = self._mask_logits(maps, torch.cat([keys[:, None].to(own.dtype), own], 1))
         masks = F.adaptive_avg_pool2d(logits.float().sigmoid(), GRID)
-        flow = maps["flow"][-1].float()
+        flow = maps[PIXELS["flow"]][0].float()
         flow = flow - camera_motion(flow, batch.content.repeat_interleave(t, 0))[..., None, None]
         return TubePixels(
-            crop(maps["rgb"][-1], keys, own).unflatten(0, (b, k)),
+            crop(maps[PIXELS["rgb"]][0], keys, own).unflatten(0, (b, k)),
             masks.unflatten(0, (b, k)),
             crop(flow, frames.flatten(), boxes.flatten(0, 2)).unflatten(0, (b, k, t)),
             boxes,
@@ -425,16 +429,16 @@ def _head_names(config: AAMNConfig) -> tuple[str, ...]:
 
 
 def _heads(
-    config: AAMNConfig, words: int, statistics: Modules[Statistic]
+    config: AAMNConfig, words: int, streams: int, statistics: Modules[Statistic]
 ) -> dict[str, ActorModule | ActionModule | RelationModule]:
     """The matching heads, by name."""
     channels, width = config.tube_channels, config.match_channels
-    more = sum(part.channels for part in statistics.values())
+    known = streams * channels + sum(part.channels for part in statistics.values())
     kinds: dict[str, Callable[[], ActorModule | ActionModule | RelationModule]] = {
         "actor": lambda: ActorModule(config.actor, channels, words, width),
         "action": lambda: ActionModule(config.action, channels, words, width),
         "joint": lambda: JointModule(channels, words, width),
-        "relation": lambda: RelationModule(config.relation, channels, more, words, width),
+        "relation": lambda: RelationModule(config.relation, channels, known, words, width),
     }
     return {name: kinds[name]() for name in _head_names(config)}
 
@@ -448,10 +452,9 @@ def _refuse_contradictions(config: AAMNConfig) -> None:
     ):
         if not set(value.split("+")) <= streams:
             raise InputError(f"aamn.{key} is {value!r}, but aamn.streams is {config.streams!r}")
-    if config.statistics and (config.matching != "relation" or streams != {"rgb", "flow"}):
+    if config.statistics and config.matching != "relation":
         raise InputError(
-            "aamn.statistics is for aamn.matching 'relation', with both streams; got "
-            f"{config.matching!r} and {config.streams!r}"
+            f"aamn.statistics is for aamn.matching 'relation', got {config.matching!r}"
         )
     if config.matching == "modules" and not (config.actor.enabled or config.action.enabled):
         raise InputError("aamn: at least one of actor.enabled and action.enabled is needed")

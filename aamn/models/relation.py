@@ -40,10 +40,12 @@ class RelationModule(nn.Module):
     attention knows how their boxes lie to each other."""
 
     def __init__(
-        self, config: RelationConfig, channels: int, statistics: int, words: int, width: int
+        self, config: RelationConfig, channels: int, known: int, words: int, width: int
     ) -> None:
-        """Raises:
-        InputError: the channels cannot be divided among the heads.
+        """For `known` numbers about a tube beside its place, and `channels` about the whole frame.
+
+        Raises:
+            InputError: the channels cannot be divided among the heads.
         """
         super().__init__()
         size = config.channels
@@ -53,7 +55,7 @@ class RelationModule(nn.Module):
             )
         self.whole = nn.Linear(channels, size)
         self.tokens = nn.Sequential(
-            nn.Linear(2 * channels + statistics + PLACES, size),
+            nn.Linear(known + PLACES, size),
             nn.LayerNorm(size),
             nn.GELU(),
             nn.Dropout(config.dropout),

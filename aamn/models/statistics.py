@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
@@ -15,7 +16,9 @@ from aamn.models.modules import Modules
 
 GRID = 14  # cells a side of the pixels that are looked at
 LEVELS = 4  # of each colour channel in the histogram
-RAW_STRIDE = 2  # network pixels a cell of a stream's raw map
+RAW_STRIDE = 2  # network pixels a cell of a raw map
+# what is looked at -> the name of its raw map
+PIXELS = {"rgb": "pixels:rgb", "flow": "pixels:flow"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class TubePixels:
     flow: Tensor
     boxes: Tensor
     linked: Tensor
+
+
+def raw_map(images: Tensor) -> Tensor:
+    """(N, C, H / 2, W / 2) of images or flow (N, C, H, W): the pixels themselves."""
+    return F.avg_pool2d(images, RAW_STRIDE)
 
 
 def crop(maps: Tensor, frames: Tensor, boxes: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import vgg
@@ -241,15 +240,11 @@ class Stream(nn.Module):
         config: BackboneConfig,
         described: bool = True,
         detail_stride: int = 0,
-        raw: bool = False,
     ) -> None:
-        """With `raw`, what the stream is given is the last of its maps, at half the size.
-
-        Raises:
-            InputError: the network has no map of `detail_stride`.
+        """Raises:
+        InputError: the network has no map of `detail_stride`.
         """
         super().__init__()
-        self.raw = raw
         name = self.network(config)
         self.backbone: Backbone | _Small | _Pyramid = BACKBONES[name](config)
         self.roi_size, self.roi_samples = config.roi_size, config.roi_samples
@@ -281,8 +276,7 @@ class Stream(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Maps (N, C, H/stride, W/stride), the finest first, of images (N, 3, H, W)."""
-        maps = self.backbone.maps(self.prepare(images), self.kept)
-        return (*maps, F.avg_pool2d(images, 2)) if self.raw else tuple(maps)
+        return tuple(self.backbone.maps(self.prepare(images), self.kept))
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the backbone sees of the stream's input."""
@@ -356,9 +350,8 @@ class FlowStream(Stream):
         config: BackboneConfig,
         described: bool = True,
         detail_stride: int = 0,
-        raw: bool = False,
     ) -> None:
-        super().__init__(config, described, detail_stride, raw)
+        super().__init__(config, described, detail_stride)
         self.pixels: Tensor
         self.register_buffer("pixels", torch.tensor(config.flow_range))
 

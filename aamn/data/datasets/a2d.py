@@ -242,7 +242,8 @@ class A2DSentences(SentencesByVideo):
         """What each expression of the key frame refers to; masks (H0, W0), boxes clipped."""
         path = self.annotation_path(key_frame.video_id, key_frame.frame)
         annotation = read_annotation(path)
-        return tuple(_target(annotation, expression) for expression in key_frame.expressions)
+        known = {e.instance: _shown(annotation, e.instance) for e in key_frame.expressions}
+        return tuple(target_of(e, *known[e.instance]) for e in key_frame.expressions)
 
     def full_video_targets(self, video_id: str, instance: int) -> FullTarget | None:
         """The object in every frame, where the corpus says so."""
@@ -363,10 +364,11 @@ class A2DSentences(SentencesByVideo):
             )
 
 
-def _target(annotation: AnnotatedFrame, expression: Expression) -> Target:
-    place = annotation.place(expression.instance)
+def _shown(annotation: AnnotatedFrame, instance: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Box (4,) and mask (H0, W0) of an instance, which all sentences about it share."""
+    place = annotation.place(instance)
     box, mask = annotation.boxes[place].copy(), annotation.masks[place].copy()
-    return target_of(expression, torch.from_numpy(box), torch.from_numpy(mask))
+    return torch.from_numpy(box), torch.from_numpy(mask)
 
 
 def _full_target(path: Path, instance: int) -> FullTarget | None:

@@ -1,5 +1,7 @@
 """Tubes among tubes: what is missing is not seen, and how boxes lie to each other is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_models import random_sample, tiny_segmenter
@@ -35,7 +37,7 @@ def features(k=3, seed=0):
 
 def module():
     torch.manual_seed(0)
-    return RelationModule(RelationConfig(channels=16, heads=2), 6, 0, 5, 8).eval()
+    return RelationModule(RelationConfig(channels=16, heads=2), 6, 12, 5, 8).eval()
 
 
 def test_geometry_by_hand():
@@ -102,13 +104,25 @@ def test_everything_learns():
     assert set(still) <= {"heads.relation.matching.score.bias"}, "it cancels in the softmax"
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [("aamn.statistics=colour",), (*PLUS[:2], "aamn.streams=rgb", "aamn.mask_head.features=rgb")],
-)
-def test_statistics_without_what_uses_them_are_refused(overrides):
+ONE_STREAM = (*PLUS, "aamn.streams=rgb", "aamn.mask_head.features=rgb")
+
+
+def test_statistics_need_no_network_that_looks_at_the_flow():
+    segmenter = tiny_segmenter(*ONE_STREAM)
+    assert list(segmenter.streams) == ["rgb"] and segmenter.inputs == ("rgb", "flow")
+    sample = random_sample(segmenter, lengths=(2,))
+    still = replace(sample.clip, flow=torch.zeros_like(sample.clip.flow))
+    with torch.no_grad():
+        moving, resting = (
+            segmenter.encode([clip], [sample.proposals]).embedding(0).vectors
+            for clip in (sample.clip, still)
+        )
+    assert not torch.allclose(moving, resting)
+
+
+def test_statistics_without_what_uses_them_are_refused():
     with pytest.raises(InputError, match=r"aamn\.statistics is for aamn\.matching 'relation'"):
-        tiny_segmenter(*overrides)
+        tiny_segmenter("aamn.statistics=colour")
 
 
 def test_channels_that_its_heads_cannot_share_are_refused():
