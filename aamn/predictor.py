@@ -36,7 +36,7 @@ from aamn.index.file import WHOLE, IndexFile, Selection, index_path
 from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.index.video_index import VideoIndex, VideoTrack
 from aamn.inference.checkpoint import Loaded, beside, load_segmenter, read_checkpoint
-from aamn.inference.verdict import checked_number
+from aamn.inference.verdict import NoMatch, Probability, checked_number
 from aamn.search.folder import IndexFolder, Searched, is_library
 from aamn.version import __version__
 from aamn.zeroshot.assemble import is_zeroshot, load_zeroshot
@@ -75,12 +75,17 @@ _LEFT = re.compile(
 
 @dataclass(frozen=True)
 class Bundle:
-    """Where a bundle's parts lie, by their usual names, the score below which a sentence means
-    nobody (None: it was not calibrated), and the parts' SHA-256 as far as they are known."""
+    """Where a bundle's parts lie, by their usual names, when a sentence means nobody, and the
+    parts' SHA-256 as far as they are known."""
 
     parts: dict[str, Path]
-    absent_threshold: float | None
+    no_match: NoMatch
     sha256: dict[str, str]
+
+    @property
+    def absent_threshold(self) -> float | None:
+        """The score below which a sentence means nobody; None where it was not calibrated."""
+        return self.no_match.threshold
 
     @property
     def detector(self) -> Path:
@@ -325,6 +330,7 @@ def write_bundle(
     absent_threshold: float | None = None,
     vectors: Path | str | None = None,
     words: int = BUNDLED_WORDS,
+    probability: Probability | None = None,
 ) -> None:
     """Makes a bundle of a detector's and a segmenter's checkpoint; training state stays behind.
 
@@ -332,6 +338,7 @@ def write_bundle(
         vectors: a file of word vectors, whose first `words` words the bundle's users can ask for
             beside the training's; None: the one of the training, where it is at hand. Without one,
             the bundle knows the words of its training alone, which is logged.
+        probability: of a match by its score; None: unknown.
 
     Raises:
         InputError: a file is missing or of another kind, or `out` cannot be written.
@@ -362,6 +369,7 @@ def write_bundle(
             "made_with": {"aamn": __version__, "torch": torch.__version__},
             "iteration": content["iteration"],
             "absent_threshold": absent_threshold,
+            "probability": None if probability is None else vars(probability),
             "files": files,
             "replaced": sorted(before),
             "sha256": {name: _hash(out / own) for name, own in files.items()},
@@ -466,9 +474,10 @@ def _read_bundle(path: Path) -> Bundle:
     threshold = record.get("absent_threshold")
     if threshold is not None:
         threshold = checked_number(threshold, f"{path / RECORD}: absent_threshold")
+    line = Probability.read(record.get("probability"), f"{path / RECORD}: probability")
     known = record.get("sha256")  # bundles of version 0.1 have none; their parts' own checksums do
     parts = {name: path / own for name, own in files.items()}
-    return Bundle(parts, threshold, known if isinstance(known, dict) else {})
+    return Bundle(parts, NoMatch(threshold, line), known if isinstance(known, dict) else {})
 
 
 def _hash(path: Path) -> str:
@@ -503,13 +512,15 @@ def load(
     folder = None if weights is None else Path(weights)
     if is_zeroshot(path):
         parts = load_zeroshot(str(path), device, None, overrides, folder)
-        return VideoSegmenter(QueryEncoder(parts.loaded, parts.absent_threshold), parts.detector)
+        return VideoSegmenter(
+            QueryEncoder(parts.loaded, NoMatch(parts.absent_threshold)), parts.detector
+        )
     if folder is not None:
         raise InputError(f"weights: for zeroshot alone, {path} holds its own")
     bundle = read_bundle(path)
     return VideoSegmenter(
         QueryEncoder(
-            load_segmenter(bundle.segmenter, device, overrides=overrides), bundle.absent_threshold
+            load_segmenter(bundle.segmenter, device, overrides=overrides), bundle.no_match
         ),
         load_detector(bundle.detector, device),
     )

@@ -26,7 +26,8 @@ METRICS = Existing("metrics", "; `aamn evaluate --full-video --calibrate` writes
     "--metrics",
     type=METRICS,
     metavar="JSON",
-    help="of `aamn evaluate --full-video --calibrate`, which finds that score",
+    help="of `aamn evaluate --full-video --calibrate`, which finds that score "
+    "and how likely others are",
 )
 @click.option(
     "--vectors",
@@ -54,10 +55,12 @@ def command(
 ) -> None:
     """Puts a detector and a segmenter into one folder, which aamn.load() and --bundle of the other
     subcommands read."""
-    from aamn.evaluation.absence import read_threshold
+    from aamn.evaluation.absence import read_no_match
+    from aamn.inference.verdict import NoMatch
     from aamn.predictor import write_bundle
 
-    if absent_threshold is None and metrics:
-        absent_threshold = read_threshold(metrics)
-    write_bundle(out, detector, checkpoint, absent_threshold, vectors, words)
+    known = read_no_match(metrics) if metrics else NoMatch(absent_threshold)
+    write_bundle(
+        out, detector, checkpoint, known.threshold, vectors, words, probability=known.probability
+    )
     print(out)

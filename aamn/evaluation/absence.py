@@ -19,13 +19,13 @@ from aamn.data.datasets.registry import open_source
 from aamn.data.datasets.source import Expression, FullTarget, VideoTextSource
 from aamn.data.flow.store import stored_flow
 from aamn.evaluation.full_video import format_videos, frame_rows, summarise_videos
-from aamn.evaluation.probability import Probability, trust
+from aamn.evaluation.probability import fit_probability, trust
 from aamn.index.indexed_segmenter import StoredIndexes
 from aamn.index.query_encoder import QueryEncoder
 from aamn.index.video_index import LINKINGS, VideoIndex
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.track import answers
-from aamn.inference.verdict import checked_number
+from aamn.inference.verdict import NoMatch, Probability, checked_number
 from aamn.structures import Row
 from aamn.tubes.video_linking import calibrate_absence, shares_at
 from proposals.errors import InputError
@@ -187,7 +187,7 @@ def _trusted(known: Scores, scores: Scores, split: str) -> tuple[dict, dict]:
     on the evaluated ones; nothing where all known ones of a side found nobody."""
     if not all(any(map(math.isfinite, side)) for side in (known.present, known.absent)):
         return {}, {}
-    probability = Probability.fit(known.present, known.absent)
+    probability = fit_probability(known.present, known.absent)
     trusted = trust(probability, scores.present, scores.absent)
     print(
         f"a match has the probability 1 / (1 + exp(-({probability.slope:.3f} * score "
@@ -197,15 +197,18 @@ def _trusted(known: Scores, scores: Scores, split: str) -> tuple[dict, dict]:
     return {"probability": vars(probability)}, trusted
 
 
-def read_threshold(path: Path) -> float:
-    """The score of "nobody" in a file of `aamn evaluate --full-video --calibrate`.
+def read_no_match(path: Path) -> NoMatch:
+    """What a file of `aamn evaluate --full-video --calibrate` says of "nobody".
 
     Raises:
-        InputError: the file holds none.
+        InputError: the file holds no threshold.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["absence"]["threshold"]
-        return checked_number(found, f"{path}: absence.threshold")
+        found = json.loads(path.read_text(encoding="utf-8"))["absence"]
+        threshold = checked_number(found["threshold"], f"{path}: absence.threshold")
+        return NoMatch(
+            threshold, Probability.read(found.get("probability"), f"{path}: absence.probability")
+        )
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{path} holds no calibrated threshold; `aamn evaluate --full-video --calibrate` "

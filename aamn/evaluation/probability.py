@@ -4,53 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit
 from scipy.stats import mannwhitneyu
+
+from aamn.inference.verdict import Probability
 
 BINS = 10
 
 
-@dataclass(frozen=True)
-class Probability:
-    """P(somebody is meant) = 1 / (1 + exp(-(slope * score + intercept))), after Platt (1999)."""
+def fit_probability(present: Sequence[float], absent: Sequence[float]) -> Probability:
+    """The most likely slope and intercept. The wanted probabilities are a little inside 0 and 1,
+    the more the fewer sentences there are, so that no slope is infinite; sentences for which nobody
+    was found at all, -inf, say nothing of scores.
 
-    slope: float
-    intercept: float
+    Raises:
+        ValueError: no finite score on one of the sides.
+    """
+    yes, no = (np.array([s for s in side if math.isfinite(s)]) for side in (present, absent))
+    if not (yes.size and no.size):
+        raise ValueError("wanted scores of both present and absent sentences")
+    scores = np.concatenate([yes, no])
+    middle, spread = scores.mean(), scores.std() or 1.0
+    wanted = np.repeat([(yes.size + 1) / (yes.size + 2), 1 / (no.size + 2)], [yes.size, no.size])
 
-    @classmethod
-    def fit(cls, present: Sequence[float], absent: Sequence[float]) -> Probability:
-        """The most likely slope and intercept. The wanted probabilities are a little inside 0 and
-        1, the more the fewer sentences there are, so that no slope is infinite; sentences for which
-        nobody was found at all, -inf, say nothing of scores.
+    def loss(line: np.ndarray) -> float:
+        logits = line[0] * (scores - middle) / spread + line[1]
+        return float((np.logaddexp(0, logits) - wanted * logits).mean())
 
-        Raises:
-            ValueError: no finite score on one of the sides.
-        """
-        yes, no = (np.array([s for s in side if math.isfinite(s)]) for side in (present, absent))
-        if not (yes.size and no.size):
-            raise ValueError("wanted scores of both present and absent sentences")
-        scores = np.concatenate([yes, no])
-        middle, spread = scores.mean(), scores.std() or 1.0
-        wanted = np.repeat(
-            [(yes.size + 1) / (yes.size + 2), 1 / (no.size + 2)], [yes.size, no.size]
-        )
-
-        def loss(line: np.ndarray) -> float:
-            logits = line[0] * (scores - middle) / spread + line[1]
-            return float((np.logaddexp(0, logits) - wanted * logits).mean())
-
-        slope, intercept = minimize(loss, np.zeros(2)).x
-        return cls(float(slope / spread), float(intercept - slope * middle / spread))
-
-    def of(self, scores: Sequence[float]) -> np.ndarray:
-        """Probabilities (n,) of scores; 0 for -inf."""
-        found = np.asarray(scores, np.float64)
-        return np.where(np.isneginf(found), 0.0, expit(self.slope * found + self.intercept))
+    slope, intercept = minimize(loss, np.zeros(2)).x
+    return Probability(float(slope / spread), float(intercept - slope * middle / spread))
 
 
 def auroc(present: Sequence[float], absent: Sequence[float]) -> float:
@@ -88,7 +73,7 @@ def trust(
 ) -> dict[str, Any]:
     """How far these probabilities can be trusted on these sentences: `auroc`, the expected
     calibration error `ece`, and the reliability diagram behind it."""
-    found = np.concatenate([probability.of(present), probability.of(absent)])
+    found = np.array([probability.of(score) for score in (*present, *absent)])
     meant = np.repeat([1.0, 0.0], [len(present), len(absent)])
     bins = reliability(found, meant)
     return {"auroc": auroc(present, absent), "ece": calibration_error(bins), "reliability": bins}

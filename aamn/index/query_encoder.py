@@ -12,7 +12,7 @@ from aamn.index.box_source import BoxSource
 from aamn.index.file import WHOLE, Selection
 from aamn.index.job import IndexJob, indexable, model_hash
 from aamn.inference.checkpoint import Loaded
-from aamn.inference.verdict import checked_number
+from aamn.inference.verdict import UNCALIBRATED, NoMatch, checked_number
 from aamn.models.encoded import EncodedSentences
 from aamn.models.indexable import IndexableSegmenter
 from aamn.structures import Query
@@ -25,15 +25,19 @@ CALIBRATED = "calibrated"
 
 class QueryEncoder:
     """The sentence's side of a segmenter: words in, one vector a module out; `model` is the hash
-    that the indexes it can be asked of have. `absent_threshold` is the score below which a sentence
-    means nobody, None where it was not calibrated."""
+    that the indexes it can be asked of have. `no_match` says when a sentence means nobody."""
 
-    def __init__(self, loaded: Loaded, absent_threshold: float | None = None) -> None:
+    def __init__(self, loaded: Loaded, no_match: NoMatch = UNCALIBRATED) -> None:
         """Raises:
         InputError: the checkpoint is of a system that cannot index videos.
         """
         self.model, self.loaded = model_hash(loaded.segmenter), loaded
-        self.absent_threshold = absent_threshold
+        self.no_match = no_match
+
+    @property
+    def absent_threshold(self) -> float | None:
+        """The score below which a sentence means nobody; None where it was not calibrated."""
+        return self.no_match.threshold
 
     def threshold(self, wanted: float | str | None = CALIBRATED) -> float | None:
         """The score that counts: the calibrated one, where there is one, another one, or none.

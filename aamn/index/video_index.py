@@ -21,7 +21,7 @@ from aamn.index.query_encoder import CALIBRATED, QueryEncoder
 from aamn.inference.checkpoint import Loaded
 from aamn.inference.results import run_lengths
 from aamn.inference.track import Track
-from aamn.inference.verdict import checked_number
+from aamn.inference.verdict import Probability, checked_number
 from aamn.models.encoded import EncodedSentences, ModuleScores
 from aamn.structures import MaskTrack, Query, TubeScores
 from aamn.tubes.video_linking import (
@@ -58,6 +58,7 @@ class VideoTrack(Track):
     actor_attention: np.ndarray
     action_attention: np.ndarray
     linking: str = LINKINGS[0]
+    chance: Probability | None = None  # by the score; None: it was not calibrated
 
     @property
     def video_id(self) -> str:
@@ -70,6 +71,10 @@ class VideoTrack(Track):
     @property
     def frames(self) -> range:
         return self.index.frames
+
+    @property
+    def probability(self) -> float | None:
+        return None if self.chance is None else self.chance.of(self.score)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -299,6 +304,7 @@ class VideoIndex(IndexedVideo):
             actor_attention=sentences.attention[names[0]][place, :words].numpy(),
             action_attention=sentences.attention[names[-1]][place, :words].numpy(),
             linking=linking,
+            chance=self.query_encoder.no_match.probability,
         )
 
 

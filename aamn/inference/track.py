@@ -33,7 +33,8 @@ class Track(ABC):
     are asked for.
 
     `score` is the mean matching score on the path; `present` says whether the sentence has a match:
-    where it has none, boxes are zeros and masks empty, and `reason` says why.
+    where it has none, boxes are zeros and masks empty, and `reason` says why. `probability` is how
+    likely somebody is meant, None where that was not calibrated.
     """
 
     query: Query
@@ -136,9 +137,16 @@ class Track(ABC):
         return self.verdict.facts
 
     @property
+    def probability(self) -> float | None:
+        """How likely somebody is meant; None where it was not calibrated."""
+        return None
+
+    @property
     def verdict(self) -> Verdict:
-        """Score, match or no match, and the threshold."""
-        return Verdict(self.query, self.score, self.present, self.absent_threshold)
+        """Score, match or no match, and what these are judged by."""
+        return Verdict(
+            self.query, self.score, self.present, self.absent_threshold, self.probability
+        )
 
     @property
     def reason(self) -> str:

@@ -8,20 +8,48 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
+from scipy.special import expit
+
 from aamn.inference.clip_by_clip import Answer
 from aamn.structures import MaskTrack, Query, empty_track
 from proposals.errors import InputError
 
 
 @dataclass(frozen=True)
+class Probability:
+    """P(somebody is meant) = 1 / (1 + exp(-(slope * score + intercept))), after Platt (1999)."""
+
+    slope: float
+    intercept: float
+
+    @classmethod
+    def read(cls, values: Any, what: str) -> Probability | None:
+        """From plain values, where there are any; `what` begins the error's line.
+
+        Raises:
+            InputError: they are no two numbers of these names.
+        """
+        if values is None:
+            return None
+        if not isinstance(values, dict) or values.keys() != {"slope", "intercept"}:
+            raise InputError(f"{what}: wanted a slope and an intercept, got {values!r}")
+        return cls(**{key: checked_number(own, f"{what}.{key}") for key, own in values.items()})
+
+    def of(self, score: float) -> float:
+        """Of a sentence with this score; 0 where nobody is found, -inf."""
+        return 0.0 if score == -math.inf else float(expit(self.slope * score + self.intercept))
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """A sentence's score in a video, whether that is a match, and the score that a match must reach
-    (None: any will do)."""
+    """A sentence's score in a video, whether that is a match, the score that a match must reach
+    (None: any will do), and how likely somebody is meant (None: it was not calibrated)."""
 
     query: Query
     score: float
     matched: bool
     threshold: float | None = None
+    probability: float | None = None
 
     @classmethod
     def of(cls, query: Query, score: float, threshold: float | None = None) -> Verdict:
@@ -45,13 +73,20 @@ class Verdict:
     @property
     def facts(self) -> dict[str, Any]:
         """For `result.json`."""
-        facts = {"score": self.score, "matched": self.matched, "absent_threshold": self.threshold}
+        facts = {
+            "score": self.score,
+            "matched": self.matched,
+            "absent_threshold": self.threshold,
+            "probability": self.probability,
+        }
         return facts if self.matched else {**facts, "reason": self.reason}
 
     def __str__(self) -> str:
         if self.score == -math.inf:
             return f"no match, {self.reason}"
         limit = "no threshold" if self.threshold is None else f"threshold {self.threshold:.3f}"
+        if self.probability is not None:
+            limit = f"probability {100 * self.probability:.0f} %, {limit}"
         return f"score {self.score:.3f}, {'match' if self.matched else 'no match'} ({limit})"
 
 
@@ -64,6 +99,18 @@ def checked_number(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
         raise InputError(f"{what}: wanted a number, got {value!r}")
     return float(value)
+
+
+@dataclass(frozen=True)
+class NoMatch:
+    """What a calibration says of sentences that mean nobody: the score below which one does, and
+    the probability by the score; None where it says nothing."""
+
+    threshold: float | None = None
+    probability: Probability | None = None
+
+
+UNCALIBRATED = NoMatch()
 
 
 class JudgedAnswers:

@@ -10,7 +10,7 @@ from pathlib import Path
 from aamn.data.flow.store import FlowStore, stored_flow
 from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, load_segmenter
-from aamn.inference.verdict import checked_number
+from aamn.inference.verdict import UNCALIBRATED, NoMatch, checked_number
 from aamn.predictor import Bundle, VideoSegmenter, read_bundle
 from aamn.zeroshot.assemble import ZeroShotParts, is_zeroshot, load_zeroshot
 from proposals import places
@@ -112,10 +112,10 @@ class Inputs:
         return stored_flow(self.options.flow, loaded.segmenter.input_spec, loaded.config.flow)
 
     @property
-    def _calibrated(self) -> float | None:
+    def _calibrated(self) -> NoMatch:
         if self.zeroshot:
-            return self._parts.absent_threshold
-        return self.bundle.absent_threshold if self.bundle else None
+            return NoMatch(self._parts.absent_threshold)
+        return self.bundle.no_match if self.bundle else UNCALIBRATED
 
     def absent_threshold(self, wanted: float | str | None) -> float | None:
         """The score below which a sentence means nobody; None: the bundle's, where it has one;
@@ -125,13 +125,13 @@ class Inputs:
             InputError: "auto" without a bundle, or with one that is not calibrated.
         """
         if wanted is None:
-            return self._calibrated
+            return self._calibrated.threshold
         if wanted == "none":
             return None
         if not isinstance(wanted, str):
             return checked_number(wanted, "--absent-threshold")
         if self.zeroshot:
-            return self._calibrated
+            return self._calibrated.threshold
         if self.bundle is None:
             raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")
         if self.bundle.absent_threshold is None:

@@ -92,6 +92,7 @@ def _answer(track: VideoTrack) -> dict[str, Any]:
     query = track.query
     return {
         "score": _number(track.score),
+        "probability": _number(track.probability) if track.probability is not None else None,
         "reason": Verdict.of(query, track.score).reason,
         "tubes": track.tubes.tolist(),
         "total": _numbers(track.total),

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import aamn
 from aamn import predictor
 from aamn.index import builder, job, query_encoder
 from aamn.inference.checkpoint import read_checkpoint
+from aamn.inference.verdict import NoMatch, Probability
 from aamn.predictor import read_bundle, write_bundle
 from proposals.build import checked_device
 from proposals.errors import InputError
@@ -30,7 +32,13 @@ from proposals.errors import InputError
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     save_parts(folder, {"momentum": torch.zeros(1000)})
-    write_bundle(folder / "b", folder / "d.pt", folder / "s.pt", absent_threshold=-1e6)
+    write_bundle(
+        folder / "b",
+        folder / "d.pt",
+        folder / "s.pt",
+        absent_threshold=-1e6,
+        probability=Probability(0.5, -1.0),
+    )
     return folder / "b"
 
 
@@ -209,6 +217,8 @@ def test_tracks_in_one_call(bundle, video, tmp_path):
             assert (one.masks() == other.masks()).all()
     (track,) = segmenter.segment(video, "w3", frames=range(4, 6))
     assert list(track.frames) == [4, 5]
+    chance = 1 / (1 + math.exp(-(0.5 * track.score - 1)))
+    assert track.probability == pytest.approx(chance) == track.facts["probability"]
     with pytest.raises(InputError, match="'!'"):
         segmenter.segment(tmp_path / "nowhere.mp4", "!")
     track.save(tmp_path / "saved")
@@ -327,8 +337,8 @@ def test_a_film_s_index_has_its_name_without_suffix(bundle, tmp_path):
 
 def test_a_bundle_that_cannot_be_finished_leaves_the_one_before(bundle, tmp_path, monkeypatch):
     out, parts = tmp_path / "b", (bundle / "detector.pt", bundle / "segmenter.pt")
-    write_bundle(out, *parts, 0.25)
-    assert read_bundle(out).absent_threshold == 0.25
+    write_bundle(out, *parts, 0.25, probability=Probability(2.0, -1.0))
+    assert read_bundle(out).no_match == NoMatch(0.25, Probability(2.0, -1.0))
     assert (out / "detector.pt").read_bytes() == (bundle / "detector.pt").read_bytes()
     for path, said in ((tmp_path / "no.pt", "no.pt"), (bundle / "bundle.json", "bundle.json")):
         with pytest.raises(InputError, match=said):

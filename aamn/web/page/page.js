@@ -207,9 +207,12 @@ function describe({ item, answer, matched, text }) {
     score.textContent = words.textContent = "";
     return;
   }
+  const likely = answer.probability ?? null;
+  const said = likely === null ? answer.score?.toFixed(2) : `${Math.round(100 * likely)} %`;
   score.textContent = answer.score === null || answer.score === undefined ? "no match" :
-    `${answer.score.toFixed(2)}${matched ? "" : " no match"}`;
-  score.title = answer.error ?? answer.reason ?? "";
+    `${said}${matched ? "" : " no match"}`;
+  score.title = answer.error || answer.reason || (likely === null ? "" :
+    `how likely somebody is meant, by the score ${answer.score.toFixed(2)}`);
   if (answer.error) {
     words.textContent = "no word to look for";
     return;

@@ -22,6 +22,7 @@ from aamn.index.file import IndexFile, Selection
 from aamn.index.query_encoder import QueryEncoder
 from aamn.index.video_index import VideoIndex
 from aamn.inference.checkpoint import load_segmenter, read_checkpoint, save_checkpoint
+from aamn.inference.verdict import Probability
 from aamn.jobs import inputs as inputs_module
 from aamn.jobs import segment as segment_module
 from aamn.jobs.inputs import InputOptions, Inputs
@@ -243,6 +244,7 @@ def test_what_cannot_be_searched_is_one_line(made, indexes, words, said, call, m
         ((), None),
         (("--absent-threshold", "-1.5"), -1.5),
         (("--metrics", "m.json"), 0.336),
+        (("--metrics", "more.json"), 0.336),
         (("--absent-threshold", "0"), 0.0),
     ],
 )
@@ -250,11 +252,14 @@ def test_a_bundle_holds_both_parts_and_the_threshold(
     made, tmp_path, options, wanted, call, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    line = {"slope": 2.0, "intercept": -1.0}
     Path("m.json").write_text('{"absence": {"threshold": 0.336}}')
+    Path("more.json").write_text(json.dumps({"absence": {"threshold": 0.336, "probability": line}}))
     parts = ("--checkpoint", made / "segmenter.pt", "--detector", made / "detector.pt")
     assert call("make_bundle", *parts, *options, "--out", "b")[:2] == (0, "b\n")
     bundle = read_bundle("b")
-    assert bundle.absent_threshold == wanted
+    known = Probability(**line) if "more.json" in options else None
+    assert (bundle.absent_threshold, bundle.no_match.probability) == (wanted, known)
     assert bundle.detector.read_bytes() == (made / "detector.pt").read_bytes()
     assert read_checkpoint(bundle.segmenter)["iteration"] == 7
 

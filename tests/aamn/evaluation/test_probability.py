@@ -7,12 +7,13 @@ import pytest
 from scipy.special import expit
 
 from aamn.evaluation.probability import (
-    Probability,
     auroc,
     calibration_error,
+    fit_probability,
     reliability,
     trust,
 )
+from aamn.inference.verdict import Probability
 
 
 def drawn(slope, intercept, count=4000):
@@ -24,7 +25,7 @@ def drawn(slope, intercept, count=4000):
 
 
 def test_the_line_is_found_again():
-    found = Probability.fit(*drawn(1.5, -3.0))
+    found = fit_probability(*drawn(1.5, -3.0))
     assert found.slope == pytest.approx(1.5, rel=0.1)
     assert found.intercept == pytest.approx(-3.0, rel=0.1)
 
@@ -32,14 +33,15 @@ def test_the_line_is_found_again():
 def test_scores_that_can_be_told_apart_have_a_finite_line():
     """Two and three sentences: the wanted probabilities are 3/4 and 1/5, which the line meets where
     all scores of a side are equal."""
-    found = Probability.fit([2.0, 2.0, -math.inf], [1.0, 1.0, 1.0])
-    np.testing.assert_allclose(found.of([2.0, 1.0, -math.inf]), [3 / 4, 1 / 5, 0], atol=1e-4)
+    found = fit_probability([2.0, 2.0, -math.inf], [1.0, 1.0, 1.0])
+    said = [found.of(score) for score in (2.0, 1.0, -math.inf)]
+    assert said == pytest.approx([3 / 4, 1 / 5, 0], abs=1e-4)
 
 
 @pytest.mark.parametrize("sides", [([], [1.0]), ([1.0], [-math.inf])])
 def test_one_side_alone_says_nothing(sides):
     with pytest.raises(ValueError, match="both present and absent"):
-        Probability.fit(*sides)
+        fit_probability(*sides)
 
 
 @pytest.mark.parametrize(

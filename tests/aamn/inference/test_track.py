@@ -169,7 +169,7 @@ def test_saving_writes_what_segmenting_writes_for_one_sentence(tmp_path):
     track = dog(source=Frames(5))
     track.save(tmp_path / "one")
     answers = [Answer(0, 2, track.clips[:1]), Answer(2, 5, track.clips[1:])]
-    facts = [{"score": 1.5, "matched": True, "absent_threshold": None}]
+    facts = [{"score": 1.5, "matched": True, "absent_threshold": None, "probability": None}]
     (folder,) = write_results(
         tmp_path, "v", Frames(5), [DOG], answers, OutputOptions(range(5)), facts
     )

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from aamn.inference.clip_by_clip import Answer
-from aamn.inference.verdict import JudgedAnswers, Verdict
+from aamn.inference.verdict import JudgedAnswers, Probability, Verdict
 from aamn.structures import MaskTrack, Query
+from proposals.errors import InputError
 
 KNOWN = Query("red zebra", ("red", "zebra"), torch.tensor([5, 1]))
 UNKNOWN = Query("big zebra zebra", ("big", "zebra", "zebra"), torch.tensor([1, 1, 1]))
@@ -28,6 +29,31 @@ def test_a_verdict_is_said_in_a_line(query, score, threshold, matched, said):
     assert (verdict.matched, str(verdict)) == (matched, said)
     assert bool(verdict.reason) is not matched and ("reason" in verdict.facts) is not matched
     assert verdict.facts["matched"] is matched and verdict.facts["absent_threshold"] == threshold
+
+
+def test_a_calibrated_score_is_said_as_a_probability():
+    chance = Probability(2.0, -1.0).of(1.0)
+    assert chance == pytest.approx(1 / (1 + math.exp(-1)))
+    verdict = Verdict(KNOWN, 1.0, True, 0.5, chance)
+    assert str(verdict) == "score 1.000, match (probability 73 %, threshold 0.500)"
+    assert verdict.facts["probability"] == chance
+    assert Verdict.of(KNOWN, 1.0).facts["probability"] is None
+    assert Probability(2.0, -1.0).of(-math.inf) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1, 2], r"b\.json: probability: wanted a slope and an intercept, got \[1, 2\]"),
+        ({"slope": 1.0}, "wanted a slope and an intercept"),
+        ({"slope": "1", "intercept": 0}, r"probability\.slope: wanted a number, got '1'"),
+        ({"slope": 1, "intercept": math.nan}, r"probability\.intercept: wanted a number"),
+    ],
+)
+def test_a_line_that_is_none_is_refused(values, message):
+    with pytest.raises(InputError, match=message):
+        Probability.read(values, "b.json: probability")
+    assert Probability.read(None, "") is None
 
 
 def track(query, frames, score):

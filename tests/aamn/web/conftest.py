@@ -5,6 +5,7 @@ from page_server import served, write_clip
 from tiny_bundle import save_parts
 
 import aamn
+from aamn.inference.verdict import Probability
 from aamn.predictor import write_bundle
 from aamn.web.limits import Limits
 from aamn.web.videos import Example
@@ -15,7 +16,13 @@ from proposals.decoding import Video
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
     save_parts(folder, {})
-    write_bundle(folder / "b", folder / "d.pt", folder / "s.pt", absent_threshold=-5.0)
+    write_bundle(
+        folder / "b",
+        folder / "d.pt",
+        folder / "s.pt",
+        absent_threshold=-5.0,
+        probability=Probability(0.5, -1.0),
+    )
     return folder / "b"
 
 

@@ -31,6 +31,7 @@ def test_a_sentence_s_answer_is_the_library_s(index):
     for answer, text in ((one, "w3 w4"), (other, "w7 zebra")):
         (track,) = index.query(text, absent_threshold=None)
         assert answer["score"] == pytest.approx(track.score, abs=1e-4)
+        assert answer["probability"] == pytest.approx(track.probability, abs=1e-4)
         assert answer["tubes"] == track.tubes.tolist()
         for name in ("total", "actor"):
             wanted = getattr(track, name)

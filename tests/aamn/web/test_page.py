@@ -120,7 +120,7 @@ def test_bring_a_video_type_and_see_the_library_s_mask(visitor, clip, answers):
         type_sentence(visitor, text)
         wanted = answers(text).masks(0)
         assert agreement(shown_mask(visitor, (40, 50)), wanted) > 0.8
-    assert visitor.inner_text(".sentence .score") == f"{answers('w7').score:.2f}"
+    assert visitor.inner_text(".sentence .score") == f"{100 * answers('w7').probability:.0f} %"
     words = visitor.locator(".words span").all_inner_texts()
     assert words == ["w7"] and "ms" in visitor.inner_text("#ms")
 
