@@ -30,6 +30,7 @@ from aamn.tubes.video_linking import (
     best_paths,
     clip_winners,
     distinct_paths,
+    without_absence,
 )
 from proposals.errors import InputError
 from proposals.frames import FrameSource
@@ -204,7 +205,9 @@ class VideoIndex(IndexedVideo):
             linking: "video" keeps one identity through the clips, "clip" lets every clip choose
                 its own best tube, as the paper does.
             absent_threshold: sentences whose score is below it get empty masks; "calibrated": the
-                segmenter's own, where it has one; None: none does.
+                segmenter's own, where it has one, and where probabilities are calibrated, too,
+                masks are empty in the clips before an actor comes and after it has left; None:
+                none does.
             transition_cost: of the links beside the matching scores.
             top: up to so many tracks a sentence, each of another actor (`distinct_paths`), best
                 first, then those of the next sentence.
@@ -253,6 +256,13 @@ class VideoIndex(IndexedVideo):
         sentences = self.query_encoder.encode(queries)
         found = ModuleScores.of(self.scores(sentences), self._valid)
         paths = self._paths(found.total, linking, transition_cost, top)
+        known = self.query_encoder.no_match
+        if known.probability is not None and absent_threshold == known.threshold:
+            line = known.probability
+            paths = [
+                without_absence(one, found.total, self._weights, line.slope, line.intercept)
+                for one in paths
+            ]
         make = partial(self._track, sentences, found, absent_threshold, linking)
         return [
             [make(place, query, tubes, score) for tubes, score in _best_first(paths, place)]

@@ -17,6 +17,8 @@ from aamn.ops.boxes import pairwise_iou
 # Of what a link costs beside the matching scores of two full clips. Chosen on the demo's training
 # videos and on 60 more of another seed, where 0.3 to 0.8 give nearly the same (docs/indexes.md).
 TRANSITION_COST = 0.5
+# Of coming or leaving between two clips beside the clips' log odds of somebody being meant.
+LEAVING_COST = 4.0
 SAME_ACTOR = 0.5  # IoU: two tubes that overlap by more show one actor
 
 
@@ -59,6 +61,31 @@ def best_paths(
     tubes = torch.from_numpy(_best_states(gains.numpy(), moves.numpy()))
     tubes = tubes.masked_fill(tubes == k, -1)
     return VideoPaths(tubes, path_scores(scores, tubes, weights))
+
+
+def without_absence(
+    paths: VideoPaths,
+    scores: Tensor,
+    weights: Tensor,
+    slope: float,
+    intercept: float,
+    leaving_cost: float = LEAVING_COST,
+) -> VideoPaths:
+    """The paths without their clips in which whoever is meant is not there, before coming and
+    after leaving: those whose log odds are against it by more than it costs to come or to leave.
+    The paths' scores stay.
+
+    Args:
+        scores: (Q, C, K), as in `best_paths`; weights: (C,).
+        slope, intercept: the log odds of a match are slope * score + intercept.
+    """
+    chosen = scores.gather(-1, paths.tubes.clamp(min=0)[..., None])[..., 0]
+    odds = ((slope * chosen + intercept) * weights).masked_fill(paths.tubes < 0, 0.0)
+    gains = torch.stack([odds, torch.zeros_like(odds)], -1).double().numpy()
+    moves = np.broadcast_to(-leaving_cost * (1 - np.eye(2)), (gains.shape[1], 2, 2))
+    gone = torch.from_numpy(_best_states(gains, moves)) == 1
+    gone &= ~gone.all(-1, keepdim=True)  # whether there is a match at all is the score's to say
+    return VideoPaths(paths.tubes.masked_fill(gone, -1), paths.scores)
 
 
 def _best_states(gains: np.ndarray, moves: np.ndarray) -> np.ndarray:

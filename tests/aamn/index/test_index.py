@@ -30,6 +30,7 @@ from aamn.index.timer import Timer
 from aamn.index.video_index import LINKINGS, VideoIndex
 from aamn.inference.clip_by_clip import segment_video
 from aamn.inference.track import answers
+from aamn.inference.verdict import NoMatch, Probability
 from aamn.ops.masks import paste_masks
 from aamn.tubes.linking import link_scores
 from proposals.errors import InputError
@@ -84,8 +85,10 @@ def test_an_index_answers_as_the_clips_do(count, radius, tmp_path):
         ("aamn.matching=joint",),
         ("aamn.link_features=rgb+flow", "aamn.linking=anchor"),
         ("aamn.action.enabled=false",),
+        ("aamn.streams=rgb", "aamn.mask_head.features=rgb", "aamn.matching=relation",
+         "aamn.relation.channels=16", "aamn.statistics=colour+motion"),
     ],
-    ids=["rgb", "joint", "both link", "actor"],
+    ids=["rgb", "joint", "both link", "actor", "statistics"],
 )  # fmt: skip
 def test_variants_can_be_indexed(overrides, tmp_path):
     model = loaded(*overrides)
@@ -490,6 +493,25 @@ def test_a_sentence_is_present_from_the_threshold_on(gapped, above, present):
     assert free.present and track.present is present and track.score == free.score
     assert (track.tubes == free.tubes).all(), "what would have been is told all the same"
     assert track.masks([0, 7]).any() == track.boxes([7]).any() == present
+
+
+def test_who_has_left_has_empty_masks_where_absence_is_calibrated(gapped, monkeypatch):
+    (free,) = gapped.query("w3 w4")
+    chosen = free.total[np.arange(5), free.tubes]
+    steep = Probability(1e6, -1e6 * float(np.median(chosen[free.tubes >= 0])))
+    monkeypatch.setattr(gapped.query_encoder, "no_match", NoMatch(-1e9, steep))
+    (track,) = gapped.query("w3 w4")
+    gone = (free.tubes >= 0) & (1e6 * chosen + steep.intercept < 0)
+    assert 0 < gone.sum() < 4, "the clips below the middle one, whatever it costs to leave"
+    np.testing.assert_array_equal(track.tubes, np.where(gone, -1, free.tubes))
+    assert track.present and track.score == free.score
+    assert track.probability == pytest.approx(steep.of(track.score))
+    for frame in range(23):
+        assert track.masks(frame).any() == (
+            track.tubes[frame // 5] >= 0 and free.masks(frame).any()
+        )
+    (other,) = gapped.query("w3 w4", absent_threshold=None)
+    assert (other.tubes == free.tubes).all(), "only by the calibrated threshold"
 
 
 @pytest.mark.parametrize("threshold", [None, -1e9])

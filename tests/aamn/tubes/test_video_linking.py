@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from aamn.tubes.video_linking import (
+    VideoPaths,
     best_paths,
     calibrate_absence,
     clip_winners,
@@ -16,6 +17,7 @@ from aamn.tubes.video_linking import (
     link_costs,
     path_scores,
     shares_at,
+    without_absence,
 )
 
 NO = float("-inf")
@@ -296,3 +298,51 @@ def test_what_a_link_costs_does_not_depend_on_who_was_found_before():
     for asked in (scores, torch.cat([scores, scores.flip(2)])):
         found = distinct_paths(asked, boxes, find, 3)
         assert sorted(path.tubes[0].tolist() for path in found) == [[0, 0], [1, 1], [2, 2]]
+
+
+@given(
+    clips=st.integers(1, 6),
+    line=st.tuples(st.sampled_from([0.5, 2.0]), st.sampled_from([-1.0, 0.0, 3.0])),
+    leaving_cost=st.sampled_from([0.0, 1.5, 8.0]),
+    data=st.data(),
+)
+def test_nobody_is_there_in_the_clips_that_speak_most_against_it(clips, line, leaving_cost, data):
+    """Against all ways of coming and leaving."""
+    values = st.floats(-5, 5, width=32)
+    scores = torch.tensor(data.draw(arrays("float32", (1, clips, 2), elements=values)))
+    tubes = torch.tensor([data.draw(st.lists(st.integers(-1, 1), min_size=clips, max_size=clips))])
+    weights = torch.tensor(data.draw(arrays("float32", clips, elements=st.sampled_from([0.5, 1]))))
+    slope, intercept = line
+
+    def value(there):
+        known = [
+            float(weights[c]) * (slope * float(scores[0, c, tubes[0, c]]) + intercept)
+            for c in range(clips)
+            if there[c] and tubes[0, c] >= 0
+        ]
+        changes = sum(a != b for a, b in itertools.pairwise(there))
+        return sum(known) - leaving_cost * changes
+
+    before = VideoPaths(tubes, path_scores(scores, tubes, weights))
+    found = without_absence(before, scores, weights, slope, intercept, leaving_cost)
+    assert torch.equal(found.scores, before.scores)
+    kept = found.tubes == tubes
+    assert (found.tubes[~kept] == -1).all()
+    best = max(value(there) for there in itertools.product([True, False], repeat=clips))
+    if kept.all():  # nobody anywhere is the score's to say
+        assert max(value([True] * clips), value([False] * clips)) == pytest.approx(best, abs=1e-4)
+    else:
+        free = [
+            [True, False] if tube < 0 else [bool(k)]
+            for tube, k in zip(tubes[0], kept[0], strict=True)
+        ]
+        assert max(map(value, itertools.product(*free))) == pytest.approx(best, abs=1e-4)
+
+
+def test_one_bad_clip_is_no_absence_but_several_are():
+    weights, tubes = torch.ones(8), torch.zeros(1, 8, dtype=torch.long)
+    for low, gone in ((1, 0), (4, 4)):
+        scores = torch.full((1, 8, 1), 3.0)
+        scores[0, 8 - low :] = -3.0
+        found = without_absence(VideoPaths(tubes, torch.ones(1)), scores, weights, 1.0, 0.0)
+        assert (found.tubes[0, 8 - gone :] == -1).all() and (found.tubes[0, : 8 - gone] == 0).all()
