@@ -75,16 +75,16 @@ mutants: $(VENV)/installed-mutants
 
 faults: $(VENV)/installed-tests
 	$(BIN)/python -m pytest -q tests/faults $(PYTEST)
-	PYTHONPATH=tests $(BIN)/python tests/faults/kills.py $(KILLS)
+	PYTHONPATH=.:tests $(BIN)/python tests/faults/kills.py $(KILLS)
 
 cluster: $(VENV)/installed-tests
-	PYTHONPATH=tests $(BIN)/python tests/faults/cluster.py $(RUN) $(CLUSTER)
+	PYTHONPATH=.:tests $(BIN)/python tests/faults/cluster.py $(RUN) $(CLUSTER)
 
 web-test: $(VENV)/installed-browser
 	AAMN_BROWSER=1 $(BIN)/python -m pytest -q $(PYTEST) tests/aamn/web
 
 web-speed: demo $(VENV)/installed-browser
-	PYTHONPATH=tests $(BIN)/python tests/page_speed.py $(RUN)/bundle \
+	PYTHONPATH=.:tests $(BIN)/python tests/page_speed.py $(RUN)/bundle \
 	    "$$(ls $(RUN)/corpus/Release/clips320H/*.mp4 | tail -n 1)"
 
 gpu: $(VENV)/installed-tests
@@ -94,10 +94,10 @@ gpu: $(VENV)/installed-tests
 	$(BIN)/aamn benchmark --config aamn_r50fpn_shared --detector detector_r50fpn_shared --no-memory
 
 zeroshot-double: $(VENV)/installed-tests
-	PYTHONPATH=tests $(BIN)/python tests/real/zeroshot_double.py --demo $(RUN) $(ZEROSHOT)
+	PYTHONPATH=.:tests $(BIN)/python tests/real/zeroshot_double.py --demo $(RUN) $(ZEROSHOT)
 
 zeroshot-frames: $(VENV)/installed-tests
-	PYTHONPATH=tests $(BIN)/python tests/real/zeroshot_frames.py --out runs/zeroshot_frames $(ZEROSHOT)
+	PYTHONPATH=.:tests $(BIN)/python tests/real/zeroshot_frames.py --out runs/zeroshot_frames $(ZEROSHOT)
 
 wheel-test:
 	rm -rf $(WHEEL) && mkdir -p $(WHEEL)/empty

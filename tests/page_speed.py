@@ -2,7 +2,7 @@
 those of the named video forwards and backwards. Any score counts as a match, so that there is a
 mask for every letter.
 
-    PYTHONPATH=tests python tests/page_speed.py BUNDLE VIDEO
+    PYTHONPATH=.:tests python tests/page_speed.py BUNDLE VIDEO
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A thousand kills: every program is started, killed at a random moment once to three times, and
 then left alone; what it leaves in the end must be what an undisturbed run leaves.
 
-    PYTHONPATH=tests python tests/faults/kills.py [PROGRAM ...] [--kills N] [--seed N]
+    PYTHONPATH=.:tests python tests/faults/kills.py [PROGRAM ...] [--kills N] [--seed N]
 
 Programs run in forks of this process, so that a kill costs no import. Prints a row a program:
 kills, trials that ended in something lost, or different, and temporary files left behind.

@@ -3,7 +3,7 @@ the synthetic corpus by construction: its images are the nearest of the corpus's
 nearest picture of the training split, its texts the words for them. What is then answered wrong
 is the pipeline's fault, or that of the boxes.
 
-    PYTHONPATH=tests python tests/real/zeroshot_double.py --demo runs/demo [--videos 20]
+    PYTHONPATH=.:tests python tests/real/zeroshot_double.py --demo runs/demo [--videos 20]
 """
 
 from __future__ import annotations

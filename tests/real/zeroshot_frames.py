@@ -2,7 +2,7 @@
 a small COCO detector, GloVe, masks by GrabCut. Prints a table a sequence, and which half of two
 sequences side by side a sentence finds; writes a contact sheet of each.
 
-    PYTHONPATH=tests python tests/real/zeroshot_frames.py --out runs/real_frames [--frames 40]
+    PYTHONPATH=.:tests python tests/real/zeroshot_frames.py --out runs/real_frames [--frames 40]
 """
 
 from __future__ import annotations
