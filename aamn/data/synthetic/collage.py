@@ -27,7 +27,7 @@ from proposals.errors import InputError
 # share it; what lies between two spans is in neither.
 SPANS = {"train": (0.0, 0.56), "validation": (0.58, 0.70), "test": (0.72, 1.0)}
 _LEAST_FRAMES = 3  # of an actor in a span
-_TEST_BACKGROUNDS = 3  # every third sequence is a background of test videos alone
+_TEST_BACKGROUNDS = 3  # every third sequence, by name, is a background of test videos alone
 _OWN_COLOUR = ("", "")  # one actor in five keeps its own colour
 _WINDOWS = 24  # of a background, of which the one with the least painted over is shown
 
@@ -58,10 +58,11 @@ WORDING = Wording(
     ("in the video", "in the picture"),
 )
 
-# How a cut-out's light and shade are laid into a colour: the darkest and the lightest tone, as
-# shares of the colour and, where it has no hue, as grey levels.
-_SHADES = (0.62, 1.12)
-_GREYS = {"black": (8, 62), "white": (178, 255)}
+# A colour's darkest and lightest tones, as shares of it; the lightest parts shine.
+_SHADES = (0.5, 1.1)
+_SHINE = 0.35
+_GREYS = {"black": (6, 78), "white": (150, 255)}  # grey levels of what has no hue
+_KEPT = 0.12  # of an actor's own colours
 
 
 def tinted(rgb: np.ndarray, light: tuple[float, float], colour: str) -> np.ndarray:
@@ -74,9 +75,11 @@ def tinted(rgb: np.ndarray, light: tuple[float, float], colour: str) -> np.ndarr
     share = np.clip((rgb @ GREY_WEIGHTS - low) / max(high - low, 1), 0, 1)[..., None]
     if colour in _GREYS:
         dark, bright = _GREYS[colour]
-        return np.repeat(dark + (bright - dark) * share, 3, axis=2)
+        return np.repeat(dark + (bright - dark) * share ** (0.7 if bright > 127 else 1.3), 3, 2)
     dark, bright = _SHADES
-    return np.clip(np.array(COLOURS[colour]) * (dark + (bright - dark) * share), 0, 255)
+    paint = np.clip(np.array(COLOURS[colour]) * (dark + (bright - dark) * share), 0, 255)
+    shine = _SHINE * np.clip((share - 0.75) / 0.25, 0, 1)
+    return (1 - _KEPT) * (paint + (255 - paint) * shine) + _KEPT * rgb
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +182,7 @@ class CollageStudio:
         able = [one for one in self._actors if one.actor == member.name]
         cutout = able[rng.integers(len(able))]
         start = int(rng.integers(len(cutout.rgba)))
-        gain, blur = rng.uniform(0.88, 1.08), rng.uniform(0, 0.8)
+        gain, blur = rng.uniform(0.88, 1.08), rng.uniform(0, 0.6)
         return CutoutFigure(cutout, member.colour, start, float(gain), float(blur))
 
     def backdrop(self, actors: Sequence[Actor]) -> Backdrop | None:
@@ -188,27 +191,40 @@ class CollageStudio:
         return Scenery(free) if free else None
 
 
+@dataclass(frozen=True)
+class Casting:
+    """`validation_share` of the training videos are those that `data.validation_share` of a recipe
+    keeps apart; `busy` sequences are no background, actors of `train_only` ones play in training
+    videos alone."""
+
+    validation_share: float
+    busy: tuple[str, ...]
+    train_only: tuple[str, ...]
+
+    def plays(self, actor: Cutout, span: str) -> bool:
+        return span == "train" or actor.sequence not in self.train_only
+
+
 class Collages:
-    """The studio of each video of a corpus; `validation_share` of the training videos are those
-    that `data.validation_share` of a recipe keeps apart, `busy` sequences are never a background.
+    """The studio of each video of a corpus.
 
     Raises:
         InputError: too few sequences for one of the splits.
     """
 
-    def __init__(self, cutouts: Cutouts, validation_share: float, busy: Sequence[str]) -> None:
-        self._share = validation_share
-        usable = [one for one in cutouts.backgrounds if one.sequence not in busy]
+    def __init__(self, cutouts: Cutouts, casting: Casting) -> None:
+        self._share = casting.validation_share
+        usable = [one for one in cutouts.backgrounds if one.sequence not in casting.busy]
         usable.sort(key=lambda one: one.sequence)
         test = usable[1::_TEST_BACKGROUNDS]
         learned = [one for one in usable if one not in test]
-        spans = [name for name in SPANS if validation_share or name != "validation"]
         self._studios = {
             name: CollageStudio(
-                [one.during(*SPANS[name]) for one in cutouts.actors],
+                [one.during(*SPANS[name]) for one in cutouts.actors if casting.plays(one, name)],
                 test if name == "test" else [one.during(*SPANS[name]) for one in learned],
             )
-            for name in spans
+            for name in SPANS
+            if self._share or name != "validation"
         }
 
     def studio(self, split: str, video_id: str) -> CollageStudio:

@@ -64,3 +64,5 @@ class CollageConfig(SyntheticConfig):
     validation_share: Annotated[float, Range(0, 1, below=True)] = 0.1
     # sequences that show actors without a mask, such as parked cars, and so are no background
     busy: list[str] = field(default_factory=list)
+    # sequences whose actor is half hidden later on: it plays in training videos alone
+    train_only: list[str] = field(default_factory=list)

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from aamn.config.loading import to_dict
-from aamn.data.synthetic.collage import Collages
+from aamn.data.synthetic.collage import Casting, Collages
 from aamn.data.synthetic.config import CollageConfig, SyntheticConfig
 from aamn.data.synthetic.cutouts import read_cutouts, write_cutouts
 from aamn.data.synthetic.davis import find_sequences, fingerprint
@@ -154,8 +154,8 @@ def _full_video(scene: Scene, masks: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @lru_cache(maxsize=2)
-def _collages(path: Path, _: int, share: float, busy: tuple[str, ...]) -> Collages:
-    return Collages(read_cutouts(path), share, busy)
+def _collages(path: Path, _: int, casting: Casting) -> Collages:
+    return Collages(read_cutouts(path), casting)
 
 
 def _studio(root: Path, config: SyntheticConfig, entry: Entry) -> Studio:
@@ -164,7 +164,8 @@ def _studio(root: Path, config: SyntheticConfig, entry: Entry) -> Studio:
         return DRAWINGS
     path = _Layout(root).cutouts
     written = path.stat().st_mtime_ns if path.exists() else 0
-    collages = _collages(path, written, config.validation_share, tuple(config.busy))
+    casting = Casting(config.validation_share, tuple(config.busy), tuple(config.train_only))
+    collages = _collages(path, written, casting)
     seed = video_seed(config.seed, entry.split, entry.index)
     return collages.studio(entry.split, make_video_id(seed, entry.index))
 

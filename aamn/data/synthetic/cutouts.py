@@ -31,8 +31,8 @@ log = logging.getLogger("aamn")
 GREY_WEIGHTS = np.array((0.299, 0.587, 0.114), np.float32)  # of R, G, B
 
 _UNIT = 0.6  # an actor's size in the file, in heights of the corpus' pictures
-_BACKGROUND = 1.5  # a background's height in the file, likewise
-_BACKGROUNDS = 24  # frames of a sequence that become backgrounds, at most
+_BACKGROUND = 1.9  # a background's height in the file, likewise
+_BACKGROUNDS = 16  # frames of a sequence that become backgrounds, at most
 _LEAST_SIDE = 40  # the longer side of the smallest actor worth cutting out, in pixels
 _THIN = 0.045  # what is thinner is cut off (ropes, wires), in roots of the mask's area
 _LEAST_KEPT = 0.75  # the least share of a mask, after that, that hangs together
@@ -138,9 +138,10 @@ def _sight(index: int, frame: np.ndarray, mask: np.ndarray) -> _Sight | None:
 
 
 def _usual(area: np.ndarray) -> np.ndarray:
-    """Each area's median over its neighbours in time."""
-    reach = _NEIGHBOURS
-    return np.array([np.median(area[max(0, i - reach) : i + reach + 1]) for i in range(len(area))])
+    """Each area's median over its neighbours in time, as many before as after."""
+    last = len(area) - 1
+    reach = [min(i, last - i, _NEIGHBOURS) for i in range(len(area))]
+    return np.array([np.median(area[i - n : i + n + 1]) for i, n in enumerate(reach)])
 
 
 def _unhidden(area: np.ndarray) -> np.ndarray:
@@ -244,6 +245,13 @@ def _write(file: h5py.File, where: str, arrays: dict[str, np.ndarray]) -> None:
         file.create_dataset(f"{where}/{name}", data=array, compression=packed, track_times=False)
 
 
+def _cut_all(sequences: Sequence[DavisSequence], height: int, workers: int) -> list[Cutouts]:
+    if workers < 2:
+        return [cut(sequence, height) for sequence in sequences]
+    with worker_pool(workers) as pool:
+        return list(pool.map(cut, sequences, [height] * len(sequences)))
+
+
 def write_cutouts(
     path: Path, sequences: Sequence[DavisSequence], height: int, workers: int
 ) -> None:
@@ -252,8 +260,7 @@ def write_cutouts(
     Raises:
         InputError: as `cut`.
     """
-    with worker_pool(min(workers, len(sequences))) as pool:
-        found = list(pool.map(cut, sequences, [height] * len(sequences)))
+    found = _cut_all(sequences, height, min(workers, len(sequences)))
     with hdf5_aside(path, durable=False) as file:
         for sequence, cuts in zip(sequences, found, strict=True):
             for one in cuts.actors:
