@@ -58,8 +58,10 @@ WORDING = Wording(
     ("in the video", "in the picture"),
 )
 
-# A colour's darkest and lightest tones, as shares of it; the lightest parts shine.
-_SHADES = (0.5, 1.1)
+# A colour's darkest and lightest tones, as shares of it: dark orange would be brown. The lightest
+# parts shine.
+_DARK = {"yellow": 0.72, "orange": 0.7}
+_USUALLY_DARK, _BRIGHT = 0.5, 1.1
 _SHINE = 0.35
 _GREYS = {"black": (6, 78), "white": (150, 255)}  # grey levels of what has no hue
 _KEPT = 0.12  # of an actor's own colours
@@ -76,8 +78,8 @@ def tinted(rgb: np.ndarray, light: tuple[float, float], colour: str) -> np.ndarr
     if colour in _GREYS:
         dark, bright = _GREYS[colour]
         return np.repeat(dark + (bright - dark) * share ** (0.7 if bright > 127 else 1.3), 3, 2)
-    dark, bright = _SHADES
-    paint = np.clip(np.array(COLOURS[colour]) * (dark + (bright - dark) * share), 0, 255)
+    deep = _DARK.get(colour, _USUALLY_DARK)
+    paint = np.clip(np.array(COLOURS[colour]) * (deep + (_BRIGHT - deep) * share), 0, 255)
     shine = _SHINE * np.clip((share - 0.75) / 0.25, 0, 1)
     return (1 - _KEPT) * (paint + (255 - paint) * shine) + _KEPT * rgb
 

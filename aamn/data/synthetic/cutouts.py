@@ -199,9 +199,10 @@ def _without_actors(
     width = max(1, round(frame.shape[1] * height / frame.shape[0]))
     small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
     side = max(3, height // 20 | 1)
-    hidden = cv2.resize((mask > 0).astype(np.float32), (width, height)) > 0.05
-    hidden = cv2.dilate(hidden.astype(np.uint8), np.ones((side, side), np.uint8))
-    return cv2.inpaint(small, hidden, 3, cv2.INPAINT_TELEA), hidden == 0
+    share = cv2.resize((mask > 0).astype(np.float32), (width, height))
+    brush = np.ones((side, side), np.uint8)
+    hidden = cv2.dilate((np.asarray(share) > 0.05).astype(np.uint8), brush)
+    return cv2.inpaint(small, hidden, 3, cv2.INPAINT_TELEA), np.asarray(hidden) == 0
 
 
 def _background(
