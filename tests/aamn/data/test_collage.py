@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from tiny_davis import SIZE, WHO, actor_mask, write_davis
 
+from aamn.data.datasets.a2d import A2DSentences
 from aamn.data.datasets.a2d_labels import ACTIONS, ACTORS
 from aamn.data.datasets.validation import in_validation
+from aamn.data.samples import SampleDataset
 from aamn.data.synthetic import write_corpus
 from aamn.data.synthetic.actors import Actor
 from aamn.data.synthetic.casts import Cast
@@ -29,6 +31,12 @@ from aamn.data.synthetic.motions import Stage, Territory, perform
 from aamn.data.synthetic.rendering import Camera, render
 from aamn.data.synthetic.scenes import Scene, render_scene
 from aamn.data.synthetic.truth import videos_by_sentence
+from aamn.data.verify.a2d import verify_a2d
+from aamn.data.words import Vocabulary
+from aamn.evaluation.key_frames import evaluate
+from aamn.evaluation.metrics import summarise
+from aamn.models.segmenter import Segmenter
+from aamn.structures import InputSpec, MaskTrack
 from proposals.errors import InputError
 
 CONFIG = CollageConfig(
@@ -416,9 +424,35 @@ def test_a_sentence_is_true_of_exactly_its_actor(corpus, scenes):
     assert kinds == {"appearance", "location", "motion"}
 
 
+class Oracle(Segmenter):
+    """Answers with the annotated masks."""
+
+    def __init__(self, source: A2DSentences) -> None:
+        super().__init__()
+        self.input_spec = InputSpec((0,), (16, 16), flow=False, proposals=0)
+        self.targets = {(key.video_id, key.frame): source.targets(key) for key in source.key_frames}
+
+    def segment(self, clip, proposals, queries):
+        at = clip.frame_indices
+        return [
+            MaskTrack(clip.video_id, query.text, at, target.box[None], target.mask[None], 1.0)
+            for query, target in zip(queries, self.targets[clip.video_id, int(at[0])], strict=True)
+        ]
+
+
+def test_nothing_is_wrong_with_the_files_and_their_own_masks_score_100(corpus):
+    assert not verify_a2d(corpus).findings
+    source = A2DSentences(corpus, "test")
+    oracle = Oracle(source)
+    samples = SampleDataset(source, oracle.input_spec, Vocabulary.build(source.texts()))
+    every = (samples[i] for i in range(len(samples)))
+    found = summarise(evaluate(oracle, every, system="oracle", data="collage").rows)
+    assert found["P@0.9"] == found["Mean IoU"] == found["Overall IoU"] == 1.0
+
+
 def test_the_same_seed_gives_the_same_bytes_and_what_is_there_is_kept(corpus, davis, tmp_path):
     again = tmp_path / "again"
-    config = replace(CONFIG, train_videos=2, test_videos=1)
+    config = replace(CONFIG, train_videos=1, test_videos=1)
     write_corpus(tmp_path / "first", config, 1, davis)
     write_corpus(again, config, 1, davis)
     assert digests(again) == digests(tmp_path / "first")
@@ -496,9 +530,9 @@ def test_real_sequences(real_data, tmp_path):
             for index in range(0, 40, 3):
                 file = f"{index:05d}.{suffix}"
                 (folder / file).symlink_to(real_data / "davis" / kind / "480p" / name / file)
-    config = replace(CONFIG, train_videos=3, test_videos=2, validation_share=0.0)
+    config = replace(CONFIG, train_videos=2, test_videos=1, validation_share=0.0)
     summary = write_corpus(tmp_path / "corpus", config, 1, tmp_path / "davis")
-    assert summary.written == 6 and summary.annotated_frames >= 15
+    assert summary.written == 4 and summary.annotated_frames >= 9
     cutouts = read_cutouts(tmp_path / "corpus" / "cutouts.h5")
     assert {one.actor for one in cutouts.actors} == {"bird", "car", "dog"}
     for one in cutouts.actors:
