@@ -9,8 +9,11 @@ from pathlib import Path
 import click
 
 from aamn.cli.command_line import log, out_option, subcommand
+from aamn.cli.synthetic import CUTOUTS
+from proposals.errors import InputError
 
 RECIPE = "aamn_demo_plus"
+CORPORA = ("drawings", "collage")
 SHARE = "0.1"  # of the training videos, for the threshold of absence
 SMALL = {  # subcommand -> what makes it quick: to see that everything works, not how well
     "synthetic": ("train_videos=6", "test_videos=3", "missed_videos=0", "max_frames=26"),
@@ -42,8 +45,11 @@ Try a sentence of your own:
   aamn segment {video} "the dog on the left" --bundle {out}/bundle --out {out}/mine"""
 
 
-def steps(out: Path, small: bool, recipe: str = RECIPE) -> list[list[str]]:
-    """The subcommands of the demo, in order; `recipe` is the segmenter's."""
+def steps(
+    out: Path, small: bool, recipe: str = RECIPE, cutouts: Path | None = None
+) -> list[list[str]]:
+    """The subcommands of the demo, in order; `recipe` is the segmenter's, `cutouts` the folder of a
+    collage's actors."""
     data, detector = str(out / "corpus"), str(out / "detector/detector.pt")
     boxes, flow = str(out / "proposals.h5"), str(out / "flow.h5")
     checkpoint, validation = str(out / "aamn/last.pt"), ["--validation-share", SHARE]
@@ -54,7 +60,7 @@ def steps(out: Path, small: bool, recipe: str = RECIPE) -> list[list[str]]:
         f"aamn.backbone.flow_weights={detector}",
     )
     chosen = [
-        ["synthetic", "--config", "synthetic_demo", "--out", data],
+        ["synthetic", *_corpus(cutouts), "--out", data],
         ["manifest", "--data", data, "--split", "train", *validation, "--out", train],
         ["manifest", "--data", data, "--split", "test", *validation, "--out", test],
         [
@@ -88,6 +94,12 @@ def steps(out: Path, small: bool, recipe: str = RECIPE) -> list[list[str]]:
     return [[*words, *_set(SMALL.get(words[0], ()))] if small else words for words in chosen]
 
 
+def _corpus(cutouts: Path | None) -> list[str]:
+    if cutouts is None:
+        return ["--config", "synthetic_demo"]
+    return ["--config", "collage_demo", "--cutouts", str(cutouts)]
+
+
 def _set(values: tuple[str, ...]) -> list[str]:
     return [word for value in values for word in ("--set", value)]
 
@@ -95,8 +107,17 @@ def _set(values: tuple[str, ...]) -> list[str]:
 @subcommand("demo", "aamn demo --out runs/demo")
 @click.option("--small", is_flag=True, help="a minute: to see that everything works, not how well")
 @click.option("--config", "recipe", default=RECIPE, help="the segmenter's; aamn_demo: the paper's")
+@click.option(
+    "--corpus",
+    type=click.Choice(CORPORA),
+    default=CORPORA[0],
+    help="drawn actors, or with --cutouts real ones before real backgrounds",
+)
+@click.option(
+    "--cutouts", type=CUTOUTS, metavar="DIR", help="of a collage: sequences in DAVIS's layout"
+)
 @out_option("the demo's folder; default: runs/demo", folder=True, default="runs/demo")
-def command(small: bool, recipe: str, out: Path) -> int:
+def command(small: bool, recipe: str, corpus: str, cutouts: Path | None, out: Path) -> int:
     """Runs the whole pipeline on a synthetic corpus, without a download: draws the corpus,
     fine-tunes a detector on it, extracts proposals and optical flow, trains AAMN, evaluates it, and
     segments three test videos by their sentences.
@@ -107,9 +128,11 @@ def command(small: bool, recipe: str, out: Path) -> int:
     from aamn.cli.main import run
     from proposals.files import write_json
 
+    if (corpus == "collage") != (cutouts is not None):
+        raise InputError("wanted --corpus collage and --cutouts DIR together, or neither")
     record = out / "steps.json"
     done = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else []
-    for number, words in enumerate(steps(out, small, recipe)):
+    for number, words in enumerate(steps(out, small, recipe, cutouts)):
         if number < len(done) and done[number] == words:
             continue
         log.info("\n$ aamn %s", shlex.join(words))

@@ -23,7 +23,7 @@ from aamn.cli.demo import steps
 from aamn.cli.main import aamn
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
-from aamn.data.synthetic.config import SyntheticConfig
+from aamn.data.synthetic.config import CollageConfig
 from aamn.data.words import Vocabulary
 from aamn.inference.checkpoint import save_checkpoint
 from aamn.predictor import write_bundle
@@ -41,7 +41,7 @@ PAGES = [
 SCHEMAS = {
     "train-detector": DetectorConfig,
     "extract": DetectorConfig,
-    "synthetic": SyntheticConfig,
+    "synthetic": CollageConfig,  # it has all keys of drawings
 }
 LAUNCHERS = ("aamn", "torchrun", "srun", "python")
 GIVEN = ("RECIPE", "EMPTY/c.yaml")  # what stands for a recipe of the reader's own, or for none

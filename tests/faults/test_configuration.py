@@ -13,12 +13,12 @@ import aamn as aamn_library
 from aamn.cli.main import SUBCOMMANDS, aamn
 from aamn.config.loading import from_dict, load_config, schema_keys, to_dict
 from aamn.config.schema import Config
-from aamn.data.synthetic.config import SyntheticConfig
+from aamn.data.synthetic.config import CollageConfig
 from proposals.config import DetectorConfig, config_from_dict, config_to_dict
 from proposals.errors import InputError
 from proposals.ranges import field_types
 
-SCHEMAS = {"stage two": Config, "detector": DetectorConfig, "synthetic": SyntheticConfig}
+SCHEMAS = {"stage two": Config, "detector": DetectorConfig, "synthetic": CollageConfig}
 NAMES = [name for group in SUBCOMMANDS.values() for name in group]
 
 

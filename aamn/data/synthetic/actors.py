@@ -9,16 +9,44 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from aamn.data.synthetic.labels import COLOURS
+from aamn.data.synthetic.layers import Layer, rasterise
 from aamn.data.synthetic.motions import Track
+
+
+class Figure(Protocol):
+    """What an actor looks like: the one thing in which drawings and cut-outs differ."""
+
+    def extents(self, actor: str, action: str) -> tuple[float, float]:
+        """Half width and half height in units of the actor's size, over the whole action."""
+
+    def layer(self, actor: Actor, frame: int, shift: np.ndarray) -> Layer:
+        """The actor in one frame, moved by `shift` (2,) pixels, as if nothing were before it."""
+
+
+class Drawing:
+    """The figure of a class's polygons, painted in the actor's colour."""
+
+    def extents(self, actor: str, action: str) -> tuple[float, float]:
+        return extents(actor, action)
+
+    def layer(self, actor: Actor, frame: int, shift: np.ndarray) -> Layer:
+        parts = shape(actor, frame)
+        rgb = COLOURS[actor.colour]
+        return rasterise([p.points for p in parts], [paint(p.paint, rgb) for p in parts], shift)
+
+
+DRAWING = Drawing()
 
 
 @dataclass(frozen=True, eq=False)
 class Actor:
     """An actor of a scene; `instance` is its id in the annotation, `name` one of A2D's actors,
-    `size` the unit of its shape in pixels."""
+    `colour` "" where no word names it, `size` the unit of its shape in pixels."""
 
     instance: int
     name: str
@@ -26,6 +54,7 @@ class Actor:
     action: str
     size: float
     track: Track
+    figure: Figure = DRAWING
 
 
 @dataclass(frozen=True)
@@ -364,7 +393,8 @@ def shape(actor: Actor, frame: int) -> list[Part]:
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array(((cos, -sin), (sin, cos)))
     centre = np.array((track.x[frame], track.y[frame]))
-    mirror = np.array((heading * actor.size, actor.size))
+    size = actor.size * track.scale[frame]
+    mirror = np.array((heading * size, size))
     return [
         Part((part.points * mirror) @ turn.T + centre, part.paint)
         for part in _SHAPES[actor.name](pose)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from proposals.errors import InputError
@@ -53,3 +53,16 @@ class SyntheticConfig:
             raise InputError("train_videos, test_videos and missed_videos cannot be negative")
         if len(self.codec) != 4:
             raise InputError(f"codec: wanted four letters such as mp4v, got {self.codec!r}")
+
+
+@dataclass
+class CollageConfig(SyntheticConfig):
+    """A corpus of real cut-outs before real backgrounds."""
+
+    # the share of training videos that recipes keep apart (their data.validation_share): cut-outs
+    # and backgrounds of their own
+    validation_share: Annotated[float, Range(0, 1, below=True)] = 0.1
+    # sequences that show actors without a mask, such as parked cars, and so are no background
+    busy: list[str] = field(default_factory=list)
+    # sequences whose actor is half hidden later on: it plays in training videos alone
+    train_only: list[str] = field(default_factory=list)

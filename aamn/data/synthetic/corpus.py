@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ import numpy as np
 from tqdm import tqdm
 
 from aamn.config.loading import to_dict
-from aamn.data.synthetic.config import SyntheticConfig
+from aamn.data.synthetic.collage import Casting, Collages
+from aamn.data.synthetic.config import CollageConfig, SyntheticConfig
+from aamn.data.synthetic.cutouts import read_cutouts, write_cutouts
+from aamn.data.synthetic.davis import find_sequences, fingerprint
 from aamn.data.synthetic.labels import label
 from aamn.data.synthetic.preview import contact_sheet
-from aamn.data.synthetic.scenes import Scene, plan_scene, render_scene
+from aamn.data.synthetic.scenes import Scene, make_video_id, plan_scene, render_scene, video_seed
 from aamn.data.synthetic.sentences import KINDS
+from aamn.data.synthetic.studio import DRAWINGS, Studio
 from proposals.errors import InputError
 from proposals.files import hdf5_aside, write_text, written_aside
 from proposals.workers import worker_pool
@@ -61,6 +66,14 @@ class _Layout:
     """Where the files of a corpus lie."""
 
     root: Path
+
+    @property
+    def note(self) -> Path:
+        return self.root / "synthetic.json"
+
+    @property
+    def cutouts(self) -> Path:
+        return self.root / "cutouts.h5"
 
     @property
     def text(self) -> Path:
@@ -140,8 +153,34 @@ def _full_video(scene: Scene, masks: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+@lru_cache(maxsize=2)
+def _collages(path: Path, _: int, casting: Casting) -> Collages:
+    return Collages(read_cutouts(path), casting)
+
+
+def _studio(root: Path, config: SyntheticConfig, entry: Entry) -> Studio:
+    """What gives the pixels of a video."""
+    if not isinstance(config, CollageConfig):
+        return DRAWINGS
+    path = _Layout(root).cutouts
+    written = path.stat().st_mtime_ns if path.exists() else 0
+    casting = Casting(config.validation_share, tuple(config.busy), tuple(config.train_only))
+    collages = _collages(path, written, casting)
+    seed = video_seed(config.seed, entry.split, entry.index)
+    return collages.studio(entry.split, make_video_id(seed, entry.index))
+
+
+def plan_video(root: Path, config: SyntheticConfig, entry: Entry) -> Scene:
+    """The scene of one video of the corpus in `root`.
+
+    Raises:
+        InputError: as `plan_scene`; a collage without its file of cut-outs.
+    """
+    return plan_scene(config, entry.split, entry.index, _studio(root, config, entry))
+
+
 def _write_video(root: Path, config: SyntheticConfig, entry: Entry) -> None:
-    scene = plan_scene(config, entry.split, entry.index)
+    scene = plan_video(root, config, entry)
     rendering = render_scene(scene, config.noise)
     layout = _Layout(root)
     _write_clip(layout.clip(scene.video_id), rendering.frames, config)
@@ -167,10 +206,13 @@ def _finished(layout: _Layout, entry: Entry, scene: Scene) -> bool:
     return all(file.exists() for file in files)
 
 
-def _claim(root: Path, config: SyntheticConfig) -> None:
-    """Notes the configuration in the root folder, or compares it with the one noted there."""
-    note = root / "synthetic.json"
-    mine: dict[str, Any] = {"version": VERSION, "config": to_dict(config)}
+def _claim(root: Path, config: SyntheticConfig, cutouts: str) -> None:
+    """Notes the configuration, and the fingerprint of the cut-outs if there are any, in the root
+    folder, or compares them with those noted there."""
+    note = _Layout(root).note
+    mine: dict[str, Any] = {"version": VERSION, "config": _plain(config)}
+    if cutouts:
+        mine["cutouts"] = cutouts
     if not note.exists():
         if root.exists() and any(root.iterdir()):
             raise InputError(f"{root} holds other files: name a new folder for the corpus")
@@ -178,16 +220,45 @@ def _claim(root: Path, config: SyntheticConfig) -> None:
         return
     try:
         theirs = json.loads(note.read_text(encoding="utf-8"))
-        before = set(theirs["config"].items())
+        before = _noted(theirs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{note} cannot be read: delete the folder or name a new one") from None
     if theirs != mine:
-        changed = sorted({key for key, _ in set(mine["config"].items()) ^ before})
+        changed = sorted({key for key, _ in _noted(mine) ^ before})
         what = ", ".join(changed) or "the program's version"
         raise InputError(
             f"{root} holds a corpus of another configuration ({what} changed): delete the folder "
             "or name a new one"
         )
+
+
+def _plain(config: SyntheticConfig) -> dict[str, Any]:
+    """The configuration as JSON gives it back."""
+    found: dict[str, Any] = json.loads(json.dumps(to_dict(config)))
+    return found
+
+
+def _noted(note: dict[str, Any]) -> set[tuple[str, str]]:
+    """What a note says of the configuration and of the cut-outs."""
+    values = {**note["config"], "cutouts": note.get("cutouts", "")}
+    return {(key, json.dumps(value)) for key, value in values.items()}
+
+
+def read_note(root: Path) -> SyntheticConfig | None:
+    """The configuration that a corpus was written with; None for what is no such corpus.
+
+    Raises:
+        InputError: the note is damaged.
+    """
+    note = _Layout(Path(root)).note
+    if not note.exists():
+        return None
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        schema = CollageConfig if "cutouts" in content else SyntheticConfig
+        return schema(**content["config"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{note} cannot be read: delete the folder or name a new one") from None
 
 
 def _entries(config: SyntheticConfig) -> list[Entry]:
@@ -251,17 +322,33 @@ def _write_lists(root: Path, config: SyntheticConfig, scenes: dict[Entry, Scene]
         _write_lines(layout.text / name, lines)
 
 
-def write_corpus(root: Path, config: SyntheticConfig, workers: int) -> CorpusSummary:
+def _cut_out(root: Path, config: SyntheticConfig, folder: Path | None, workers: int) -> None:
+    """Claims the root folder, and fills it with what collages are made of."""
+    if folder is None:
+        _claim(root, config, "")
+        return
+    sequences = find_sequences(folder)
+    _claim(root, config, fingerprint(sequences))
+    if not _Layout(root).cutouts.exists():
+        write_cutouts(_Layout(root).cutouts, sequences, config.height, workers)
+
+
+def write_corpus(
+    root: Path, config: SyntheticConfig, workers: int, cutouts: Path | None = None
+) -> CorpusSummary:
     """Writes the corpus into the folder `root` with `workers` processes; videos that are finished
-    there already are kept.
+    there already are kept. A collage takes its actors from the folder `cutouts`, in DAVIS's layout.
 
     Raises:
-        InputError: when `root` holds a corpus of another configuration, or something else.
+        InputError: when `root` holds a corpus of another configuration, or something else; when
+            `cutouts` cannot be used, or is given for drawings, or is missing for a collage.
     """
     root = Path(root)
-    _claim(root, config)
+    if isinstance(config, CollageConfig) != (cutouts is not None):
+        raise InputError("cut-outs: a collage wants a folder of sequences, drawings want none")
+    _cut_out(root, config, cutouts, workers)
     layout = _Layout(root)
-    scenes = {entry: plan_scene(config, entry.split, entry.index) for entry in _entries(config)}
+    scenes = {entry: plan_video(root, config, entry) for entry in _entries(config)}
     todo = [e for e, scene in scenes.items() if not _finished(layout, e, scene)]
     _run([(root, config, entry) for entry in todo], workers)
     _write_lists(root, config, scenes)

@@ -1,4 +1,4 @@
-"""Which actors do what in A2D, and the colours of the synthetic actors."""
+"""Which actors do what in A2D and in collages, and the colours of the synthetic actors."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ ACTIONS_OF = {
     "car": ("flying", "jumping", "rolling", "running", "none"),
     "cat": ("climbing", "eating", "jumping", "rolling", "running", "walking", "none"),
     "dog": ("crawling", "eating", "jumping", "rolling", "running", "walking", "none"),
+}
+
+# What a cut-out can do: motions of the whole picture, each with the actions of A2D that its number
+# may be, the first of them that A2D knows of the actor.
+MOTIONS = {
+    "leftward": ("running", "flying"),
+    "rightward": ("running", "flying"),
+    "jumping": ("jumping",),
+    "growing": ("walking", "rolling"),
+    "shrinking": ("walking", "rolling"),
+    "spinning": ("rolling",),
+    "none": ("none",),
 }
 
 # RGB, far apart also after the codec has halved the resolution of the chroma.
@@ -30,4 +42,6 @@ COLOURS = {
 
 def label(actor: str, action: str) -> int:
     """A2D's number of a pair: 10 * actor + action, both counted from one."""
-    return 10 * (ACTORS.index(actor) + 1) + ACTIONS.index(action) + 1
+    meant = MOTIONS.get(action, (action,))
+    known = next((one for one in meant if one in ACTIONS_OF[actor]), "none")
+    return 10 * (ACTORS.index(actor) + 1) + ACTIONS.index(known) + 1

@@ -1,4 +1,5 @@
-"""The motions that stand for A2D's actions: where an actor is in every frame, and its pose."""
+"""The motions that stand for A2D's actions, and those of cut-outs, which have no pose of their own:
+where an actor is in every frame, and its pose."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ class Track:
 
     x, y: its centre in pixels; heading: 1 looks right, -1 looks left; rotation: radians, clockwise
     on the screen; phase: of the limbs, radians; swing: how far the limbs swing, 0..1; dip: how far
-    the head is lowered, 0..1; flap: of the wings, -1 down to 1 up; posture: upright, prone,
-    climbing, leaping, airborne or tucked.
+    the head is lowered, 0..1; flap: of the wings, -1 down to 1 up; scale: share of its size, above
+    0 to 1; posture: upright, prone, climbing, leaping, airborne or tucked.
     """
 
     x: np.ndarray
@@ -41,6 +42,7 @@ class Track:
     swing: np.ndarray
     dip: np.ndarray
     flap: np.ndarray
+    scale: np.ndarray
     posture: str
 
 
@@ -75,6 +77,7 @@ class Stage:
             swing=zero,
             dip=zero,
             flap=np.full(n, -0.3),
+            scale=np.ones(n),
             posture="upright",
         )
 
@@ -173,6 +176,41 @@ def _flying(stage: Stage) -> Track:
     )
 
 
+def _sideways(stage: Stage, heading: float) -> Track:
+    """Steadily to one side, without a turn."""
+    track, room = stage.still(), stage.territory
+    span = room.right - room.left
+    way = min(span, stage.between(0.010, 0.024) * stage.height * stage.frames)
+    start = room.left + stage.between(0, 1) * (span - way)
+    x = start + way * np.arange(stage.frames) / stage.frames
+    return replace(track, x=x if heading > 0 else x[::-1], heading=np.full(stage.frames, heading))
+
+
+def _leftward(stage: Stage) -> Track:
+    return _sideways(stage, -1.0)
+
+
+def _rightward(stage: Stage) -> Track:
+    return _sideways(stage, 1.0)
+
+
+def _growing(stage: Stage) -> Track:
+    scale = np.geomspace(stage.between(0.5, 0.6), 1, stage.frames)
+    return replace(stage.still(), scale=scale)
+
+
+def _shrinking(stage: Stage) -> Track:
+    track = _growing(stage)
+    return replace(track, scale=track.scale[::-1])
+
+
+def _spinning(stage: Stage) -> Track:
+    track = stage.still()
+    rate = stage.between(0.18, 0.32) * stage.rng.choice((-1.0, 1.0))
+    rotation = stage.between(0, 2 * math.pi) + rate * np.arange(stage.frames)
+    return replace(track, rotation=rotation, posture="tucked")
+
+
 _MOTIONS: dict[str, Callable[[Stage], Track]] = {
     "climbing": _climbing,
     "crawling": _crawling,
@@ -182,6 +220,11 @@ _MOTIONS: dict[str, Callable[[Stage], Track]] = {
     "rolling": _rolling,
     "running": _running,
     "walking": _walking,
+    "leftward": _leftward,
+    "rightward": _rightward,
+    "growing": _growing,
+    "shrinking": _shrinking,
+    "spinning": _spinning,
     "none": Stage.still,
 }
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from aamn.data.synthetic.actors import Actor, paint, shape
-from aamn.data.synthetic.labels import COLOURS
-
-_FINE = 4  # sub-pixels a pixel along each axis: drawn large, then averaged
-_SHIFT = 4  # fractional bits of OpenCV's fixed-point coordinates
+from aamn.data.synthetic.actors import Actor
+from aamn.data.synthetic.layers import Layer, rasterise
 
 
 @dataclass(frozen=True)
@@ -33,53 +30,11 @@ class Camera:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """What one object covers: RGB times coverage (h, w, 3) and coverage (h, w), both float32 in
-    0..1, with the top left corner at pixel (x, y), which may lie outside of the picture."""
-
-    x: int
-    y: int
-    rgb: np.ndarray
-    cover: np.ndarray
-
-    def placed(self, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """The part of the picture that the layer covers, and the same part of the layer."""
-        h, w = self.cover.shape
-        top, bottom = np.clip((self.y, self.y + h), 0, height)
-        left, right = np.clip((self.x, self.x + w), 0, width)
-        inside = slice(top - self.y, bottom - self.y), slice(left - self.x, right - self.x)
-        return (slice(top, bottom), slice(left, right)), inside
-
-
-@dataclass(frozen=True)
 class Rendering:
     """frames (N, H, W, 3) uint8 RGB and visible masks (n, N, H, W) bool, one row an actor."""
 
     frames: np.ndarray
     masks: np.ndarray
-
-
-def rasterise(
-    polygons: Sequence[np.ndarray], colours: Sequence[tuple[int, int, int]], shift: np.ndarray
-) -> Layer:
-    """Paints polygons (n, 2), given in pixels and moved by `shift` (2,), over each other."""
-    everything = np.concatenate(polygons) + shift
-    low = np.floor(everything.min(0)).astype(int) - 1
-    w, h = np.ceil(everything.max(0)).astype(int) + 1 - low
-    canvas = np.zeros((h * _FINE, w * _FINE, 4), np.uint8)
-    for points, colour in zip(polygons, colours, strict=True):
-        fine = (points + shift - low) * _FINE - 0.5
-        fixed = np.round(fine * 2**_SHIFT).astype(np.int32)
-        cv2.fillPoly(canvas, [fixed], (*colour, 255), cv2.LINE_8, _SHIFT)
-    small = cv2.resize(canvas, (w, h), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    return Layer(int(low[0]), int(low[1]), small[..., :3], small[..., 3])
-
-
-def actor_layer(actor: Actor, frame: int, shift: np.ndarray) -> Layer:
-    """The actor in one frame, whole, as if nothing were in front of it."""
-    parts = shape(actor, frame)
-    rgb = COLOURS[actor.colour]
-    return rasterise([p.points for p in parts], [paint(p.paint, rgb) for p in parts], shift)
 
 
 def frame_layers(
@@ -88,7 +43,7 @@ def frame_layers(
     """The layers of one frame from back to front: first the actors, then the occluders."""
     shake = camera.shake[frame]
     ground = shake + camera.drift[frame]
-    layers = [actor_layer(actor, frame, shake) for actor in actors]
+    layers = [actor.figure.layer(actor, frame, shake) for actor in actors]
     return layers + [rasterise(o.polygons, o.colours, ground) for o in occluders]
 
 
@@ -188,6 +143,11 @@ def make_camera(
     return Camera(smooth, np.arange(frames)[:, None] * velocity)
 
 
+# A background (H, W, 3) float32 RGB in 0..255 of a height and width in pixels, random; the last
+# number is a pixel at 120 pixels height.
+Backdrop = Callable[[np.random.Generator, int, int, float], np.ndarray]
+
+
 def render(
     actors: Sequence[Actor],
     occluders: Sequence[Occluder],
@@ -195,6 +155,7 @@ def render(
     size: tuple[int, int],
     rng: np.random.Generator,
     noise: float,
+    backdrop: Backdrop = texture,
 ) -> Rendering:
     """All frames of a scene of `size` (H, W) in pixels; the actors come from back to front.
 
@@ -204,7 +165,7 @@ def render(
     frames = len(camera.shake)
     path = camera.shake + camera.drift
     margin = np.ceil(np.abs(path).max(0)).astype(int) + 1
-    ground = texture(rng, height + 2 * margin[1], width + 2 * margin[0], height / 120)
+    ground = backdrop(rng, height + 2 * margin[1], width + 2 * margin[0], height / 120)
     gain = rng.uniform(0.94, 1.06)
     pictures = np.empty((frames, height, width, 3), np.uint8)
     masks = np.empty((len(actors), frames, height, width), bool)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aamn.data.synthetic.actors import BUILDS, Actor, extents
+from aamn.data.synthetic.actors import BUILDS, Actor
 from aamn.data.synthetic.casts import PROGRAMME, Cast, choose_cast, kind_of
 from aamn.data.synthetic.config import SyntheticConfig
 from aamn.data.synthetic.motions import Stage, Territory, enter, perform
 from aamn.data.synthetic.rendering import (
+    Backdrop,
     Camera,
     Occluder,
     Rendering,
@@ -23,6 +24,7 @@ from aamn.data.synthetic.rendering import (
     visible_masks,
 )
 from aamn.data.synthetic.sentences import KINDS, Sentence, View, describe
+from aamn.data.synthetic.studio import DRAWINGS, Studio
 from proposals.errors import InputError
 
 _ATTEMPTS = 600
@@ -64,6 +66,7 @@ class Scene:
     occluders: tuple[Occluder, ...]
     camera: Camera
     sentences: tuple[Sentence, ...]
+    backdrop: Backdrop
 
     @property
     def frames(self) -> int:
@@ -96,20 +99,24 @@ def _annotated(frames: int, rng: np.random.Generator) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Set:
-    """What is fixed before the cast comes: size (H, W), the annotated frames, camera, occluders."""
+    """What is fixed before the cast comes: size (H, W), the annotated frames, camera, occluders,
+    and what the actors may look like."""
 
     size: tuple[int, int]
     annotated: tuple[int, ...]
     camera: Camera
     occluders: tuple[Occluder, ...]
+    studio: Studio
     rng: np.random.Generator
 
     def place(self, member: Cast, instance: int) -> Actor | None:
         """The member with a size and a motion, or None when its lane is too narrow."""
         height, width = self.size
-        build = BUILDS[member.name]
+        build, figure = BUILDS[member.name], self.studio.figure(member, self.rng)
         unit = self.rng.uniform(build.smallest, build.largest) * height
-        half_width, half_height = (half * unit for half in extents(member.name, member.action))
+        half_width, half_height = (
+            half * unit for half in figure.extents(member.name, member.action)
+        )
         left, top, right, bottom = _LANES[member.lane]
         room = Territory(
             max(left * width, half_width),
@@ -123,7 +130,7 @@ class _Set:
         track = perform(member.action, stage)
         if member.late:
             track = enter(track, self.annotated[0] + 1, half_width, width)
-        return Actor(instance, member.name, member.colour, member.action, unit, track)
+        return Actor(instance, member.name, member.colour, member.action, unit, track, figure)
 
     def centres(self, actors: Sequence[Actor], late: Sequence[bool]) -> dict[int, np.ndarray]:
         """Instance -> centres (A, 2) of the visible masks' boxes in the annotated frames, nan
@@ -180,7 +187,7 @@ def _tell_more(
     return more
 
 
-def plan_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
+def plan_scene(config: SyntheticConfig, split: str, index: int, studio: Studio = DRAWINGS) -> Scene:
     """The scene of one video of a split, the same on every call.
 
     Casts and places are drawn until everybody can be seen and told apart in every annotated frame.
@@ -196,17 +203,18 @@ def plan_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
     camera = make_camera(rng, frames, config.height, config.shake, config.drift)
     for attempt in range(_ATTEMPTS):
         if attempt % _ATTEMPTS_A_CAST == 0:
-            cast = choose_cast(index, rng)
+            cast = choose_cast(index, rng, studio.repertoire)
         count = rng.integers(config.max_occluders + 1)
         occluders = tuple(make_occluder(rng, *size) for _ in range(count))
-        scenery = _Set(size, annotated, camera, occluders, rng)
+        scenery = _Set(size, annotated, camera, occluders, studio, rng)
         placed = [scenery.place(member, number) for number, member in enumerate(cast)]
         actors = [actor for actor in placed if actor is not None]
-        if len(actors) < len(cast):
+        backdrop = studio.backdrop(actors)
+        if len(actors) < len(cast) or backdrop is None:
             continue
         ordered = sorted(actors, key=_foot)
         centres = scenery.centres(ordered, [cast[a.instance].late for a in ordered])
-        view = View(actors, centres, size)
+        view = View(actors, centres, size, studio.wording)
         sentences = centres and _tell(cast, view, index, rng)
         if sentences:
             if split == "train" and config.sentences > 1:
@@ -225,6 +233,7 @@ def plan_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
                 occluders,
                 camera,
                 tuple(sentences),
+                backdrop,
             )
     raise InputError(
         f"{config.width} x {config.height} pixels leave no room for the actors of video {index} of "
@@ -235,4 +244,6 @@ def plan_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
 def render_scene(scene: Scene, noise: float) -> Rendering:
     """The scene's pixels and visible masks, the same on every call."""
     rng = np.random.default_rng((scene.seed, 2))
-    return render(scene.actors, scene.occluders, scene.camera, scene.size, rng, noise)
+    return render(
+        scene.actors, scene.occluders, scene.camera, scene.size, rng, noise, scene.backdrop
+    )

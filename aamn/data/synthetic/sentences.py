@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,7 +33,7 @@ VERBS = {
     "none": ("standing still", "not moving", "staying", "resting"),
 }
 
-_OWN_VERBS = {
+OWN_VERBS = {
     ("ball", "jumping"): ("bouncing", "bouncing up and down", "jumping"),
     ("car", "running"): ("driving", "driving fast", "racing", "running"),
     ("car", "none"): ("parked", "parking", "standing still", "not moving"),
@@ -49,7 +49,20 @@ PLACES = {
 }
 
 _CLOTHES = ("in", "wearing", "dressed in", "with clothes in")
-_FILLERS = ("on the ground", "on the floor", "in the video", "outside", "in the park")
+FILLERS = ("on the ground", "on the floor", "in the video", "outside", "in the park")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The words for actors, for actions, and for those of single actors; fillers say nothing."""
+
+    nouns: Mapping[str, Sequence[str]]
+    verbs: Mapping[str, Sequence[str]]
+    own_verbs: Mapping[tuple[str, str], Sequence[str]]
+    fillers: Sequence[str]
+
+
+DRAWN = Wording(NOUNS, VERBS, OWN_VERBS, FILLERS)
 
 
 @dataclass(frozen=True)
@@ -100,8 +113,9 @@ def places(centres: np.ndarray, size: tuple[int, int]) -> list[frozenset[str]]:
 
 
 def fits(description: Description, actor: Actor) -> bool:
-    """Whether the description is true of the actor, its place left aside."""
-    wanted = (description.name, description.colour, description.action)
+    """Whether the description may be true of the actor, its place left aside: an actor in a colour
+    that no word names may be of any."""
+    wanted = (description.name, description.colour if actor.colour else None, description.action)
     given = (actor.name, actor.colour, actor.action)
     return all(w is None or w == g for w, g in zip(wanted, given, strict=True))
 
@@ -117,7 +131,7 @@ def distractors(description: Description, kind: str, actors: Sequence[Actor]) ->
 
 def _variants(actor: Actor, kind: str, place: str | None) -> list[Description]:
     """All that a sentence of this kind could say, from the fullest to the shortest."""
-    full = Description(actor.name, actor.colour, actor.action, place)
+    full = Description(actor.name, actor.colour or None, actor.action, place)
     short = replace(full, colour=None)
     if kind == "motion":
         return [full, short]
@@ -132,6 +146,7 @@ class View:
     actors: Sequence[Actor]
     centres: dict[int, np.ndarray]
     size: tuple[int, int]
+    wording: Wording = DRAWN
 
     def places(self, actor: Actor, among: Sequence[Actor]) -> frozenset[str]:
         """The words for a place that tell `actor` from the others of `among`."""
@@ -154,7 +169,7 @@ def describe(actor: Actor, kind: str, view: View, rng: np.random.Generator) -> S
     """A sentence of the given kind that fits `actor` alone, or None when there is none."""
     place = None
     if kind == "location":
-        look = Description(actor.name, actor.colour, actor.action)
+        look = Description(actor.name, actor.colour or None, actor.action)
         words = sorted(view.places(actor, [a for a in view.actors if fits(look, a)]))
         if not words:
             return None
@@ -164,7 +179,8 @@ def describe(actor: Actor, kind: str, view: View, rng: np.random.Generator) -> S
         description = variants[number]
         if view.decides(description, kind, actor):
             count = len(distractors(description, kind, view.actors))
-            return Sentence(actor.instance, word(description, rng), kind, description, count)
+            text = word(description, rng, view.wording)
+            return Sentence(actor.instance, text, kind, description, count)
     return None
 
 
@@ -185,16 +201,16 @@ class _Words:
     filler: str
 
 
-def _choose_words(description: Description, rng: np.random.Generator) -> _Words:
+def _choose_words(description: Description, rng: np.random.Generator, wording: Wording) -> _Words:
     name, action, place = description.name, description.action, description.place
     verbs: Sequence[str] = ("",)
     if action is not None:
-        verbs = _OWN_VERBS.get((name, action), VERBS.get(action, verbs))
+        verbs = wording.own_verbs.get((name, action), wording.verbs.get(action, verbs))
     filler = ""
     if not place and action not in ("climbing", "flying") and rng.random() < 0.15:
-        filler = _pick(_FILLERS, rng)
+        filler = _pick(wording.fillers, rng)
     return _Words(
-        _pick(NOUNS[name], rng),
+        _pick(wording.nouns[name], rng),
         description.colour or "",
         _pick(verbs, rng),
         _pick(PLACES[place], rng) if place else "",
@@ -250,9 +266,9 @@ def _article(who: str, definite: bool, rng: np.random.Generator) -> str:
     return "an" if article == "a" and who[0] in "aeiou" else article
 
 
-def word(description: Description, rng: np.random.Generator) -> str:
+def word(description: Description, rng: np.random.Generator, wording: Wording = DRAWN) -> str:
     """The description in words, with the annotators' liberties of order, case and blanks."""
-    words = _choose_words(description, rng)
+    words = _choose_words(description, rng, wording)
     who, what = (" ".join(part.split()) for part in _arrange(description.name, words, rng))
     article = _article(who, bool(description.place), rng)
     be = "is" if article and what and rng.random() < 0.85 else ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from aamn.data.synthetic.config import SyntheticConfig
-from aamn.data.synthetic.scenes import Scene, plan_scene
+from aamn.data.synthetic.corpus import Entry, plan_video, read_note
+from aamn.data.synthetic.scenes import Scene
 from aamn.data.synthetic.sentences import Description, fits
 from proposals.errors import InputError
 
@@ -20,15 +19,14 @@ def videos_by_sentence(root: Path, split: str) -> dict[str, set[str]] | None:
     Raises:
         InputError: the corpus' note is damaged.
     """
-    note = Path(root) / "synthetic.json"
-    if not note.exists():
+    config = read_note(root)
+    if config is None:
         return None
-    try:
-        config = SyntheticConfig(**json.loads(note.read_text(encoding="utf-8"))["config"])
-        count = {"train": config.train_videos, "test": config.test_videos}[split]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{note} cannot be read, or has no split {split}") from None
-    return true_of([plan_scene(config, split, index) for index in range(count)])
+    counts = {"train": config.train_videos, "test": config.test_videos}
+    if split not in counts:
+        raise InputError(f"{root}: the corpus has no split {split}; wanted {' or '.join(counts)}")
+    entries = (Entry(split, index) for index in range(counts[split]))
+    return true_of([plan_video(Path(root), config, entry) for entry in entries])
 
 
 def true_of(scenes: Sequence[Scene]) -> dict[str, set[str]]:

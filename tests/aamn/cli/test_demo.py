@@ -13,7 +13,7 @@ from aamn.cli.demo import SHARE, SMALL, steps
 from aamn.cli.main import aamn, run
 from aamn.config.loading import load_config
 from aamn.config.schema import Config
-from aamn.data.synthetic.config import SyntheticConfig
+from aamn.data.synthetic.config import CollageConfig, SyntheticConfig
 from proposals.config import DetectorConfig
 
 OUT = Path("o")
@@ -98,6 +98,28 @@ def test_the_recipes_and_overrides_are_known(small):
         assert found["train-detector"].finetune.iterations == 30
         assert found["train"].train.optimiser.iterations == 10
         assert found["train"].aamn.backbone.widths == found["train-detector"].widths
+
+
+def test_another_corpus_changes_the_first_step_alone(small):
+    drawn, collage = steps(OUT, small), steps(OUT, small, cutouts=Path("d"))
+    assert drawn[1:] == collage[1:] and values(collage[0], "--cutouts") == ["d"]
+    found = load_config(CollageConfig, *values(collage[0], "--config"), values(collage[0], "--set"))
+    assert str(found.validation_share) == SHARE and found.busy and found.sentences == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--corpus", "collage"), "wanted --corpus collage and --cutouts DIR together"),
+        (("--cutouts", "."), "wanted --corpus collage and --cutouts DIR together"),
+        (("--corpus", "collage", "--cutouts", "nowhere"), "no folder of cut-outs at nowhere"),
+    ],
+)
+def test_a_collage_wants_its_cut_outs(words, said, monkeypatch, tmp_path, caplog, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["demo", *words]) == 2
+    assert said in caplog.text + capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_recipe_changes_the_training_alone():
