@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -19,19 +20,22 @@ KEYS = {
 
 @contextmanager
 def s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The server's address, with one bucket, which the environment names."""
+    """The server's address, with one empty bucket, which the environment names."""
     pytest.importorskip("s3fs", reason="the extra s3 is not installed")
     server = pytest.importorskip("moto.server", reason="moto is not installed")
     started = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     started.start()
     host, port = started.get_host_and_port()
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+    address = f"http://{host}:{port}"
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": address}.items():
         monkeypatch.setenv(name, value)
     try:
+        # servers of one process share what was put into them
+        urlopen(Request(f"{address}/moto-api/reset", method="POST")).close()
         import s3fs
 
         s3fs.S3FileSystem.clear_instance_cache()
         s3fs.S3FileSystem().mkdir(BUCKET)
-        yield f"http://{host}:{port}"
+        yield address
     finally:
         started.stop()
