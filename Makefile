@@ -12,6 +12,7 @@
 # make gpu         where there is a CUDA device: its tests, and what an index costs there
 # make zeroshot-double  the zero-shot system with a stand-in that knows the demo's corpus
 # make zeroshot-frames  the same without an image-text model on real frames, where these are at hand
+# make zeroshot-adapted  what it learns from sentences of the demo's corpus, on top of frozen parts
 # make wheel-test  the wheel in an empty environment and an empty folder: demo and masks
 # make demo-clean  forget the demo's results
 
@@ -23,7 +24,7 @@ WHEEL := runs/wheel
 SIDE_BY_SIDE := -n auto --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -e -o pipefail -c
-.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test zeroshot-double zeroshot-frames cluster web web-test web-speed
+.PHONY: demo demo-clean test lint docs install coverage mutants faults gpu wheel-test zeroshot-double zeroshot-frames zeroshot-adapted cluster web web-test web-speed
 
 demo: $(VENV)/installed
 	$(BIN)/aamn demo --out $(RUN)
@@ -98,6 +99,9 @@ zeroshot-double: $(VENV)/installed-tests
 
 zeroshot-frames: $(VENV)/installed-tests
 	PYTHONPATH=.:tests $(BIN)/python tests/real/zeroshot_frames.py --out runs/zeroshot_frames $(ZEROSHOT)
+
+zeroshot-adapted: $(VENV)/installed-tests
+	PYTHONPATH=tests $(BIN)/python tests/real/zeroshot_adapted.py --demo $(RUN) --out runs/adapted $(ZEROSHOT)
 
 wheel-test:
 	rm -rf $(WHEEL) && mkdir -p $(WHEEL)/empty

@@ -2,6 +2,7 @@
 
 bundle.json    versions, what made it, the calibrated threshold for "no match", its files' names
 detector.pt    stage one            segmenter.pt    stage two, with vocabulary and configuration
+               detector.pt lacks where the public one is meant
 words.npz      vectors of words that training has not seen, in half precision; may lack
 
 A bundle that is made again gets files of other names, such as segmenter-5f0c12ab.pt, which the
@@ -39,7 +40,7 @@ from aamn.inference.checkpoint import Loaded, beside, load_segmenter, read_check
 from aamn.inference.verdict import NoMatch, Probability, checked_number
 from aamn.search.folder import IndexFolder, Searched, is_library
 from aamn.version import __version__
-from aamn.zeroshot.assemble import is_zeroshot, load_zeroshot
+from aamn.zeroshot.assemble import complete, is_zeroshot, load_zeroshot
 from proposals import places
 from proposals.build import best_device, checked_device, load_detector
 from proposals.decoding import Video
@@ -64,6 +65,7 @@ log = logging.getLogger("aamn")
 WHOLE_PRECISION = "float32"
 PRECISIONS = (WHOLE_PRECISION, "bfloat16", "auto")
 FORMAT, VERSION = "aamn-bundle", 1
+ADAPTED = "adapted"  # the system whose detector may be a public one
 DETECTOR, SEGMENTER, RECORD = "detector.pt", "segmenter.pt", "bundle.json"
 WORDS, BUNDLED_WORDS = "words.npz", 50_000
 _ID = "(-[0-9a-f]{8})"
@@ -88,8 +90,9 @@ class Bundle:
         return self.no_match.threshold
 
     @property
-    def detector(self) -> Path:
-        return self.parts[DETECTOR]
+    def detector(self) -> Path | None:
+        """None: the public one, of a system that stands on public parts."""
+        return self.parts.get(DETECTOR)
 
     @property
     def segmenter(self) -> Path:
@@ -325,7 +328,7 @@ class VideoSegmenter:
 
 def write_bundle(
     out: Path | str,
-    detector: Path | str,
+    detector: Path | str | None,
     checkpoint: Path | str,
     absent_threshold: float | None = None,
     vectors: Path | str | None = None,
@@ -335,6 +338,7 @@ def write_bundle(
     """Makes a bundle of a detector's and a segmenter's checkpoint; training state stays behind.
 
     Args:
+        detector: None: the public one, where the segmenter stands on public parts.
         vectors: a file of word vectors, whose first `words` words the bundle's users can ask for
             beside the training's; None: the one of the training, where it is at hand. Without one,
             the bundle knows the words of its training alone, which is logged.
@@ -343,17 +347,17 @@ def write_bundle(
     Raises:
         InputError: a file is missing or of another kind, or `out` cannot be written.
     """
-    out, detector = Path(out), Path(detector)
+    out = Path(out)
     if absent_threshold is not None:
         absent_threshold = checked_number(absent_threshold, "absent_threshold")
     check_output(out, folder=True)
     content = read_checkpoint(checkpoint)
-    load_detector(detector)
+    _check_detector(detector, content["config"]["system"])
     file = _vectors_for(Path(checkpoint), content, vectors) if words else None
     with locked(out / ".lock", out):
         before = _names_there(out)
         own = f"-{token_hex(4)}" if before else ""
-        parts = (DETECTOR, SEGMENTER, *([WORDS] if file else ()))
+        parts = (*([DETECTOR] if detector else ()), SEGMENTER, *([WORDS] if file else ()))
         files = {name: name.replace(".", f"{own}.") for name in parts}
         settings = content["config"]["words"]
         if file:
@@ -361,8 +365,9 @@ def write_bundle(
             write_vectors(file, first_words(file, words), out / files[WORDS])
         content = {**content, "config": {**content["config"], "words": settings}}
         save_tensors({**content, "optimiser": {}}, out / files[SEGMENTER], durable=True)
-        with written_aside(out / files[DETECTOR], durable=True) as aside:
-            shutil.copyfile(detector, aside)
+        if detector:
+            with written_aside(out / files[DETECTOR], durable=True) as aside:
+                shutil.copyfile(detector, aside)
         record = {
             "format": FORMAT,
             "version": VERSION,
@@ -376,6 +381,16 @@ def write_bundle(
         }
         write_json(out / RECORD, record, durable=True)  # from now on this is the bundle
         _sweep(out, {*files.values()}, before)
+
+
+def _check_detector(detector: Path | str | None, system: str) -> None:
+    if detector:
+        load_detector(detector)
+    elif system != ADAPTED:
+        raise InputError(
+            f"wanted --detector PT: the boxes that the system {system} chooses among; only the "
+            f"system {ADAPTED} stands on a public one"
+        )
 
 
 def _names_there(out: Path) -> set[str]:
@@ -397,7 +412,7 @@ def _files(record: dict[str, Any]) -> dict[str, str]:
         ValueError: other names.
     """
     files = record.get("files", {DETECTOR: DETECTOR, SEGMENTER: SEGMENTER})
-    parts = (DETECTOR, SEGMENTER, *({WORDS} & files.keys()))
+    parts = [name for name in (DETECTOR, SEGMENTER, WORDS) if name in files or name == SEGMENTER]
     for name in parts:
         if not (_OWN.fullmatch(files[name]) and files[name].startswith(Path(name).stem)):
             raise ValueError(f"{files[name]!r} is no name of a bundle's file")
@@ -502,7 +517,8 @@ def load(
         device: cpu, cuda or cuda:N; None: the GPU where there is one.
         overrides: values of its configuration, as --set has them, such as
             "words.vectors=vectors.txt".
-        weights: of "zeroshot", a folder with the public weights; None: the caches, or the network.
+        weights: of "zeroshot" and of what was trained from it, a folder with the public weights;
+            None: the caches, or the network.
 
     Raises:
         InputError: as `read_bundle`, `checked_device` and `load_zeroshot`, or a part that cannot
@@ -515,12 +531,10 @@ def load(
         return VideoSegmenter(
             QueryEncoder(parts.loaded, NoMatch(parts.absent_threshold)), parts.detector
         )
-    if folder is not None:
-        raise InputError(f"weights: for zeroshot alone, {path} holds its own")
     bundle = read_bundle(path)
-    return VideoSegmenter(
-        QueryEncoder(
-            load_segmenter(bundle.segmenter, device, overrides=overrides), bundle.no_match
-        ),
-        load_detector(bundle.detector, device),
-    )
+    loaded = load_segmenter(bundle.segmenter, device, overrides=overrides)
+    if folder is not None and loaded.config.system != ADAPTED:
+        raise InputError(f"weights: for zeroshot and what stands on it, {path} holds its own")
+    public = complete(loaded, folder)
+    detector = load_detector(bundle.detector, device) if bundle.detector else public.detector
+    return VideoSegmenter(QueryEncoder(loaded, bundle.no_match), detector)

@@ -334,12 +334,13 @@ def published_classes() -> tuple[str, ...]:
 
 
 def _coco_classes(config: DetectorConfig) -> tuple[str, ...]:
-    """COCO's class names, for COCO's weights as they are.
+    """COCO's class names, for COCO's weights as they are, of the masked one from any file.
 
     Raises:
         InputError: when the weights are others.
     """
-    if config.weights != "coco" or config.name not in _COCO:
+    as_published = config.weights == "coco" and config.name in _COCO
+    if not (as_published or config.name == MASKED):
         raise InputError(
             f"detector {config.name!r} with weights {config.weights!r}: wanted `classes`, the names"
             " of what it detects"

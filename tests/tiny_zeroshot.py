@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from aamn.config.loading import load_config
@@ -17,7 +18,9 @@ from aamn.models.zeroshot.image_text import ImageTextModel
 from aamn.models.zeroshot.sentences import COLOUR_WORDS, COLOURS
 from aamn.predictor import VideoSegmenter
 from aamn.zeroshot.assemble import assemble
+from proposals.identity import identity_of
 from proposals.store import Attributes
+from proposals.store_writer import write_proposals
 
 SIZE = (48, 96)
 GREY = (70, 70, 70)
@@ -125,3 +128,48 @@ def with_config(parts, **changes):
     config = parts.loaded.config
     own = replace(config.zeroshot, **changes)
     return replace(parts, loaded=replace(parts.loaded, config=replace(config, zeroshot=own)))
+
+
+OWN_WORDS = {"blick": RED, "dax": BLUE, "wug": GREEN}  # which no model has seen
+
+
+def write_corpus(root, videos=4, frames=3, split="train", seed=0):
+    """Adds videos of coloured squares at random places to a data set in a folder of the user's,
+    with one sentence each in words of the user's own, masks in every frame, and root/boxes.h5."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    with write_proposals(root / "boxes.h5", detector="squares", classes=CLASSES) as store:
+        for number in range(videos):
+            name = f"{split}{number}"
+            lefts = rng.permutation([4, 36, 68]).tolist()
+            squares = [
+                (colour, kind, left, int(rng.integers(2, 26)), int(rng.integers(12, 20)), 0)
+                for (colour, kind, *_), left in zip(SQUARES, lefts, strict=True)
+            ]
+            shown = draw(frames, squares)
+            _write_video(root, name, shown)
+            found = Squares(squares).detect(shown)
+            store.add(
+                name,
+                [one.boxes for one in found],
+                [one.scores for one in found],
+                [one.labels for one in found],
+                frame_size=SIZE,
+                identity=identity_of(root / "videos" / name),
+            )
+            rows += [f"{name},{i},the {word},{split}" for i, word in enumerate(OWN_WORDS)]
+    with (root / "sentences.csv").open("a") as file:
+        if not file.tell():
+            print("video_id,instance_id,query,split", file=file)
+        print("\n".join(rows), file=file)
+    return root
+
+
+def _write_video(root, name, shown):
+    (root / "videos" / name).mkdir(parents=True)
+    for number, frame in enumerate(shown):
+        Image.fromarray(frame).save(root / f"videos/{name}/{number:05d}.png")
+        for instance, colour in enumerate(OWN_WORDS.values()):
+            path = root / f"masks/{name}/{instance}/{number:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((frame == colour).all(-1).astype(np.uint8) * 255).save(path)

@@ -16,7 +16,10 @@ SIDE = click.IntRange(16, 8192)
 @subcommand(
     "benchmark",
     "aamn benchmark --config aamn_r50fpn_shared --detector detector_r50fpn_shared --frames 120",
-    apart=[("--table", "--config"), ("--table", "--detector"), ("--table", "--precision")],
+    apart=[
+        *(("--table", option) for option in ("--config", "--detector", "--precision")),
+        *(("--zeroshot", option) for option in ("--table", "--detector", "--growth")),
+    ],
     unread=("name", "seed", "data", "augment", "train", "words.vectors", "words.trainable"),
 )
 @click.option("--detector", metavar="YAML", help="recipe of one to index with; none: given boxes")
@@ -35,6 +38,11 @@ SIDE = click.IntRange(16, 8192)
     metavar="TUBES",
     help="instead: what a library of so many tubes costs (docs/scale.md)",
 )
+@click.option(
+    "--zeroshot",
+    is_flag=True,
+    help="instead: the zero-shot system, by how many frames it describes (--describe-every)",
+)
 @click.option("--table", is_flag=True, help="demo, mobile and shared ResNet-50-FPN in one run")
 @click.option(
     "--growth",
@@ -44,7 +52,12 @@ SIDE = click.IntRange(16, 8192)
 )
 @recipe_options
 def command(
-    no_memory: bool, library: int | None, table: bool, growth: Path | None, **values: Any
+    no_memory: bool,
+    library: int | None,
+    zeroshot: bool,
+    table: bool,
+    growth: Path | None,
+    **values: Any,
 ) -> None:
     """Prints a table: indexing by part, against the forward passes it cannot avoid; the first and
     each further sentence; the paper's way; the forward passes in other number formats and memory
@@ -59,6 +72,10 @@ def command(
     from aamn.experiments.benchmark import BenchmarkOptions, benchmark
 
     options = BenchmarkOptions(memory=not no_memory, **values)
+    if zeroshot:
+        from aamn.experiments.zeroshot_costs import print_zeroshot_costs
+
+        return print_zeroshot_costs(options)
     if not (table or growth):
         return benchmark(options)
 

@@ -20,7 +20,12 @@ METRICS = Existing("metrics", "; `aamn evaluate --full-video --calibrate` writes
 @click.option(
     "--checkpoint", type=CHECKPOINT, required=True, metavar="PT", help="from `aamn train`"
 )
-@click.option("--detector", type=DETECTOR, required=True, metavar="PT", help="from train-detector")
+@click.option(
+    "--detector",
+    type=DETECTOR,
+    metavar="PT",
+    help="from train-detector; none for the system adapted: the public one",
+)
 @click.option("--absent-threshold", type=Finite(), metavar="SCORE", help="below it: no match")
 @click.option(
     "--metrics",
@@ -46,7 +51,7 @@ METRICS = Existing("metrics", "; `aamn evaluate --full-video --calibrate` writes
 @out_option("the folder for the bundle", required=True, folder=True)
 def command(
     checkpoint: Path,
-    detector: Path,
+    detector: Path | None,
     absent_threshold: float | None,
     metrics: Path | None,
     vectors: Path | None,

@@ -257,13 +257,26 @@ def out_option(
     return click.option("--out", type=kind, metavar="PATH", required=required, help=help, **given)
 
 
+def public_parts_options(function: Function) -> Function:
+    """--weights and --describe-every, of the zero-shot system and of what is trained from it."""
+    describe = click.option(
+        "--describe-every",
+        type=click.IntRange(1, 1000),
+        metavar="N",
+        help="of zeroshot and what is trained from it: of a tube, only every N-th frame around the "
+        "key frame is described; an index answers where N is the same; default: 4",
+    )
+    return weights_option(describe(function))
+
+
 def weights_option(function: Function) -> Function:
     """--weights: where the public parts of the zero-shot system lie."""
     return click.option(
         "--weights",
         type=PATH,
         metavar="DIR",
-        help="of --bundle zeroshot: a folder with the public weights; else caches, or the network",
+        help="of zeroshot and what is trained from it: a folder with the public weights; else "
+        "caches, or the network",
     )(function)
 
 
@@ -276,7 +289,7 @@ def inputs_options(function: Function) -> Function:
         click.option(
             "--checkpoint", type=CHECKPOINT, metavar="PT", help="the segmenter, without bundle"
         ),
-        weights_option,
+        public_parts_options,
         click.option(
             "--bundle",
             type=PATH,
@@ -352,7 +365,7 @@ def threshold_option(function: Function) -> Function:
 
 INPUTS = (
     *("bundle", "checkpoint", "detector", "proposals", "flow", "config", "overrides"),
-    "weights",
+    *("weights", "describe_every"),
 )
 
 

@@ -15,10 +15,10 @@ from aamn.cli.command_line import (
     OUT_FILE,
     PATH,
     out_option,
+    public_parts_options,
     recipe_options,
     subcommand,
     threshold_option,
-    weights_option,
 )
 from aamn.config.schema import ONLY_TRAINING
 from proposals.errors import InputError
@@ -57,7 +57,7 @@ def _record(hit: Hit) -> dict[str, Any]:
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
 @click.option("--query", multiple=True, help="the same as QUERY; may be repeated")
 @click.option("--bundle", type=PATH, metavar="DIR", help="a segmenter with its detector")
-@weights_option
+@public_parts_options
 @click.option("--checkpoint", type=CHECKPOINT, metavar="PT", help="the segmenter, without bundle")
 @click.option("--top", type=click.IntRange(1), default=10, metavar="N", help="videos a sentence")
 @click.option("--in", "within", metavar="VIDEO", help="of a library: the best parts of this video")

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from aamn.cli.command_line import FLOW, PATH, log, out_option, recipe_options, subcommand
+from aamn.cli.command_line import (
+    FLOW,
+    PATH,
+    log,
+    out_option,
+    recipe_options,
+    subcommand,
+    weights_option,
+)
+from proposals.errors import InputError
 
 
 @subcommand(
@@ -17,6 +26,7 @@ from aamn.cli.command_line import FLOW, PATH, log, out_option, recipe_options, s
 @click.option("--data", metavar="ROOT", help="the data set; default: data.root")
 @click.option("--proposals", type=PATH, metavar="HDF5", help="default: data.proposals")
 @click.option("--flow", type=FLOW, metavar="HDF5", help="default: data.flow; none: on the fly")
+@weights_option
 @click.option("--restart", is_flag=True, help="ignore an existing checkpoint")
 @click.option(
     "--only-start",
@@ -29,6 +39,7 @@ def command(
     data: str | None,
     proposals: Path | None,
     flow: Path | None,
+    weights: Path | None,
     restart: bool,
     only_start: bool,
     config: str | None,
@@ -50,6 +61,10 @@ def command(
         flow=str(flow or recipe.data.flow),
     )
     refuse_without_inputs(recipe)
+    if weights:
+        if recipe.system != "adapted":
+            raise InputError("--weights: wanted with --config adapted, else it does nothing")
+        recipe.zeroshot.published.folder = str(weights)
 
     from aamn.training.run import train_from, write_start
 

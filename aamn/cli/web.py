@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aamn.cli.command_line import PATH, Finite, recipe_options, subcommand
+from aamn.cli.command_line import PATH, Finite, public_parts_options, recipe_options, subcommand
 from aamn.config.schema import ONLY_TRAINING
 
 EXAMPLES = 12
@@ -20,6 +20,7 @@ EXAMPLES = 12
 )
 @click.argument("examples", nargs=-1, metavar="[VIDEO]...")
 @click.option("--bundle", type=PATH, metavar="DIR", required=True, help="segmenter and detector")
+@public_parts_options
 @click.option("--library", type=PATH, metavar="DIR", help="a folder of indexes to search")
 @click.option(
     "--data", default="", metavar="ROOT", help="a data set's test videos, with their sentences"

@@ -40,13 +40,15 @@ Network = Literal[
     "mobilenet_fpn",
     "mobilenet_fpn_gn",
 ]
+System = Literal["aamn", "most_confident", "gavrilyuk", "acga", "cstm", "zeroshot", "adapted"]
 Shown = Literal["clips", "key_frames", "tubes"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Linking = Literal["chain", "anchor"]  # from frame to frame; every frame with the key frame
 
 # the parts that are one system's own
 SYSTEM_PARTS = ("aamn", "gavrilyuk", "acga", "cstm", "zeroshot")
-CHOOSE_PROPOSALS = ("aamn", "most_confident", "zeroshot")  # the systems that choose among proposals
+# the systems that choose among proposals
+CHOOSE_PROPOSALS = ("aamn", "most_confident", "zeroshot", "adapted")
 # What is fixed once a system is trained: a checkpoint is asked as it is.
 ONLY_TRAINING = (
     *("name", "seed", "augment", "train", "words.max_words", "words.trainable"),
@@ -290,7 +292,7 @@ class Config:
     """A whole run."""
 
     name: str = "aamn"
-    system: Literal["aamn", "most_confident", "gavrilyuk", "acga", "cstm", "zeroshot"] = "aamn"
+    system: System = "aamn"
     seed: Seed = 0
     data: DataConfig = field(default_factory=DataConfig)
     words: WordsConfig = field(default_factory=WordsConfig)
@@ -304,11 +306,12 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @property
-    def part(self) -> str:
-        """The part of the configuration that is the system's own."""
-        return "aamn" if self.system == "most_confident" else self.system
+    def own_parts(self) -> tuple[str, ...]:
+        """The parts of the configuration that are the system's own."""
+        several = {"most_confident": ("aamn",), "adapted": ("zeroshot", "aamn")}
+        return several.get(self.system, (self.system,))
 
     @property
     def idle_parts(self) -> tuple[str, ...]:
         """The parts of other systems, which nobody reads."""
-        return tuple(part for part in SYSTEM_PARTS if part != self.part)
+        return tuple(part for part in SYSTEM_PARTS if part not in self.own_parts)

@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 
 from aamn.config.schema import Config, FlowConfig
+from aamn.config.zeroshot import PublishedConfig, ZeroShotConfig
 
 log = logging.getLogger("aamn")
 
@@ -14,15 +15,25 @@ PUBLISHED = ("", "small", "large")  # RAFT's weights that are no path
 
 
 def restricted(config: Config, source: str) -> Config:
-    """The configuration without leave to unpickle, without a folder to keep features in, and
-    without the path of weights for flow. `words.vectors` stays: vectors are read as numbers."""
+    """The configuration without leave to unpickle, without a folder to keep features in, without
+    the path of weights for flow, and without the places of public parts. `words.vectors` stays:
+    vectors are read as numbers."""
     return replace(
         config,
         words=replace(config.words, allow_pickle=False),
         flow=_flow(config.flow, source),
         gavrilyuk=replace(config.gavrilyuk, backbone_cache=""),
         acga=replace(config.acga, backbone_cache=""),
+        zeroshot=_public_parts(config.zeroshot),
     )
+
+
+def _public_parts(config: ZeroShotConfig) -> ZeroShotConfig:
+    """Names and checksums of the parts stay, so that they are the ones of the training; where they
+    come from is the user's choice."""
+    usual = PublishedConfig()
+    published = replace(config.published, folder="", hub="", detector_url=usual.detector_url)
+    return replace(config, published=published)
 
 
 def _flow(flow: FlowConfig, source: str) -> FlowConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from proposals.ranges import MOST, Count, NotNegative, Pixels, Range, Share
+from proposals.ranges import MOST, Channels, Count, NotNegative, Pixels, Range, Share
 
 COCO = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
@@ -31,7 +31,10 @@ class PublishedConfig:
     image_text_revision: str = "75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2"
     # of its model.safetensors
     image_text_sha256: str = "612923381c76ec5a9bed335d1c48827e3f2e506ac31b044b63b2031fadee6a0b"
+    image_text_width: Channels = 768  # of its vectors, where a learned head is made for them
     image_text_licence: str = "Apache-2.0"
+    # a folder with the weights, as --weights names it; "": the caches, or the network
+    folder: str = ""
     hub: str = ""  # the hub's address; "": what the client is set to, huggingface.co
     # torchvision's file: its name ends with the first digits of its SHA-256
     detector: str = "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth"

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from aamn.config.schema import Config
 from aamn.data.word_vectors import VectorFile, open_vectors
 from aamn.structures import UNKNOWN_NUMBER, Query
 from proposals.errors import InputError
@@ -182,9 +183,7 @@ class Words(nn.Embedding):
         Raises:
             InputError: no sentence, one without a word, or as `learn`.
         """
-        sentences = as_sentences(texts)
-        self._grow(sentences)
-        found = [self.vocabulary.encode(text) for text in sentences]
+        found = self.encoded(as_sentences(texts))
         for query in found:
             if query.text not in self._told:
                 if len(self._told) == TOLD:
@@ -192,6 +191,15 @@ class Words(nn.Embedding):
                 self._told.add(query.text)
                 self._tell(query)
         return found
+
+    def encoded(self, texts: Sequence[str]) -> list[Query]:
+        """The same of several texts, with nothing said.
+
+        Raises:
+            InputError: as `queries`.
+        """
+        self._grow(texts)
+        return [self.vocabulary.encode(text) for text in texts]
 
     def learn(self, texts: Iterable[str]) -> None:
         """Gives the words of a data set's sentences that training has not seen their rows, where
@@ -266,3 +274,9 @@ class AnyWords(Words):
             if unknown:
                 self._append(dict.fromkeys(unknown, np.zeros(self.embedding_dim)))
             return []
+
+
+def words_kind(config: Config) -> type[Words]:
+    """The words of a system: those of one that asks an image-text model are any."""
+    asks = config.system in ("zeroshot", "adapted") and "image_text" in config.zeroshot.describers
+    return AnyWords if asks else Words

@@ -24,6 +24,7 @@ from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.models.segmenter import Segmenter
 from aamn.structures import InputSpec, MaskTrack, Report, Sample
+from aamn.zeroshot.assemble import complete
 from proposals.build import best_device
 from proposals.errors import InputError
 from proposals.store import ProposalStore
@@ -95,7 +96,7 @@ def open_system(
     """A checkpoint on a split of its data set; `paths` are other values of data.root,
     data.proposals and data.flow, where not empty. Words of the split that training has not seen
     get the vectors of the segmenter's file."""
-    loaded = load_segmenter(checkpoint, best_device(), config_file, overrides)
+    loaded = complete(load_segmenter(checkpoint, best_device(), config_file, overrides)).loaded
     moved: dict[str, Any] = {key: path for key, path in (paths or {}).items() if path}
     data = replace(loaded.config.data, **moved)
     split = split or data.test_split

@@ -33,7 +33,8 @@ def indexable(segmenter: Segmenter) -> IndexableSegmenter:
         return cast(IndexableSegmenter, segmenter)
     name = type(segmenter).__name__
     raise InputError(
-        f"only the systems aamn and zeroshot can index videos, this checkpoint is run as {name}"
+        "only the systems aamn, zeroshot and adapted can index videos, this checkpoint is run as "
+        f"{name}"
     )
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from aamn.config.loading import from_dict, load_config, to_dict
 from aamn.config.schema import Config
 from aamn.config.untrusted import restricted
-from aamn.data.words import Vocabulary, Words
+from aamn.data.words import Vocabulary, Words, words_kind
 from aamn.models.build import build_segmenter
 from aamn.models.segmenter import Segmenter
 from proposals.errors import InputError
@@ -117,7 +117,7 @@ def load_segmenter(
         sizes = build_segmenter(config, len(vocabulary)).state_dict()
     check_state(sizes, content["model"], path)
     vectors = beside(Path(path), words.vectors)
-    own = Words(vocabulary, words.dimension, vectors, words.allow_pickle)
+    own = words_kind(config)(vocabulary, words.dimension, vectors, words.allow_pickle)
     segmenter = build_segmenter(config, own)
     load_state(segmenter, content["model"], path)
     return Loaded(segmenter.to(device).eval(), config, content["iteration"])

@@ -12,7 +12,7 @@ from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.inference.verdict import UNCALIBRATED, NoMatch, checked_number
 from aamn.predictor import Bundle, VideoSegmenter, read_bundle
-from aamn.zeroshot.assemble import ZeroShotParts, is_zeroshot, load_zeroshot
+from aamn.zeroshot.assemble import ZeroShotParts, complete, is_zeroshot, load_zeroshot
 from proposals import places
 from proposals.build import best_device, load_detector
 from proposals.detector import TorchDetector
@@ -33,6 +33,14 @@ class InputOptions:
     config: str | None = None
     overrides: tuple[str, ...] = ()
     weights: Path | None = None
+    describe_every: int | None = None
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """The overrides, with the value of --describe-every among them."""
+        own = self.describe_every
+        described = () if own is None else (f"zeroshot.describe_every={own}",)
+        return (*self.overrides, *described)
 
     def fetched(self) -> InputOptions:
         """The same, with their files on this machine.
@@ -51,15 +59,12 @@ class Inputs:
 
     def __init__(self, options: InputOptions) -> None:
         """Raises:
-        InputError: no bundle there; both a bundle and a checkpoint, or neither; weights for
-            what holds its own.
+        InputError: no bundle there; both a bundle and a checkpoint, or neither.
         """
         if bool(options.bundle) == bool(options.checkpoint):
             raise InputError("wanted one of --bundle DIR and --checkpoint PT: the segmenter")
         self.options = options
         self.zeroshot = bool(options.bundle) and is_zeroshot(str(options.bundle))
-        if options.weights and not self.zeroshot:
-            raise InputError("--weights: wanted with --bundle zeroshot, else it does nothing")
         of_bundle = options.bundle if not self.zeroshot else None
         self.bundle: Bundle | None = read_bundle(of_bundle) if of_bundle else None
 
@@ -70,20 +75,24 @@ class Inputs:
         Raises:
             InputError: as `load_segmenter`.
         """
-        options = self.options
-        if self.zeroshot:
-            return self._parts.loaded
-        path = self.bundle.segmenter if self.bundle else options.checkpoint
-        assert path is not None  # __init__ sees to it
-        return load_segmenter(path, best_device(), options.config, options.overrides)
+        return self._parts.loaded
 
     @cached_property
     def _parts(self) -> ZeroShotParts:
-        """The zero-shot system."""
+        """The segmenter, and the public parts that it stands on, if it does."""
         options = self.options
-        return load_zeroshot(
-            str(options.bundle), best_device(), options.config, options.overrides, options.weights
-        )
+        read = (best_device(), options.config, options.changes)
+        if self.zeroshot:
+            return load_zeroshot(str(options.bundle), *read, options.weights)
+        path = self.bundle.segmenter if self.bundle else options.checkpoint
+        assert path is not None  # __init__ sees to it
+        loaded = load_segmenter(path, *read)
+        if options.weights and loaded.config.system != "adapted":
+            raise InputError(
+                "--weights: wanted with --bundle zeroshot, or what was trained from it; else it "
+                "does nothing"
+            )
+        return complete(loaded, options.weights)
 
     @cached_property
     def store(self) -> ProposalStore | None:
@@ -98,9 +107,9 @@ class Inputs:
         Raises:
             InputError: there is none.
         """
-        if self.zeroshot and not self.options.detector and self._parts.detector:
-            return self._parts.detector
         path = self.options.detector or (self.bundle and self.bundle.detector)
+        if not path and self._parts.detector:
+            return self._parts.detector
         if not path:
             raise InputError("wanted --proposals HDF5 or --detector PT: the boxes to choose among")
         return load_detector(path, self.loaded.segmenter.device)

@@ -7,65 +7,35 @@ side never sees a video; they meet in one inner product. So `encode` is done onc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aamn.config.loading import to_dict
 from aamn.config.schema import AAMNConfig
-from aamn.models.action import ActionModule
-from aamn.models.actor import ActorModule, JointModule
-from aamn.models.encoded import (
-    ClipBatch,
-    EncodedClips,
-    EncodedSentences,
-    FrameFeatures,
-    TubeSample,
-)
-from aamn.models.indexable import IndexableSegmenter, all_given
-from aamn.models.language import LANGUAGES
+from aamn.models.encoded import ClipBatch, EncodedClips, FrameFeatures
 from aamn.models.mask_head import DetailedMaskHead, MaskHead
-from aamn.models.matching import TubeSide
 from aamn.models.modules import Modules
-from aamn.models.objective import JointObjective
-from aamn.models.relation import RelationModule
 from aamn.models.segmenter import Segmenter
-from aamn.models.statistics import (
-    GRID,
-    PIXELS,
-    Statistic,
-    TubePixels,
-    build_statistics,
-    camera_motion,
-    crop,
-    raw_map,
+from aamn.models.statistics import PIXELS, RawMaps, raw_map
+from aamn.models.tube_matching import (
+    TubeMatching,
+    proposals_of,
+    strangers_needed,
+    visual_options,
 )
-from aamn.models.visual import DescribedTubes, FlowStream, Stream, TubeFeatures
+from aamn.models.visual import DescribedTubes, FlowStream, Stream
 from aamn.ops.boxes import location_features
-from aamn.structures import (
-    Clip,
-    InputSpec,
-    Proposals,
-    Query,
-    QueryEmbedding,
-    Sample,
-    TubeScores,
-)
+from aamn.structures import InputSpec, Sample, TubeScores
 from aamn.tubes.aggregation import AGGREGATIONS, gather_members
 from aamn.tubes.linking import LinkedTubes, link_tubes
 from proposals.errors import InputError
 
-TEXT_OPTIONS = ("language", "margin", "mask_loss_weight", "match_iou")  # not in an index
 
-
-class AAMN(IndexableSegmenter):
+class AAMN(TubeMatching):
     """Both streams, both modules and the mask head; see the module's docstring."""
-
-    text_side = ("language.", ".matching.textual.", ".matching.score.")
 
     def __init__(self, config: AAMNConfig, embedding: nn.Embedding) -> None:
         super().__init__()
@@ -77,7 +47,7 @@ class AAMN(IndexableSegmenter):
             network_size=(config.size, config.size),
             flow="flow" in config.streams or bool(config.statistics),
             proposals=config.proposals,
-            strangers=_strangers(config),
+            strangers=strangers_needed(config),
         )
         kinds = {"rgb": Stream, "flow": FlowStream}
         names = config.streams.split("+")
@@ -97,24 +67,8 @@ class AAMN(IndexableSegmenter):
                 for name in names
             }
         )
-        self.tube_layers = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    nn.Dropout(config.backbone.dropout),
-                    nn.Linear(config.backbone.fc, config.tube_channels),
-                    nn.ReLU(inplace=True),
-                )
-                for name in self.described
-            }
-        )
+        self.build_matching(config, dict.fromkeys(self.described, config.backbone.fc), embedding)
         self.aggregate = AGGREGATIONS[config.aggregation]
-        self.statistics = build_statistics(config.statistics, 2 * radius + 1)
-        language = LANGUAGES[config.language.values]
-        words = language.channels(config.language, embedding.embedding_dim)
-        self.heads: Modules[ActorModule | ActionModule | RelationModule] = Modules(
-            _heads(config, words, len(self.described), self.statistics)
-        )
-        self.language = language(config.language, embedding, tuple(self.heads))
         grid_channels = sum(self.streams[name].backbone.channels for name in self.mask_sources)
         if config.mask_head.detail_stride:
             channels = self.streams[self.mask_sources[0]].detail_channels
@@ -122,7 +76,6 @@ class AAMN(IndexableSegmenter):
         else:
             head = MaskHead(config.mask_head, grid_channels)
         self.mask_head = head
-        self.objective = JointObjective(config)
 
     @property
     def backbone_hash(self) -> str:
@@ -134,17 +87,9 @@ class AAMN(IndexableSegmenter):
         """The streams, and what statistics look at."""
         return tuple(dict.fromkeys([*self.streams, *(PIXELS if len(self.statistics) else ())]))
 
-    @property
-    def head_widths(self) -> dict[str, int]:
-        """Those of the matching heads' common space."""
-        return {name: head.matching.visual.out_features for name, head in self.heads.items()}
-
     def video_options(self) -> dict[str, Any]:
         """All but those of the language side and of training."""
-        options = {k: v for k, v in to_dict(self.config).items() if k not in TEXT_OPTIONS}
-        for name in ("weights", "flow_weights", "frozen_stages", "dropout"):  # training's
-            options["backbone"].pop(name)
-        return options
+        return visual_options(self.config)
 
     # The video's side
 
@@ -191,54 +136,20 @@ class AAMN(IndexableSegmenter):
         )
         return tubes, self._describe(tubes, features, batch, frames.maps)
 
-    def embed_tubes(self, tubes: DescribedTubes) -> dict[str, TubeSide]:
-        """Module name -> the module's side of the score."""
-        layers = self.tube_layers
-        described = {name: layers[name](tubes.aggregated[name]) for name in self.described}
-        whole = layers[self.appearance](tubes.whole)
-        known = TubeFeatures(
-            streams={
-                name: described[source]
-                for name, source in self.source.items()
-                if source in described
-            },
-            whole=whole,
-            location=tubes.location.to(whole.dtype),
-            boxes=tubes.boxes,
-            valid=tubes.valid,
-            statistics={n: part(tubes.numbers[n]) for n, part in self.statistics.items()},
-        )
-        return {name: head(known) for name, head in self.heads.items()}
-
     def _numbers(
         self, tubes: LinkedTubes, batch: ClipBatch, maps: dict[str, tuple[Tensor, ...]]
     ) -> dict[str, Tensor]:
-        if not len(self.statistics):
-            return {}
-        pixels = self._pixels(tubes, batch, maps)
-        return {name: part.numbers(pixels) for name, part in self.statistics.items()}
+        raw = self._raw(maps) if len(self.statistics) else None
+        return self.measure(tubes, batch, raw, partial(self._box_logits, maps))
 
-    @torch.no_grad()
-    def _pixels(
-        self, tubes: LinkedTubes, batch: ClipBatch, maps: dict[str, tuple[Tensor, ...]]
-    ) -> TubePixels:
-        """What the tubes show: colours and mask of the key frame, flow of all frames."""
-        b, k, t, _ = tubes.boxes.shape
-        frames = torch.arange(b * t, device=tubes.boxes.device).view(b, 1, t).expand(b, k, t)
-        boxes = tubes.boxes * batch.factors[:, None, None]
-        key = self.input_spec.key
-        keys, own = frames[..., key].flatten(), boxes[:, :, key].flatten(0, 1)
-        logits = self._mask_logits(maps, torch.cat([keys[:, None].to(own.dtype), own], 1))
-        masks = F.adaptive_avg_pool2d(logits.float().sigmoid(), GRID)
-        flow = maps[PIXELS["flow"]][0].float()
-        flow = flow - camera_motion(flow, batch.content.repeat_interleave(t, 0))[..., None, None]
-        return TubePixels(
-            crop(maps[PIXELS["rgb"]][0], keys, own).unflatten(0, (b, k)),
-            masks.unflatten(0, (b, k)),
-            crop(flow, frames.flatten(), boxes.flatten(0, 2)).unflatten(0, (b, k, t)),
-            boxes,
-            tubes.linked,
-        )
+    def _raw(self, maps: dict[str, tuple[Tensor, ...]]) -> RawMaps:
+        return RawMaps(*(maps[PIXELS[name]][0] for name in ("rgb", "flow")))
+
+    def _box_logits(
+        self, maps: dict[str, tuple[Tensor, ...]], frames: Tensor, boxes: Tensor
+    ) -> Tensor:
+        """Logits (N, g, g) over boxes (N, 4), network pixels, of frames (N,) of the maps."""
+        return self._mask_logits(maps, torch.cat([frames[:, None].to(boxes.dtype), boxes], 1))
 
     def _roi_features(self, name: str, maps: Sequence[Tensor], batch: ClipBatch) -> Tensor:
         """(B * T, 1 + K, C_v): the whole frame first, then its proposals."""
@@ -276,31 +187,6 @@ class AAMN(IndexableSegmenter):
             self._numbers(tubes, batch, maps),
         )
 
-    # The sentence's side
-
-    def encode_sentences(self, queries: Sequence[Query]) -> EncodedSentences:
-        """Word attention and the sentences' side of the score, for Q sentences at once."""
-        encoded = self.language([query.words for query in queries])
-        sides = {
-            name: head.matching.queries(encoded.vectors[name]) for name, head in self.heads.items()
-        }
-        biases = {name: head.matching.bias for name, head in self.heads.items()}
-        return EncodedSentences(sides, biases, encoded.attention)
-
-    def embed_queries(self, queries: Sequence[Query]) -> list[QueryEmbedding]:
-        """One (D,) vector a sentence, whose inner product with a tube's vector, plus the bias, is
-        the tube's score."""
-        sentences = self.encode_sentences(queries)
-        vectors = torch.cat(list(sentences.sides.values()), -1)
-        bias = torch.stack(list(sentences.biases.values())).sum()
-        first, last = sentences.ends()
-        return [
-            QueryEmbedding(
-                vectors[i], bias, first[i, : len(query.tokens)], last[i, : len(query.tokens)]
-            )
-            for i, query in enumerate(queries)
-        ]
-
     # Masks
 
     def mask_logits(self, clips: EncodedClips, frames: Tensor, boxes: Tensor) -> Tensor:
@@ -325,15 +211,15 @@ class AAMN(IndexableSegmenter):
 
     def forward(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Joint loss (10) with its parts; counts the sentences whose actor no proposal holds."""
-        clips = self.encode([s.clip for s in samples], _proposals(samples))
-        scores = self._total(clips.sides, samples)
+        clips = self.encode([s.clip for s in samples], proposals_of(samples))
+        scores = self.total(clips.sides, samples)
         return self.objective(
             samples, clips, scores, partial(self.mask_logits, clips), self.input_spec.key
         )
 
     def mask_losses(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """The mask loss (11) of samples whose clips are their key frames alone."""
-        batch = self._batch([s.clip for s in samples], _proposals(samples))
+        batch = self._batch([s.clip for s in samples], proposals_of(samples))
         boxes = batch.boxes.transpose(1, 2)  # (B, K, 1, 4): every proposal is its own tube
         members = torch.arange(boxes.shape[1], device=boxes.device).expand(len(boxes), -1)[
             ..., None
@@ -342,32 +228,6 @@ class AAMN(IndexableSegmenter):
         tubes = LinkedTubes(members, boxes, valid, torch.zeros_like(boxes[..., 0]))
         clips = EncodedClips(tubes, {}, self.encode_maps(batch.images), batch.factors)
         return self.objective.of_masks(samples, clips, partial(self.mask_logits, clips), 0)
-
-    def matching_losses(self, samples: Sequence[TubeSample]) -> dict[str, Tensor]:
-        """The matching loss (12) of tubes that were described before."""
-        tubes = DescribedTubes.cat([sample.tubes for sample in samples])
-        tubes = tubes.map(lambda value: value.to(self.device))
-        scores = self._total(self.embed_tubes(tubes), samples)
-        referents = [sample.referents for sample in samples]
-        return self.objective.of_matching(referents, tubes.boxes, tubes.valid, scores)
-
-    def describe_clips(
-        self, clips: Sequence[Clip], proposals: Sequence[Proposals]
-    ) -> DescribedTubes:
-        """The tubes of B clips, before anything that matching learns."""
-        batch = self._batch(clips, proposals)
-        frames = self.encode_frames(batch)
-        _, described = self.link_and_describe(batch, frames)
-        return described
-
-    def _total(
-        self, sides: dict[str, TubeSide], samples: Sequence[Sample] | Sequence[TubeSample]
-    ) -> Tensor:
-        """Scores (Q + S, B, K), the modules' sums, of all samples' sentences, then of strangers."""
-        queries = [query for sample in samples for query in sample.queries]
-        queries += [query for sample in samples for query in sample.strangers]
-        modules = self.scores(sides, self.encode_sentences(queries))
-        return torch.stack(list(modules.values())).sum(0)
 
 
 def as_aamn(segmenter: Segmenter) -> AAMN:
@@ -390,17 +250,6 @@ class MostConfident(AAMN):
         return int(torch.isfinite(scores.total).float().argmax())
 
 
-def _strangers(config: AAMNConfig) -> int:
-    """How many sentences about other videos (12) may need of a sample."""
-    objective = config.objective
-    needed = objective.loss == "margin" and objective.mismatches == "training"
-    return (config.proposals - 1) * needed
-
-
-def _proposals(samples: Sequence[Sample]) -> list[Proposals]:
-    return all_given([sample.proposals for sample in samples], "proposals")
-
-
 def _rois(boxes: Tensor) -> Tensor:
     """Boxes (N, R, 4) of N images as rows (N * R, 5) with the image's number first."""
     n, r, _ = boxes.shape
@@ -418,29 +267,6 @@ def _matched_streams(config: AAMNConfig) -> set[str]:
     if config.action.enabled:
         wanted += "+" + config.action.features
     return set(wanted.split("+"))
-
-
-def _head_names(config: AAMNConfig) -> tuple[str, ...]:
-    """The names of the matching heads whose scores are summed."""
-    if config.matching != "modules":
-        return (config.matching,)
-    enabled = {"actor": config.actor.enabled, "action": config.action.enabled}
-    return tuple(name for name, there in enabled.items() if there)
-
-
-def _heads(
-    config: AAMNConfig, words: int, streams: int, statistics: Modules[Statistic]
-) -> dict[str, ActorModule | ActionModule | RelationModule]:
-    """The matching heads, by name."""
-    channels, width = config.tube_channels, config.match_channels
-    known = streams * channels + sum(part.channels for part in statistics.values())
-    kinds: dict[str, Callable[[], ActorModule | ActionModule | RelationModule]] = {
-        "actor": lambda: ActorModule(config.actor, channels, words, width),
-        "action": lambda: ActionModule(config.action, channels, words, width),
-        "joint": lambda: JointModule(channels, words, width),
-        "relation": lambda: RelationModule(config.relation, channels, known, words, width),
-    }
-    return {name: kinds[name]() for name in _head_names(config)}
 
 
 def _refuse_contradictions(config: AAMNConfig) -> None:

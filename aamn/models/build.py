@@ -15,6 +15,7 @@ from aamn.models.baselines.gavrilyuk import Gavrilyuk
 from aamn.models.baselines.one_stage import OneStage
 from aamn.models.segmenter import Segmenter
 from aamn.models.visual import load_backbone
+from aamn.models.zeroshot.adapted import Adapted
 from proposals.errors import InputError
 
 SYSTEMS: dict[str, Callable[[Config, nn.Embedding], Segmenter]] = {
@@ -24,6 +25,7 @@ SYSTEMS: dict[str, Callable[[Config, nn.Embedding], Segmenter]] = {
         config.gavrilyuk, embedding, config.words.max_words
     ),
     "acga": lambda config, embedding: ACGA(config.acga, embedding, config.words.max_words),
+    "adapted": lambda config, embedding: Adapted(config.zeroshot, config.aamn, embedding),
     "cstm": lambda config, embedding: CSTM(config.cstm, embedding, config.words.max_words),
 }
 

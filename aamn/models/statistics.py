@@ -5,6 +5,7 @@ Both look at the tube's mask rather than its box, and neither at a sentence.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from aamn.models.encoded import ClipBatch
 from aamn.models.modules import Modules
+from aamn.tubes.linking import LinkedTubes
 
 GRID = 14  # cells a side of the pixels that are looked at
 LEVELS = 4  # of each colour channel in the histogram
@@ -45,6 +48,40 @@ def crop(maps: Tensor, frames: Tensor, boxes: Tensor) -> Tensor:
     rois = torch.cat([frames[:, None].to(boxes.dtype), boxes], 1).float()
     with torch.autocast(maps.device.type, enabled=False):
         return roi_align(maps.float(), rois, GRID, 1 / RAW_STRIDE, 1, aligned=True)
+
+
+@dataclass(frozen=True)
+class RawMaps:
+    """What statistics are measured on: frames (F, 3, h, w) in [0, 1] and flow (F, 2, h, w) in
+    network pixels, both at 1 / RAW_STRIDE of the network's size."""
+
+    colours: Tensor
+    flow: Tensor
+
+
+BoxLogits = Callable[[Tensor, Tensor], Tensor]  # frames (N,), network boxes (N, 4) -> (N, g, g)
+
+
+@torch.no_grad()
+def tube_pixels(
+    tubes: LinkedTubes, batch: ClipBatch, raw: RawMaps, key: int, logits: BoxLogits
+) -> TubePixels:
+    """What the tubes show: colours and mask of the key frame, flow of all frames; `logits` of the
+    masks."""
+    b, k, t, _ = tubes.boxes.shape
+    frames = torch.arange(b * t, device=tubes.boxes.device).view(b, 1, t).expand(b, k, t)
+    boxes = tubes.boxes * batch.factors[:, None, None]
+    keys, own = frames[..., key].flatten(), boxes[:, :, key].flatten(0, 1)
+    masks = F.adaptive_avg_pool2d(logits(keys, own).float().sigmoid(), GRID)
+    flow = raw.flow.float()
+    flow = flow - camera_motion(flow, batch.content.repeat_interleave(t, 0))[..., None, None]
+    return TubePixels(
+        crop(raw.colours, keys, own).unflatten(0, (b, k)),
+        masks.unflatten(0, (b, k)),
+        crop(flow, frames.flatten(), boxes.flatten(0, 2)).unflatten(0, (b, k, t)),
+        boxes,
+        tubes.linked,
+    )
 
 
 def camera_motion(flow: Tensor, content: Tensor) -> Tensor:

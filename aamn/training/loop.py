@@ -27,8 +27,8 @@ from aamn.config.loading import to_dict, with_new_names
 from aamn.config.schema import Config, Precision, Shown, TrainConfig
 from aamn.data.samples import SampleDataset
 from aamn.inference.checkpoint import read_checkpoint
-from aamn.models.aamn import AAMN
 from aamn.models.segmenter import Segmenter
+from aamn.models.tube_matching import TubeMatching
 from aamn.training.folder import CONFIG, LAST, RunFolder, run_folder
 from aamn.training.journal import CheckpointSaver, MetricLogger
 from aamn.training.optimiser import build_optimiser, learning_rate
@@ -376,7 +376,7 @@ class _Feed:
 
     def _tubes(self) -> TubeDataset:
         """One process describes the tubes, the others read them."""
-        if not isinstance(self.segmenter, AAMN):
+        if not isinstance(self.segmenter, TubeMatching):
             raise InputError("train.phases: this system learns from clips alone; it has no tubes")
         for mine in (True, False):
             if self.fabric.is_global_zero == mine:

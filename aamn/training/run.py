@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -13,14 +15,17 @@ from aamn.config.schema import Config
 from aamn.data.datasets.registry import open_source, validation_split
 from aamn.data.flow.store import stored_flow
 from aamn.data.samples import SampleDataset
-from aamn.data.words import Vocabulary, Words, load_vectors
+from aamn.data.words import Vocabulary, load_vectors, words_kind
 from aamn.evaluation.key_frames import evaluate
 from aamn.evaluation.metrics import summarise
 from aamn.inference.checkpoint import load_segmenter, save_checkpoint, words_of
 from aamn.models.build import build_segmenter, start_backbones
 from aamn.models.segmenter import Segmenter
+from aamn.models.zeroshot.adapted import Adapted
+from aamn.models.zeroshot.segmenter import ZeroShot
 from aamn.structures import InputSpec
 from aamn.training.loop import Progress, train
+from aamn.zeroshot.assemble import put_together
 from proposals.errors import InputError
 from proposals.outputs import check_output
 from proposals.store import ProposalStore
@@ -107,15 +112,29 @@ def start_from(path: str, segmenter: Segmenter) -> None:
         raise InputError(f"train.start: {path} is of another form: {reason}") from None
 
 
-def _built(config: Config) -> Segmenter:
-    """The segmenter with the words of the training split, and random weights but for theirs."""
+def _built(config: Config) -> tuple[Segmenter, Config]:
+    """The segmenter with the words of the training split, and random weights but for theirs; on
+    public parts where it stands on such, with the configuration as these complete it."""
+    parts = put_together(config) if config.system == "adapted" else None
+    if parts is not None:
+        config = _without_folder(parts.loaded.config)
     torch.manual_seed(config.seed)
     source = open_source(config.data, config.data.train_split)
     vocabulary = Vocabulary.build(source.texts(), config.words.max_words)
-    words = Words(
-        vocabulary, config.words.dimension, config.words.vectors, config.words.allow_pickle
+    settings = config.words
+    words = words_kind(config)(
+        vocabulary, settings.dimension, settings.vectors, settings.allow_pickle
     )
-    return build_segmenter(config, words, _word_vectors(config, vocabulary))
+    segmenter = build_segmenter(config, words, _word_vectors(config, vocabulary))
+    if isinstance(segmenter, Adapted) and parts is not None:
+        segmenter.attach(cast(ZeroShot, parts.loaded.segmenter))
+    return segmenter, config
+
+
+def _without_folder(config: Config) -> Config:
+    """Where the public weights lie is no part of what is trained."""
+    published = replace(config.zeroshot.published, folder="")
+    return replace(config, zeroshot=replace(config.zeroshot, published=published))
 
 
 def _start(config: Config, segmenter: Segmenter) -> None:
@@ -129,7 +148,7 @@ def _start(config: Config, segmenter: Segmenter) -> None:
 def write_start(config: Config, out: Path) -> Path:
     """Writes a checkpoint of the weights that a training would begin with, such as those of a
     released model, to `out`/start.pt."""
-    segmenter = _built(config)
+    segmenter, config = _built(config)
     _start(config, segmenter)
     save_checkpoint(out / "start.pt", segmenter, config, 0)
     return out / "start.pt"
@@ -138,7 +157,7 @@ def write_start(config: Config, out: Path) -> Path:
 def train_from(config: Config, out: Path, restart: bool = False) -> Progress:
     """Trains what the configuration says on the data it names, or goes on with it, in `out`."""
     check_output(out, folder=True)
-    segmenter = _built(config)
+    segmenter, config = _built(config)
     vocabulary = words_of(segmenter).vocabulary
     dataset = _dataset(config, config.data.train_split, segmenter.input_spec, vocabulary, True)
     validate = _validation(config, segmenter.input_spec, vocabulary)

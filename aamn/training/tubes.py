@@ -20,9 +20,9 @@ from tqdm import tqdm
 from aamn.config.schema import AugmentConfig, DataConfig
 from aamn.data.augment import Change, swap_sides
 from aamn.data.samples import SampleDataset
-from aamn.models.aamn import AAMN
 from aamn.models.assignment import Referents
 from aamn.models.encoded import TubeSample
+from aamn.models.tube_matching import TubeMatching
 from aamn.models.visual import DescribedTubes
 from aamn.structures import Sample
 from proposals.errors import InputError
@@ -33,7 +33,6 @@ log = logging.getLogger("aamn")
 
 FILE = "tubes.pt"
 CLIPS = 4  # described at a time
-MATCHING = ("tube_layers", "statistics", "heads", "language", "objective")  # what tubes teach
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class TubeDataset(Dataset):
 
 
 def keep_tubes(
-    segmenter: AAMN, samples: SampleDataset, folder: Path, data: DataConfig
+    segmenter: TubeMatching, samples: SampleDataset, folder: Path, data: DataConfig
 ) -> KeptTubes:
     """The described tubes of all key frames, from the folder's file where it holds these.
 
@@ -113,13 +112,13 @@ def _views(augment: AugmentConfig | None) -> tuple[Change, ...]:
     return (Change(), Change(flip=True)) if augment.flip else (Change(),)
 
 
-def _identity(segmenter: AAMN, samples: SampleDataset, views: int) -> str:
+def _identity(segmenter: TubeMatching, samples: SampleDataset, views: int) -> str:
     """A hash of the weights that describe, of what is described, and of how."""
-    digest = hashlib.sha256(f"{views} {segmenter.input_spec} {segmenter.config}".encode())
-    for name, value in sorted(segmenter.state_dict().items()):
-        if not name.startswith(MATCHING):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    options, weights = segmenter.describing()
+    digest = hashlib.sha256(f"{views} {segmenter.input_spec} {options}".encode())
+    for name, value in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
     for frame in samples.source.key_frames:
         digest.update(f"{frame.video_id} {frame.frame} {len(frame.expressions)} ".encode())
     return digest.hexdigest()
@@ -140,7 +139,7 @@ class _Views(Dataset):
 
 @torch.no_grad()
 def _describe(
-    segmenter: AAMN,
+    segmenter: TubeMatching,
     samples: SampleDataset,
     views: tuple[Change, ...],
     identity: str,

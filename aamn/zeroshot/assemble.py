@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from aamn.config.recipes import recipe_names
 from aamn.config.schema import Config
 from aamn.config.zeroshot import ZeroShotConfig
 from aamn.data.word_vectors import open_vectors
-from aamn.data.words import AnyWords, Vocabulary, Words, load_vectors
+from aamn.data.words import Vocabulary, Words, load_vectors, words_kind
 from aamn.inference.checkpoint import Loaded
+from aamn.models.zeroshot.adapted import Adapted
 from aamn.models.zeroshot.attributes import Attributes, table_words
 from aamn.models.zeroshot.image_text import ImageText, ImageTextModel, read_image_text
 from aamn.models.zeroshot.masks import RCNNParts
@@ -30,6 +32,8 @@ from proposals.errors import InputError
 from proposals.limits import check_bytes
 from proposals.torchvision_rcnn import MASKED, TorchvisionRCNN, published_classes
 
+log = logging.getLogger("aamn")
+
 NAME = "zeroshot"  # of the recipes, and of what is given in place of a bundle
 WITHOUT_VECTORS = 1  # numbers of a word where no file of vectors is named
 
@@ -37,11 +41,11 @@ WITHOUT_VECTORS = 1  # numbers of a word where no file of vectors is named
 @dataclass(frozen=True)
 class ZeroShotParts:
     """The segmenter, the detector that it shares its backbone with (None: boxes come from a file),
-    and the score below which a sentence has no match."""
+    and the score below which a sentence has no match (None: any is one)."""
 
     loaded: Loaded
     detector: TorchDetector | None
-    absent_threshold: float
+    absent_threshold: float | None
 
 
 def is_zeroshot(name: Path | str) -> bool:
@@ -72,6 +76,44 @@ def load_zeroshot(
     config = load_config(Config, config_file or name, overrides)
     if config.system != NAME:
         raise InputError(f"{config_file}: is of the system {config.system}, wanted {NAME}")
+    return put_together(config, device, weights)
+
+
+def complete(loaded: Loaded, weights: Path | None = None) -> ZeroShotParts:
+    """A checkpoint's segmenter, with the public parts that it stands on where it has such, and the
+    detector among these.
+
+    Raises:
+        InputError: as `load_zeroshot`.
+    """
+    segmenter = loaded.segmenter
+    if not isinstance(segmenter, Adapted):
+        return ZeroShotParts(loaded, None, None)
+    words = replace(loaded.config.words, vectors=_there(loaded.words.vectors))
+    parts = put_together(replace(loaded.config, words=words), segmenter.device, weights)
+    segmenter.attach(cast(ZeroShot, parts.loaded.segmenter))
+    return ZeroShotParts(loaded, parts.detector, None)
+
+
+def _there(vectors: str) -> str:
+    """The file of word vectors, if it is at hand."""
+    if vectors and not Path(vectors).is_file():
+        log.warning("no word vectors at %s: nouns mean the classes of that name alone", vectors)
+        return ""
+    return vectors
+
+
+def put_together(
+    config: Config, device: torch.device | str = "cpu", weights: Path | None = None
+) -> ZeroShotParts:
+    """The zero-shot system of a configuration, from public weights; `weights` as in
+    `load_zeroshot`, before `zeroshot.published.folder`.
+
+    Raises:
+        InputError: as `load_zeroshot`.
+    """
+    folder = config.zeroshot.published.folder
+    weights = weights or (Path(folder) if folder else None)
     if weights is not None and not weights.is_dir():
         raise InputError(f"--weights {weights}: no folder there")
     detector = _detector(config.zeroshot, weights)
@@ -83,7 +125,7 @@ def load_zeroshot(
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         reason = str(error).partition("\n")[0]
-        raise InputError(f"not enough memory on {device} for {name} ({reason})") from None
+        raise InputError(f"not enough memory on {device} for {config.name} ({reason})") from None
     return parts
 
 
@@ -123,9 +165,8 @@ def _words(config: Config, own: ZeroShotConfig) -> Words:
     dimension = WITHOUT_VECTORS
     if settings.vectors:
         dimension = open_vectors(settings.vectors, settings.allow_pickle).dimension
-    kind = AnyWords if "image_text" in own.describers else Words
     vocabulary = Vocabulary(table_words(own.classes), settings.max_words)
-    words = kind(vocabulary, dimension, settings.vectors, settings.allow_pickle)
+    words = words_kind(config)(vocabulary, dimension, settings.vectors, settings.allow_pickle)
     with torch.no_grad():
         words.weight.zero_()
         if settings.vectors:

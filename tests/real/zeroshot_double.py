@@ -110,10 +110,12 @@ def templates(samples: SampleDataset, segmenter: ZeroShot, double: Double, most:
     for number in range(0, len(samples), max(1, len(samples) // most)):
         sample, expressions = samples[number], samples.source.key_frames[number].expressions
         double.seen.clear()
-        segmenter.encode([sample.clip], [sample.proposals])
+        clips = segmenter.encode([sample.clip], [sample.proposals])
         boxes, key = sample.proposals.boxes[sample.clip.key], sample.clip.key
-        dimmed = torch.cat(double.seen).chunk(2)[1]  # (K * T, 3, SIDE, SIDE)
-        views = dimmed.unflatten(0, (len(boxes), -1))[:, key]
+        dimmed = torch.cat([both.chunk(2)[1] for both in double.seen])  # where a tube is
+        views = dimmed.new_zeros(*clips.tubes.linked.shape[1:], *dimmed.shape[1:])  # (K, T, ...)
+        views[clips.tubes.linked[0]] = dimmed
+        views = views[:, key]
         for expression, target in zip(expressions, sample.targets, strict=True):
             iou = pairwise_iou(target.box[None], boxes)[0]
             if expression.actor and iou.max() >= 0.6:

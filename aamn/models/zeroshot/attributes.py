@@ -39,6 +39,9 @@ class NamedWords(Protocol):
     def queries(self, texts: str | Sequence[str]) -> list[Query]:
         """Texts as word numbers."""
 
+    def encoded(self, texts: Sequence[str]) -> list[Query]:
+        """The same, with nothing said."""
+
 
 def table_words(classes: Sequence[str]) -> list[str]:
     """All words that the tables know, and those of the classes' names."""
@@ -55,6 +58,11 @@ def _number(name: str, words: NamedWords) -> int:
     return int(found[0]) if len(found) == 1 else 0
 
 
+def attributes_width(classes: Sequence[str]) -> int:
+    """Numbers of a vector: classes, colours and a constant."""
+    return len(classes) + len(COLOURS) + 1
+
+
 class Attributes(nn.Module):
     """Tubes as class probabilities and colour shares; sentences as what they want of each.
 
@@ -67,7 +75,7 @@ class Attributes(nn.Module):
         super().__init__()
         self.gains, self.likeness = config.gains, config.likeness
         self.classes = tuple(name.lower() for name in config.classes)
-        self.width = len(self.classes) + len(COLOURS) + 1
+        self.width = attributes_width(self.classes)
         self._words = [words]  # a segmenter's words are saved once
         self._exact = {name: place for place, name in enumerate(self.classes)}
         self._names = torch.tensor([_number(name, words) for name in self.classes])

@@ -91,12 +91,7 @@ def read_image_text(folder: Path, precision: str = "float32") -> ImageTextModel:
         InputError: transformers is not installed, a file is missing or is of another model, not
             enough memory.
     """
-    try:
-        import transformers
-    except ImportError:
-        raise InputError(
-            "the image-text model needs transformers: pip install 'aamn[zeroshot]'"
-        ) from None
+    transformers = _transformers()
     _check_folder(folder)
     try:
         model = transformers.AutoModel.from_pretrained(
@@ -159,13 +154,19 @@ class ImageText(nn.Module):
         self._generic: Tensor | None = None
 
     def tubes(self, views: TubeViews) -> Tensor:
-        """(B, K, D), of length 1."""
-        pair = views.surroundings(self.config.context, self.model.side, self.config.dimmed)
-        both = torch.cat(pair)
-        step = self.config.crops
-        parts = [self.model.encode_images(both[i : i + step]) for i in range(0, len(both), step)]
-        plain, dimmed = torch.cat(parts).chunk(2)
-        return F.normalize(views.mean(plain + dimmed), dim=-1)
+        """(B, K, D), of length 1; zeros where a tube is in no frame. Crops go through the model
+        together, whatever clip, tube and frame they are of, and only where a box was detected."""
+        there = views.there.flatten()
+        seen = views.at(there)
+        step, shown = self.config.crops, [there.new_zeros(0, self.width, dtype=torch.float32)]
+        for part in seen.parts(max(1, step // 2)):
+            pair = part.surroundings(self.config.context, self.model.side, self.config.dimmed)
+            plain, dimmed = self.model.encode_images(torch.cat(pair)).float().chunk(2)
+            shown.append(plain + dimmed)
+        found = torch.cat(shown)
+        every = found.new_zeros(len(there), self.width)
+        every[there] = found
+        return F.normalize(views.mean(every), dim=-1)
 
     def sentences(self, queries: Sequence[Query], asked: Sequence[Asked]) -> tuple[Tensor, Tensor]:
         """(Q, D), and how much of it each word contributes, (Q, L): all the same."""
@@ -183,3 +184,33 @@ class ImageText(nn.Module):
         prompts = self.config.prompts
         written = [prompt.format(text) for text in texts for prompt in prompts]
         return self.model.encode_texts(written).unflatten(0, (len(texts), len(prompts))).mean(1)
+
+
+def untrained_image_text() -> ImageTextModel:
+    """A model of the published one's image side, ViT-B/16 at 224 pixels, with random weights and a
+    small text side that reads letters: for measurements of what it costs.
+
+    Raises:
+        InputError: transformers is not installed.
+    """
+    transformers = _transformers()
+    small = {"hidden_size": 768, "num_hidden_layers": 1, "vocab_size": 256}
+    model = transformers.SiglipModel(transformers.SiglipConfig(text_config=small))
+    half = (0.5,) * 3
+    return ImageTextModel(model.eval(), _letters, Normalisation(224, half, half))
+
+
+def _letters(texts: Sequence[str], max_length: int, **given: Any) -> dict[str, Tensor]:
+    """Texts as the numbers of their first letters."""
+    rows = [[ord(c) % 256 for c in text.ljust(max_length)[:max_length]] for text in texts]
+    return {"input_ids": torch.tensor(rows)}
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise InputError(
+            "the image-text model needs transformers: pip install 'aamn[zeroshot]'"
+        ) from None
+    return transformers

@@ -18,6 +18,7 @@ from aamn.models.matching import TubeSide
 from aamn.models.modules import Modules
 from aamn.models.statistics import camera_motion
 from aamn.models.statistics import crop as crop_flow
+from aamn.models.zeroshot.attributes import attributes_width
 from aamn.models.zeroshot.colours import colour_shares
 from aamn.models.zeroshot.coordinates import motions, places
 from aamn.models.zeroshot.masks import COLOUR_MASKS, MaskSource, RCNNParts, ellipse
@@ -43,6 +44,16 @@ class Describer(Protocol):
 
     def sentences(self, queries: Sequence[Query], asked: Sequence[Asked]) -> tuple[Tensor, Tensor]:
         """(Q, width), which no video has touched, and each word's part in it (Q, L)."""
+
+
+def side_widths(config: ZeroShotConfig) -> dict[str, int]:
+    """The heads by name, with the widths of their vectors."""
+    own = {
+        "image_text": config.published.image_text_width,
+        "attributes": attributes_width(config.classes),
+    }
+    described = sum(own[name] for name in config.describers.split("+"))
+    return {"actor": described + len(PLACE) + 1, "action": len(MOTION)}
 
 
 class ZeroShot(IndexableSegmenter):

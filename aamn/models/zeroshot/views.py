@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,31 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 SMALL = 28  # pixels a side of the crops whose colours are named
+
+
+@dataclass(frozen=True)
+class Crops:
+    """N boxes (N, 4), network pixels, of frames (N,) of images (F, 3, H, W), with their masks
+    (N, g, g) in [0, 1]."""
+
+    images: Tensor
+    frames: Tensor
+    boxes: Tensor
+    masks: Tensor
+
+    def parts(self, most: int) -> Iterator[Crops]:
+        """The same, so many at a time."""
+        for start in range(0, len(self.frames), most):
+            part = slice(start, start + most)
+            yield Crops(self.images, self.frames[part], self.boxes[part], self.masks[part])
+
+    def surroundings(self, context: float, side: int, dimmed: float) -> tuple[Tensor, Tensor]:
+        """Square crops (N, 3, side, side) with some context, as they are and with all but the mask
+        dimmed."""
+        squares = squared(self.boxes, context)
+        crops = cut(self.images, self.frames, squares, side)
+        masks = moved(self.masks, self.boxes, squares, side)[:, None]
+        return crops, crops * (dimmed + (1 - dimmed) * masks)
 
 
 @dataclass(frozen=True)
@@ -36,14 +62,10 @@ class TubeViews:
             self.masks.flatten(0, 2)[:, None], (side, side), mode="bilinear", align_corners=False
         )[:, 0]
 
-    def surroundings(self, context: float, side: int, dimmed: float) -> tuple[Tensor, Tensor]:
-        """Square crops (B * K * M, 3, side, side) with some context, as they are and with all but
-        the mask dimmed."""
-        boxes = self.boxes.flatten(0, 2)
-        squares = squared(boxes, context)
-        crops = cut(self.images, self.frames.flatten(), squares, side)
-        masks = moved(self.masks.flatten(0, 2), boxes, squares, side)[:, None]
-        return crops, crops * (dimmed + (1 - dimmed) * masks)
+    def at(self, chosen: Tensor) -> Crops:
+        """Those of the views, counted in a row, where chosen (B * K * M,) is true."""
+        boxes, masks = (value.flatten(0, 2)[chosen] for value in (self.boxes, self.masks))
+        return Crops(self.images, self.frames.flatten()[chosen], boxes, masks)
 
     def mean(self, values: Tensor) -> Tensor:
         """(B, K, C) of values (B * K * M, C): over the frames in which the tube is, or over all

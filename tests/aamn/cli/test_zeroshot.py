@@ -1,6 +1,7 @@
 """The zero-shot system from the command line, with the boxes of a file: no download."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,35 @@ def test_index_and_search(there, tmp_path, capsys):
     assert found == ["match", "no"]
 
 
+def test_how_many_frames_are_described_is_the_index_s(there, tmp_path, capsys):
+    boxes = ("--proposals", str(there / "boxes.h5"))
+    bundle = ("--bundle", "zeroshot_boxes", *SMALL, "--describe-every")
+    words = ["index", str(there / "video"), *bundle, "2", *boxes]
+    assert run([*words, "--out", str(tmp_path)]) == 0
+    assert run(["search", str(tmp_path), "blue dog", *bundle, "2"]) == 0
+    assert run(["search", str(tmp_path), "blue dog", *bundle, "1"]) == 2
+    assert "video.h5" in capsys.readouterr().err
+
+
+def test_a_folder_of_videos_is_a_job(there, tmp_path, caplog):
+    """What fails is listed at the end, and the other videos are there."""
+    (tmp_path / "videos").mkdir()
+    shutil.copytree(there / "video", tmp_path / "videos/video")
+    shutil.copytree(there / "video", tmp_path / "videos/other")  # of which there are no boxes
+    words = ["index", f"{tmp_path}/videos/*", "--bundle", "zeroshot_boxes", *SMALL]
+    words += ["--processes", "1", "--proposals", str(there / "boxes.h5")]
+    assert run([*words, "--out", str(tmp_path / "out")]) == 1
+    assert "boxes.h5 holds no proposals of the video other" in caplog.text
+    assert [path.name for path in (tmp_path / "out").glob("*.h5")] == ["video.h5"]
+    assert run([*words, "--out", str(tmp_path / "out")]) == 1, "what is there is left alone"
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
         (("--bundle", "zeroshot_boxes"), "wanted --proposals HDF5 or --detector PT"),
         (("--bundle", "zeroshot", "--weights", "nowhere"), "--weights nowhere: no folder there"),
-        (("--bundle", "nowhere", "--weights", "."), "--weights: wanted with --bundle zeroshot"),
+        (("--bundle", "nowhere", "--weights", "."), "no bundle at nowhere"),
         (("--bundle", "zeroshot_boxes", "--config", "aamn_demo"), "is of the system aamn"),
         (("--bundle", "zeroshot_attributes", "--weights", "EMPTY"), "lacks maskrcnn_resnet50"),
     ],

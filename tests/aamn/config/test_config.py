@@ -155,7 +155,7 @@ def test_mistakes_name_their_place(tmp_path, text, overrides, message):
 
 
 CHOICES = {
-    "system": "aamn most_confident gavrilyuk acga cstm zeroshot",
+    "system": "aamn most_confident gavrilyuk acga cstm zeroshot adapted",
     "data.kind": "a2d jhmdb refvos folder",
     "flow.method": "dis farneback raft",
     "flow.preset": "ultrafast fast medium",

@@ -179,6 +179,6 @@ def test_a_run_stopped_among_its_tubes_resumes_to_the_same_curve(tmp_path):
 
 
 def test_a_system_without_tubes_refuses_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "AAMN", ())
+    monkeypatch.setattr(loop, "TubeMatching", ())
     with pytest.raises(InputError, match="learns from clips alone; it has no tubes"):
         run(tmp_path, "train.phases=[{shown: tubes}]")

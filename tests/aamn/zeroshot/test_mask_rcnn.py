@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny_zeroshot import CLASSES, draw, tiny_config
 
+from aamn.config.loading import load_config
 from aamn.index.box_source import SharedBoxes, detected_boxes
 from aamn.index.query_encoder import QueryEncoder
 from aamn.predictor import VideoSegmenter
@@ -67,4 +68,6 @@ def test_it_is_not_fine_tuned(parts):
 
 def test_the_published_classes():
     classes = published_classes()
+    recipe = load_config(DetectorConfig, "detector_coco_masks", ["weights="])
+    assert build_detector(recipe).config.classes == classes and recipe.square == 640
     assert classes[:2] == ("person", "bicycle") and len(classes) == 90 and "N/A" in classes

@@ -1,5 +1,7 @@
 """The zero-shot system on a video of coloured squares, through the index as any other system."""
 
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,28 @@ def test_an_image_text_model_reads_any_word(recipe):
     widths = index.header.heads
     described = (12 if "image_text" in recipe else 0) + (15 if "attributes" in recipe else 0)
     assert widths == {"actor": described + len(PLACE) + 1, "action": len(MOTION)}
+
+
+class AnyTexts(ColourModel):
+    """Its texts are random vectors, always the same for one text."""
+
+    def encode_texts(self, texts):
+        rows = [torch.Generator().manual_seed(zlib.crc32(text.encode())) for text in texts]
+        rows = torch.stack([torch.randn(self.width, generator=one) for one in rows])
+        return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def test_no_match_is_what_generic_sentences_get():
+    """The mean of what the image-text model says of them is 0 for any tube; the threshold, too."""
+    parts = tiny_parts("zeroshot.describers=image_text", model=(AnyTexts(), "texts"))
+    segmenter, config = parts.loaded.segmenter, parts.loaded.config.zeroshot
+    assert parts.absent_threshold == config.absent_threshold == 0.0
+    queries = parts.loaded.words.queries([*config.generic, "a red dog"])
+    said = segmenter.encode_sentences(queries).sides["actor"][:, : AnyTexts().width]
+    assert torch.allclose(said[:-1].mean(0), torch.zeros(said.shape[1]), atol=1e-5)
+    assert (said.norm(dim=1) > 1).all(), "each of them differs from their mean"
+    tubes = torch.nn.functional.normalize(torch.randn(7, said.shape[1]), dim=-1)
+    assert torch.allclose((said[:-1] @ tubes.T).mean(0), torch.zeros(7), atol=1e-5)
 
 
 def test_an_index_is_searched_like_any_other(tmp_path):

@@ -2,7 +2,6 @@
 real classes of transformers at tiny sizes with random weights."""
 
 import hashlib
-import json
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from tiny_image_text import save_tiny_model
 
 from aamn.config.zeroshot import PublishedConfig
 from aamn.models.zeroshot.image_text import FILES, WEIGHTS
@@ -173,51 +173,11 @@ def test_the_detectors_name_says_its_checksum(cache):
 # Real classes of transformers
 
 
-WORDS = ("a", "red", "dog", "photo", "of", "something")
-
-
-def tokeniser():
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    names = ("<pad>", "<unk>", "<bos>", "<eos>", *WORDS)
-    vocabulary = {word: number for number, word in enumerate(names)}
-    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", unk_token="<unk>", eos_token="<eos>"
-    )
-
-
-SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-TEXT = {**SMALL, "num_attention_heads": 2, "vocab_size": 10, "max_position_embeddings": 12}
-VISION = {**SMALL, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
-
-
-def tiny_model(kind):
-    import transformers
-
-    torch.manual_seed(0)
-    if kind == "clip":
-        ends = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
-        config = transformers.CLIPConfig(
-            text_config={**TEXT, **ends}, vision_config=VISION, projection_dim=8
-        )
-        return transformers.CLIPModel(config)
-    config = transformers.SiglipConfig(text_config=TEXT, vision_config=VISION)
-    return transformers.SiglipModel(config)
-
-
 @pytest.fixture(scope="module", params=["clip", "siglip"])
 def folder(request, tmp_path_factory):
     """A model as the hub has it."""
     pytest.importorskip("transformers", reason="needs the extra zeroshot")
-    path = tmp_path_factory.mktemp(request.param)
-    tiny_model(request.param).save_pretrained(path)
-    tokeniser().save_pretrained(path)
-    values = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "size": {"height": 16, "width": 16}}
-    (path / "preprocessor_config.json").write_text(json.dumps(values))
-    return path
+    return save_tiny_model(tmp_path_factory.mktemp(request.param), request.param)
 
 
 def test_a_real_model_makes_vectors_of_length_one(folder):

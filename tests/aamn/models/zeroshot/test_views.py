@@ -25,7 +25,8 @@ def views(masks):
 
 
 def test_all_but_the_mask_is_dimmed():
-    plain, dimmed = views(torch.ones(1, 1, 1, 8, 8)).surroundings(0.5, 16, 0.25)
+    shown = views(torch.ones(1, 1, 1, 8, 8)).at(torch.tensor([True]))
+    plain, dimmed = shown.surroundings(0.5, 16, 0.25)
     assert torch.allclose(plain, torch.full_like(plain, 0.5))
     assert torch.allclose(dimmed[..., 6:10, 6:10], torch.tensor(0.5), atol=1e-4)
     assert torch.allclose(dimmed[..., :3, :3], torch.tensor(0.125))
