@@ -224,7 +224,7 @@ class AAMN(IndexableSegmenter):
         boxes = tubes.boxes * batch.factors[:, None, None]
         key = self.input_spec.key
         keys, own = frames[..., key].flatten(), boxes[:, :, key].flatten(0, 1)
-        logits = self._mask_logits(maps, torch.cat([keys[:, None].to(own.dtype), own], 1))
+        logits = self.roi_mask_logits(maps, torch.cat([keys[:, None].to(own.dtype), own], 1))
         masks = F.adaptive_avg_pool2d(logits.float().sigmoid(), GRID)
         flow = maps["flow"][-1].float()
         flow = flow - camera_motion(flow, batch.content.repeat_interleave(t, 0))[..., None, None]
@@ -242,7 +242,11 @@ class AAMN(IndexableSegmenter):
         whole = batch.content[:, None, None].expand(-1, t, 1, -1)
         boxes = torch.cat([whole, batch.boxes * batch.factors[:, None, None]], 2)
         rois = _rois(boxes.reshape(b * t, 1 + k, 4))
-        return self.streams[name].features(maps, rois).view(b * t, 1 + k, -1)
+        return self.region_features(name, maps, rois).view(b * t, 1 + k, -1)
+
+    def region_features(self, name: str, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """(R, C_v) of rois (R, 5) of a stream's maps."""
+        return self.streams[name].features(maps, rois)
 
     def _describe(
         self,
@@ -305,9 +309,9 @@ class AAMN(IndexableSegmenter):
         t = clips.tubes.boxes.shape[2]
         factors = clips.factors[frames // t]
         rois = torch.cat([frames[:, None].to(boxes.dtype), boxes * factors], 1)
-        return self._mask_logits(clips.maps, rois)
+        return self.roi_mask_logits(clips.maps, rois)
 
-    def _mask_logits(self, maps: dict[str, tuple[Tensor, ...]], rois: Tensor) -> Tensor:
+    def roi_mask_logits(self, maps: dict[str, tuple[Tensor, ...]], rois: Tensor) -> Tensor:
         """Logits (N, g, g) of ROIs (N, 5) of the maps."""
         resolution = self.config.mask_head.resolution
         grids = [
