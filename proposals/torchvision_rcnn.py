@@ -157,7 +157,7 @@ class TorchvisionRCNN(TrainableDetector):
         logits, deltas = heads.box_predictor(pooled)
         boxes = heads.box_coder.decode(deltas.float(), rois).reshape(*logits.shape, 4)[:, 1:]
         scores = logits.float().softmax(1)[:, 1:]
-        counts = [len(r) for r in rois]
+        counts = [r.shape[0] for r in rois]  # what is traced for an export stays a variable
         return list(zip(boxes.split(counts), scores.split(counts), strict=True))
 
     def _ranked(

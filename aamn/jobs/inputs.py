@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from aamn.data.flow.store import FlowStore, stored_flow
+from aamn.export.manifest import is_export
+from aamn.export.reader import ExportedParts, read_export
 from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.inference.verdict import checked_number
@@ -52,7 +54,7 @@ class Inputs:
     def __init__(self, options: InputOptions) -> None:
         """Raises:
         InputError: no bundle there; both a bundle and a checkpoint, or neither; weights for
-            what holds its own.
+            what holds its own, settings for an export.
         """
         if bool(options.bundle) == bool(options.checkpoint):
             raise InputError("wanted one of --bundle DIR and --checkpoint PT: the segmenter")
@@ -60,7 +62,10 @@ class Inputs:
         self.zeroshot = bool(options.bundle) and is_zeroshot(str(options.bundle))
         if options.weights and not self.zeroshot:
             raise InputError("--weights: wanted with --bundle zeroshot, else it does nothing")
-        of_bundle = options.bundle if not self.zeroshot else None
+        self.exported = options.bundle is not None and is_export(options.bundle)
+        if self.exported and (options.config or options.overrides):
+            raise InputError(f"{options.bundle} is an export, whose configuration is fixed")
+        of_bundle = None if self.zeroshot or self.exported else options.bundle
         self.bundle: Bundle | None = read_bundle(of_bundle) if of_bundle else None
 
     @cached_property
@@ -71,16 +76,18 @@ class Inputs:
             InputError: as `load_segmenter`.
         """
         options = self.options
-        if self.zeroshot:
+        if self.zeroshot or self.exported:
             return self._parts.loaded
         path = self.bundle.segmenter if self.bundle else options.checkpoint
         assert path is not None  # __init__ sees to it
         return load_segmenter(path, best_device(), options.config, options.overrides)
 
     @cached_property
-    def _parts(self) -> ZeroShotParts:
-        """The zero-shot system."""
+    def _parts(self) -> ZeroShotParts | ExportedParts:
+        """The zero-shot system, or the exported one."""
         options = self.options
+        if self.exported:
+            return read_export(str(options.bundle))
         return load_zeroshot(
             str(options.bundle), best_device(), options.config, options.overrides, options.weights
         )
@@ -98,7 +105,8 @@ class Inputs:
         Raises:
             InputError: there is none.
         """
-        if self.zeroshot and not self.options.detector and self._parts.detector:
+        whole = self.zeroshot or self.exported
+        if whole and not self.options.detector and self._parts.detector:
             return self._parts.detector
         path = self.options.detector or (self.bundle and self.bundle.detector)
         if not path:
@@ -113,7 +121,7 @@ class Inputs:
 
     @property
     def _calibrated(self) -> float | None:
-        if self.zeroshot:
+        if self.zeroshot or self.exported:
             return self._parts.absent_threshold
         return self.bundle.absent_threshold if self.bundle else None
 
@@ -132,14 +140,14 @@ class Inputs:
             return checked_number(wanted, "--absent-threshold")
         if self.zeroshot:
             return self._calibrated
-        if self.bundle is None:
+        if self.options.bundle is None:
             raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")
-        if self.bundle.absent_threshold is None:
+        if self._calibrated is None:
             raise InputError(
                 f"{self.options.bundle} holds no score for --absent-threshold auto; make it again "
                 "with `aamn bundle --metrics`, from `aamn evaluate --full-video --calibrate`"
             )
-        return self.bundle.absent_threshold
+        return self._calibrated
 
     def video_segmenter(self, boxes_needed: bool = True) -> VideoSegmenter:
         """All of them together, ready for videos; a mistake in one is found now. Without
