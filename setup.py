@@ -15,6 +15,7 @@ EXTRAS = {
     "s3": ["s3fs>=2024.6"],
     "gs": ["gcsfs>=2024.6"],
     "export": ["torch>=2.6", "onnx>=1.16", "onnxruntime>=1.18"],
+    "openvino": ["openvino>=2025.0", "nncf>=2.15"],  # for the comparison of backends
     "web": ["fastapi>=0.115", "uvicorn>=0.30"],
     "test": [
         *("hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"),

@@ -73,6 +73,8 @@ OPTIONAL = {  # imported in one file each
     "huggingface_hub": {"aamn/zeroshot/weights.py"},
     "jinja2": {"aamn/report/render.py"},
     "lightning_fabric": {"aamn/training/"},
+    "nncf": {"aamn/export/openvino_runtime.py"},
+    "openvino": {"aamn/export/openvino_runtime.py"},
     "onnx": {"aamn/export/onnx_files.py"},
     "onnxruntime": {"aamn/export/onnx_runtime.py"},
     "matplotlib": {"aamn/visualization/"},

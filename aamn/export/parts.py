@@ -211,7 +211,7 @@ class _DetectorHeads(nn.Module):
     def forward(self, image: Tensor, content: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor]:
         height, width = content.unbind()
         features = dict(zip(self.levels, maps, strict=True))
-        images = ImageList(image, [(height, width)])  # type: ignore[list-item]
+        images = ImageList(image, [(height, width)])
         return self.network.regions(images, features)[0]
 
 
