@@ -3,6 +3,9 @@
 export.json       versions, what it was made of, the parts with their inputs and outputs, settings
 vocabulary.json   the words in the order of their numbers, behind 0 for padding and 1 for unknown
 <part>.onnx       one graph a part
+
+An export that is made again gets files of other names, such as masks-5f0c12ab.onnx, which the
+record names when they are whole; then those of the one before go.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from proposals.errors import InputError
 from proposals.files import file_hash
 
 FORMAT, VERSION = "aamn-export", 1
-RECORD, VOCABULARY = "export.json", "vocabulary.json"
+RECORD = "export.json"
 ADVICE = "; `aamn export` writes it again"
 
 

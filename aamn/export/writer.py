@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from aamn.config.loading import to_dict
 from aamn.data.word_vectors import open_vectors
 from aamn.data.words import Words, first_words
 from aamn.export.graphs import ONNXRUNTIME
-from aamn.export.manifest import FORMAT, RECORD, VERSION, VOCABULARY
+from aamn.export.manifest import FORMAT, RECORD, VERSION
 from aamn.export.onnx_files import described, write_onnx
 from aamn.export.parts import Part, detector_parts, segmenter_parts
 from aamn.index.job import model_hash
@@ -29,6 +31,10 @@ from proposals.outputs import check_output
 from proposals.torchvision_rcnn import TorchvisionRCNN
 
 MOST_WORDS = 50_000  # of a file of vectors
+_NAMES = r"(detector|stream|regions)_[a-z]+|tubes|masks|sentences"
+_OWN = re.compile(  # names of an export's files, and what they are called while they are written
+    rf"\.?(({_NAMES})(-[0-9a-f]{{8}})?\.onnx|vocabulary(-[0-9a-f]{{8}})?\.json)(\.\S*\.tmp)?"
+)
 
 
 def write_export(
@@ -56,7 +62,7 @@ def write_export(
     check_output(out, folder=True)
     _learn_all(loaded.words)
     with locked(out / ".lock", out):
-        (out / RECORD).unlink(missing_ok=True)  # a half-written export is none
+        suffix = f"-{token_hex(4)}" if (out / RECORD).exists() else ""  # that one stays until then
         record = {
             "format": FORMAT,
             "version": VERSION,
@@ -66,13 +72,14 @@ def write_export(
             "absent_threshold": absent_threshold,
             "segmenter": _segmenter_record(loaded, segmenter),
             "detector": _detector_record(network),
-            "vocabulary": _write_vocabulary(loaded.words, out / VOCABULARY),
+            "vocabulary": _write_vocabulary(loaded.words, out / f"vocabulary{suffix}.json"),
             "parts": {
-                **_write(segmenter_parts(inference_form(segmenter)), out),
-                **_write(detector_parts(inference_form(network)), out),
+                **_write(segmenter_parts(inference_form(segmenter)), out, suffix),
+                **_write(detector_parts(inference_form(network)), out, suffix),
             },
         }
-        write_json(out / RECORD, record, durable=True)
+        write_json(out / RECORD, record, durable=True)  # from now on this is the export
+        _sweep(out, record)
 
 
 def _learn_all(words: Words) -> None:
@@ -82,11 +89,19 @@ def _learn_all(words: Words) -> None:
         words.learn(first_words(file, MOST_WORDS))
 
 
-def _write(parts: Iterable[Part], out: Path) -> dict[str, Any]:
+def _sweep(out: Path, record: dict[str, Any]) -> None:
+    """Removes the files of exports before, and what their killed makers have left, and no other."""
+    kept = {entry["file"] for entry in (*record["parts"].values(), record["vocabulary"])}
+    for path in [*out.iterdir()]:
+        if path.name not in kept and _OWN.fullmatch(path.name):
+            path.unlink()
+
+
+def _write(parts: Iterable[Part], out: Path, suffix: str) -> dict[str, Any]:
     """What the record says of the parts, which are written."""
     found = {}
     for part in parts:
-        path = out / f"{part.name}.onnx"
+        path = out / f"{part.name}{suffix}.onnx"
         with written_aside(path, durable=True) as aside:
             write_onnx(part, aside)
         found[part.name] = {"file": path.name, "sha256": file_hash(path), **described(part, path)}

@@ -11,6 +11,7 @@ from tiny_bundle import save_parts
 import aamn
 from aamn.cli.main import run
 from aamn.data.word_vectors import open_vectors
+from aamn.export import writer
 from aamn.export.manifest import RECORD
 from aamn.jobs.export import export_bundle
 from aamn.predictor import write_bundle
@@ -173,3 +174,26 @@ def test_what_lacks_is_said_with_the_extra(folder, tmp_path, monkeypatch, packag
         else:
             aamn.load(folder / "e")
     assert not (tmp_path / "e" / RECORD).exists()
+
+
+def names_in(out):
+    return {path.name for path in out.iterdir()}
+
+
+def test_an_export_made_again_replaces_the_one_before_in_one_step(folder, tmp_path, monkeypatch):
+    """Until the new one is whole, the one before is what is there; what is the user's own stays."""
+    copied(folder, tmp_path)
+    for stray in (".masks-0a1b2c3d.onnx.x1.tmp", "masks-0a1b2c3d.onnx", "mine.onnx"):
+        (tmp_path / stray).write_bytes(b"")
+    before = names_in(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "detector_parts", lambda network: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            export_bundle(folder / "b", tmp_path)
+    assert before <= names_in(tmp_path)
+    aamn.load(tmp_path)
+    export_bundle(folder / "b", tmp_path)
+    record = json.loads((tmp_path / RECORD).read_text())
+    files = {part["file"] for part in (*record["parts"].values(), record["vocabulary"])}
+    assert names_in(tmp_path) == files | {RECORD, "mine.onnx"} and "masks.onnx" not in files
+    aamn.load(tmp_path)
