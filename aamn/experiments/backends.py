@@ -243,7 +243,8 @@ def _ratio(base: Sequence[float], own: Sequence[float]) -> float:
 def _print_indexes(ways: dict[str, Way], videos: int, frames: int) -> None:
     """The first video only warms up."""
     plain, base = next(iter(ways.values())), ways[BASE]
-    print(f"\nindexes of {videos} videos, {frames} frames at most")
+    pairs = sum(boxes[..., 0].size for boxes in plain.boxes[1:])
+    print(f"\nindexes of {videos} videos, {frames} frames at most; {pairs} (frame, sentence) pairs")
     print(f"{'':<40}{'s a frame':>12}{f'{BASE} / it':>24}{'same tube, %':>14}")
     for name, way in ways.items():
         ratio = _ratio(base.seconds[1:], way.seconds[1:])
