@@ -14,6 +14,8 @@ EXTRAS = {
     "search": ["lancedb>=0.30"],
     "s3": ["s3fs>=2024.6"],
     "gs": ["gcsfs>=2024.6"],
+    "export": ["torch>=2.6", "onnx>=1.16", "onnxruntime>=1.18"],
+    "openvino": ["openvino>=2025.0", "nncf>=2.15"],  # for the comparison of backends
     "web": ["fastapi>=0.115", "uvicorn>=0.30"],
     "test": [
         *("hypothesis>=6", "mypy>=1.15", "pytest>=8", "pytest-xdist>=3", "ruff>=0.6"),
@@ -21,6 +23,7 @@ EXTRAS = {
         *("moto[s3]>=5", "flask>=3", "flask-cors>=5"),  # an S3 server on loopback
         *("transformers>=4.57", "huggingface_hub>=0.34", "safetensors>=0.4"),
         *("fastapi>=0.115", "uvicorn>=0.30"),
+        *("onnx>=1.16", "onnxruntime>=1.18"),
     ],
     "browser": ["fastapi>=0.115", "playwright>=1.45", "uvicorn>=0.30"],
     "mutants": ["mutmut>=3.8", "pytest-cov>=6"],

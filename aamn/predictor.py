@@ -11,7 +11,6 @@ record names when they are whole; then those of the one before go.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -31,6 +30,8 @@ import torch
 from aamn.data.flow.store import FlowStore
 from aamn.data.word_vectors import VectorFile, open_vectors, write_vectors
 from aamn.data.words import first_words
+from aamn.export.manifest import is_export
+from aamn.export.reader import read_export
 from aamn.index.box_source import BoxSource, DetectedBoxes, Detector, StoredBoxes, detected_boxes
 from aamn.index.builder import build_index, grow_index
 from aamn.index.file import WHOLE, IndexFile, Selection, index_path
@@ -46,7 +47,7 @@ from proposals.build import best_device, checked_device, load_detector
 from proposals.decoding import Video
 from proposals.detector import TorchDetector
 from proposals.errors import InputError
-from proposals.files import locked, write_json, written_aside
+from proposals.files import file_hash, locked, write_json, written_aside
 from proposals.frames import (
     FrameSource,
     VideoLike,
@@ -292,6 +293,10 @@ class VideoSegmenter:
         """
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r}: wanted one of {', '.join(PRECISIONS)}")
+        if only := self.query_encoder.segmenter.only_precision:
+            if precision not in ("auto", WHOLE_PRECISION):
+                raise InputError(f"precision {precision}: this export computes in {only}")
+            return only
         if precision != "auto":
             return precision
         if path is not None and path.exists():
@@ -377,7 +382,7 @@ def write_bundle(
             "probability": None if probability is None else vars(probability),
             "files": files,
             "replaced": sorted(before),
-            "sha256": {name: _hash(out / own) for name, own in files.items()},
+            "sha256": {name: file_hash(out / own) for name, own in files.items()},
         }
         write_json(out / RECORD, record, durable=True)  # from now on this is the bundle
         _sweep(out, {*files.values()}, before)
@@ -467,7 +472,7 @@ def read_bundle(path: Path | str) -> Bundle:
     for name, part in bundle.parts.items():
         if not part.is_file():
             raise InputError(f"{path} lacks {part.name}; make the bundle again")
-        if bundle.sha256.get(name) not in (None, _hash(part)):
+        if bundle.sha256.get(name) not in (None, file_hash(part)):
             raise InputError(f"{part} has changed since its bundle; make the bundle again")
     return bundle
 
@@ -495,14 +500,6 @@ def _read_bundle(path: Path) -> Bundle:
     return Bundle(parts, NoMatch(threshold, line), known if isinstance(known, dict) else {})
 
 
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def load(
     path: Path | str,
     device: torch.device | str | None = None,
@@ -512,8 +509,9 @@ def load(
     """The detector and the segmenter of a bundle (`aamn bundle`), on a GPU where there is one.
 
     Args:
-        path: the bundle's folder; "zeroshot", or another recipe whose name begins so, puts public
-            pretrained parts together, which are downloaded where they are not there yet.
+        path: the bundle's folder, or that of its export; "zeroshot", or another recipe whose name
+            begins so, puts public pretrained parts together, which are downloaded where they are
+            not there yet.
         device: cpu, cuda or cuda:N; None: the GPU where there is one.
         overrides: values of its configuration, as --set has them, such as
             "words.vectors=vectors.txt".
@@ -524,13 +522,15 @@ def load(
         InputError: as `read_bundle`, `checked_device` and `load_zeroshot`, or a part that cannot
             be read.
     """
-    device = checked_device(device or best_device())
     folder = None if weights is None else Path(weights)
+    if is_export(path):
+        if folder is not None:
+            raise InputError(f"weights: {path} is an export, which holds its own")
+        return _exported(path, device, overrides)
+    device = checked_device(device or best_device())
     if is_zeroshot(path):
         parts = load_zeroshot(str(path), device, None, overrides, folder)
-        return VideoSegmenter(
-            QueryEncoder(parts.loaded, NoMatch(parts.absent_threshold)), parts.detector
-        )
+        return VideoSegmenter(QueryEncoder(parts.loaded, parts.no_match), parts.detector)
     bundle = read_bundle(path)
     loaded = load_segmenter(bundle.segmenter, device, overrides=overrides)
     if folder is not None and loaded.config.system != ADAPTED:
@@ -538,3 +538,19 @@ def load(
     public = complete(loaded, folder)
     detector = load_detector(bundle.detector, device) if bundle.detector else public.detector
     return VideoSegmenter(QueryEncoder(loaded, bundle.no_match), detector)
+
+
+def _exported(
+    path: Path | str, device: torch.device | str | None, overrides: Sequence[str]
+) -> VideoSegmenter:
+    """What `aamn export` wrote.
+
+    Raises:
+        InputError: as `read_export`, or something is asked of it that was settled when it was made.
+    """
+    if overrides:
+        raise InputError(f"{path} is an export, whose configuration is fixed; leave out --set")
+    if device is not None and torch.device(device).type != "cpu":
+        raise InputError(f"{path} is an export, which runs on the CPU; use its bundle on a GPU")
+    parts = read_export(path)
+    return VideoSegmenter(QueryEncoder(parts.loaded, parts.no_match), parts.detector)

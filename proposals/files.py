@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import logging
@@ -178,6 +179,15 @@ def write_text(path: Path, text: str, durable: bool = False) -> None:
 def write_json(path: Path, content: Any, durable: bool = False) -> None:
     """Writes JSON, a line a value."""
     write_text(path, json.dumps(content, indent=1), durable)
+
+
+def file_hash(path: Path) -> str:
+    """A file's SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class _Hdf5(h5py.File):

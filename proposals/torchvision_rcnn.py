@@ -117,10 +117,14 @@ class TorchvisionRCNN(TrainableDetector):
     def predict(self, frames: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes, scores and labels of each of the frames (B, 3, H0, W0) uint8, best first."""
         images, _ = self.rcnn.transform([frame.float() / 255 for frame in frames])
-        features = self.rcnn.backbone(images.tensors)
-        if isinstance(features, Tensor):
-            features = {"0": features}
-        return self._found(images, features, (frames.shape[-2], frames.shape[-1]))
+        features = self.features(images.tensors)
+        return self._ranked(images, features, (frames.shape[-2], frames.shape[-1]))
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """The backbone's maps of images (B, 3, h, w) as its own transform makes them, the finest
+        first."""
+        maps = self.rcnn.backbone(images)
+        return {"0": maps} if isinstance(maps, Tensor) else maps
 
     def predict_from(
         self, images: Tensor, maps: Sequence[Tensor], size: tuple[int, int]
@@ -131,7 +135,7 @@ class TorchvisionRCNN(TrainableDetector):
         if len(maps) > 1:  # the pyramid's coarsest map is every other number of the last one
             features["pool"] = features[str(len(maps) - 1)][:, :, ::2, ::2]
         content = fitted_size(size, (self.config.square,) * 2)
-        return self._found(ImageList(images, [content] * len(images)), features, size)
+        return self._ranked(ImageList(images, [content] * len(images)), features, size)
 
     def in_bfloat16(self) -> TorchvisionRCNN:
         """Backbone, the RPN's convolution and the box head in bfloat16; scores and boxes are made
@@ -141,10 +145,11 @@ class TorchvisionRCNN(TrainableDetector):
             form = with_part(form, path, InBFloat16)
         return form
 
-    def _found(
-        self, images: ImageList, features: dict[str, Tensor], size: tuple[int, int]
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """What both heads find on the features of frames of `size` (H0, W0)."""
+    def regions(
+        self, images: ImageList, features: dict[str, Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """What both heads find on the features of each image: boxes (n, C, 4) in its pixels and
+        scores (n, C) of the C classes without background."""
         rcnn = self.rcnn
         rois, _ = rcnn.rpn(images, features)
         heads = rcnn.roi_heads
@@ -152,12 +157,18 @@ class TorchvisionRCNN(TrainableDetector):
         logits, deltas = heads.box_predictor(pooled)
         boxes = heads.box_coder.decode(deltas.float(), rois).reshape(*logits.shape, 4)[:, 1:]
         scores = logits.float().softmax(1)[:, 1:]
-        counts = [len(r) for r in rois]
+        counts = [r.shape[0] for r in rois]  # what is traced for an export stays a variable
+        return list(zip(boxes.split(counts), scores.split(counts), strict=True))
+
+    def _ranked(
+        self, images: ImageList, features: dict[str, Tensor], size: tuple[int, int]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """What is kept of frames of `size` (H0, W0), in their pixels."""
         (h0, w0), (h, w) = size, images.image_sizes[0]
-        boxes = boxes * boxes.new_tensor([w0 / w, h0 / h, w0 / w, h0 / h])
+        scale = images.tensors.new_tensor([w0 / w, h0 / h, w0 / w, h0 / h])
         return [
-            rank_boxes(b, s, size, self.config)
-            for b, s in zip(boxes.split(counts), scores.split(counts), strict=True)
+            rank_boxes(boxes * scale, scores, size, self.config)
+            for boxes, scores in self.regions(images, features)
         ]
 
 

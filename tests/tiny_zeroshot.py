@@ -91,7 +91,7 @@ def tiny_parts(*overrides, recipe="zeroshot_boxes", model=None):
 def tiny_zeroshot(*overrides, boxes=None, **options):
     """A VideoSegmenter."""
     parts = tiny_parts(*overrides, **options)
-    encoder = QueryEncoder(parts.loaded, parts.absent_threshold)
+    encoder = QueryEncoder(parts.loaded, parts.no_match)
     return VideoSegmenter(encoder, boxes or Squares())
 
 

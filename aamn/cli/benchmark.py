@@ -8,9 +8,13 @@ from typing import Any
 
 import click
 
-from aamn.cli.command_line import OUT_FILE, recipe_options, subcommand
+from aamn.cli.command_line import OUT_FILE, PATH, recipe_options, subcommand
 
 SIDE = click.IntRange(16, 8192)
+NOT_OF_A_BUNDLE = (
+    *("--config", "--set", "--detector", "--precision", "--width", "--height", "--compile"),
+    *("--no-memory", "--only-index", "--library", "--table", "--growth"),
+)
 
 
 @subcommand(
@@ -19,7 +23,9 @@ SIDE = click.IntRange(16, 8192)
     apart=[
         *(("--table", option) for option in ("--config", "--detector", "--precision")),
         *(("--zeroshot", option) for option in ("--table", "--detector", "--growth")),
+        *((option, "--backends") for option in NOT_OF_A_BUNDLE),
     ],
+    only_with={"--data": "--backends", "--videos": "--backends"},
     unread=("name", "seed", "data", "augment", "train", "words.vectors", "words.trainable"),
 )
 @click.option("--detector", metavar="YAML", help="recipe of one to index with; none: given boxes")
@@ -50,6 +56,15 @@ SIDE = click.IntRange(16, 8192)
     metavar="SVG",
     help="how cost grows with frames, proposals, sentences and the network's square",
 )
+@click.option(
+    "--backends",
+    type=PATH,
+    metavar="BUNDLE",
+    help="instead: its networks by torch, onnxruntime and OpenVINO on the test videos that its "
+    "configuration names (docs/export.md)",
+)
+@click.option("--data", type=PATH, metavar="DIR", help="with --backends: where the data set lies")
+@click.option("--videos", type=click.IntRange(1, 100_000), default=10, help="with --backends")
 @recipe_options
 def command(
     no_memory: bool,
@@ -57,6 +72,9 @@ def command(
     zeroshot: bool,
     table: bool,
     growth: Path | None,
+    backends: Path | None,
+    data: Path | None,
+    videos: int,
     **values: Any,
 ) -> None:
     """Prints a table: indexing by part, against the forward passes it cannot avoid; the first and
@@ -68,6 +86,11 @@ def command(
 
         with TemporaryDirectory(prefix="aamn-library-") as folder:
             return measure_library(Path(folder) / "library", library)
+
+    if backends:
+        from aamn.experiments.backends import compare_backends
+
+        return compare_backends(backends, data, values["frames"], videos)
 
     from aamn.experiments.benchmark import BenchmarkOptions, benchmark
 

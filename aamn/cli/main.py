@@ -25,6 +25,7 @@ SUBCOMMANDS = {  # name -> its line in the overview; grouped as a user meets the
         "library": "many indexes as one table, to be searched at any size",
         "web": "a page in the browser: drop a video, type, see the actor",
         "bundle": "put a detector and a segmenter into one folder",
+        "export": "a bundle's networks as ONNX, which run without them",
         "checks": "what is installed here, and what is missing for what",
     },
     "Train": {

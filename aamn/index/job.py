@@ -46,6 +46,8 @@ def model_hash(segmenter: Segmenter) -> str:
         InputError: as `indexable`.
     """
     segmenter = indexable(segmenter)
+    if segmenter.known_hash:
+        return segmenter.known_hash
     digest = hashlib.sha256()
     digest.update(json.dumps(segmenter.video_options(), sort_keys=True).encode())
     for name, value in sorted(segmenter.state_dict().items()):

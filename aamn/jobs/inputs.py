@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from aamn.data.flow.store import FlowStore, stored_flow
+from aamn.export.manifest import is_export
+from aamn.export.reader import ExportedParts, read_export
 from aamn.index.query_encoder import QueryEncoder
 from aamn.inference.checkpoint import Loaded, load_segmenter
 from aamn.inference.verdict import UNCALIBRATED, NoMatch, checked_number
@@ -59,13 +61,17 @@ class Inputs:
 
     def __init__(self, options: InputOptions) -> None:
         """Raises:
-        InputError: no bundle there; both a bundle and a checkpoint, or neither.
+        InputError: no bundle there; both a bundle and a checkpoint, or neither; settings for an
+            export.
         """
         if bool(options.bundle) == bool(options.checkpoint):
             raise InputError("wanted one of --bundle DIR and --checkpoint PT: the segmenter")
         self.options = options
         self.zeroshot = bool(options.bundle) and is_zeroshot(str(options.bundle))
-        of_bundle = options.bundle if not self.zeroshot else None
+        self.exported = options.bundle is not None and is_export(options.bundle)
+        if self.exported and (options.config or options.overrides):
+            raise InputError(f"{options.bundle} is an export, whose configuration is fixed")
+        of_bundle = None if self.zeroshot or self.exported else options.bundle
         self.bundle: Bundle | None = read_bundle(of_bundle) if of_bundle else None
 
     @cached_property
@@ -78,9 +84,13 @@ class Inputs:
         return self._parts.loaded
 
     @cached_property
-    def _parts(self) -> ZeroShotParts:
-        """The segmenter, and the public parts that it stands on, if it does."""
+    def _parts(self) -> ZeroShotParts | ExportedParts:
+        """The segmenter, and the public parts that it stands on, or the graphs, if it does."""
         options = self.options
+        if self.exported:
+            if options.weights:
+                raise InputError(f"--weights: {options.bundle} is an export, which holds its own")
+            return read_export(str(options.bundle))
         read = (best_device(), options.config, options.changes)
         if self.zeroshot:
             return load_zeroshot(str(options.bundle), *read, options.weights)
@@ -122,8 +132,8 @@ class Inputs:
 
     @property
     def _calibrated(self) -> NoMatch:
-        if self.zeroshot:
-            return NoMatch(self._parts.absent_threshold)
+        if self.zeroshot or self.exported:
+            return self._parts.no_match
         return self.bundle.no_match if self.bundle else UNCALIBRATED
 
     def absent_threshold(self, wanted: float | str | None) -> float | None:
@@ -141,14 +151,14 @@ class Inputs:
             return checked_number(wanted, "--absent-threshold")
         if self.zeroshot:
             return self._calibrated.threshold
-        if self.bundle is None:
+        if self.options.bundle is None:
             raise InputError("--absent-threshold auto: wanted --bundle, which holds the score")
-        if self.bundle.absent_threshold is None:
+        if self._calibrated.threshold is None:
             raise InputError(
                 f"{self.options.bundle} holds no score for --absent-threshold auto; make it again "
                 "with `aamn bundle --metrics`, from `aamn evaluate --full-video --calibrate`"
             )
-        return self.bundle.absent_threshold
+        return self._calibrated.threshold
 
     def video_segmenter(self, boxes_needed: bool = True) -> VideoSegmenter:
         """All of them together, ready for videos; a mistake in one is found now. Without

@@ -95,9 +95,13 @@ class AAMN(TubeMatching):
 
     def encode_maps(self, images: dict[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
         """Stream name -> its maps of frames (N, C, H, W); for statistics also what they look at."""
-        maps = {name: tuple(stream(images[name])) for name, stream in self.streams.items()}
+        maps = {name: self.stream_maps(name, images[name]) for name in self.streams}
         seen = PIXELS if len(self.statistics) else {}
         return maps | {own: (raw_map(images[name]),) for name, own in seen.items()}
+
+    def stream_maps(self, name: str, images: Tensor) -> tuple[Tensor, ...]:
+        """One stream's maps of its frames (N, C, H, W)."""
+        return self.streams[name](images)
 
     def shared_maps(self, maps: dict[str, tuple[Tensor, ...]]) -> list[Tensor]:
         """Those of the RGB stream's backbone."""
@@ -149,7 +153,7 @@ class AAMN(TubeMatching):
         self, maps: dict[str, tuple[Tensor, ...]], frames: Tensor, boxes: Tensor
     ) -> Tensor:
         """Logits (N, g, g) over boxes (N, 4), network pixels, of frames (N,) of the maps."""
-        return self._mask_logits(maps, torch.cat([frames[:, None].to(boxes.dtype), boxes], 1))
+        return self.roi_mask_logits(maps, torch.cat([frames[:, None].to(boxes.dtype), boxes], 1))
 
     def _roi_features(self, name: str, maps: Sequence[Tensor], batch: ClipBatch) -> Tensor:
         """(B * T, 1 + K, C_v): the whole frame first, then its proposals."""
@@ -157,7 +161,11 @@ class AAMN(TubeMatching):
         whole = batch.content[:, None, None].expand(-1, t, 1, -1)
         boxes = torch.cat([whole, batch.boxes * batch.factors[:, None, None]], 2)
         rois = _rois(boxes.reshape(b * t, 1 + k, 4))
-        return self.streams[name].features(maps, rois).view(b * t, 1 + k, -1)
+        return self.region_features(name, maps, rois).view(b * t, 1 + k, -1)
+
+    def region_features(self, name: str, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """(R, C_v) of rois (R, 5) of a stream's maps."""
+        return self.streams[name].features(maps, rois)
 
     def _describe(
         self,
@@ -195,9 +203,9 @@ class AAMN(TubeMatching):
         t = clips.tubes.boxes.shape[2]
         factors = clips.factors[frames // t]
         rois = torch.cat([frames[:, None].to(boxes.dtype), boxes * factors], 1)
-        return self._mask_logits(clips.maps, rois)
+        return self.roi_mask_logits(clips.maps, rois)
 
-    def _mask_logits(self, maps: dict[str, tuple[Tensor, ...]], rois: Tensor) -> Tensor:
+    def roi_mask_logits(self, maps: dict[str, tuple[Tensor, ...]], rois: Tensor) -> Tensor:
         """Logits (N, g, g) of ROIs (N, 5) of the maps."""
         resolution = self.config.mask_head.resolution
         grids = [

@@ -29,6 +29,9 @@ class IndexableSegmenter(Segmenter):
 
     text_side: tuple[str, ...] = ()
     link_balance: float = 1.0
+    # of one whose weights are elsewhere: what an index knows it by, and what it computes in
+    known_hash: str = ""
+    only_precision: str = ""
 
     # What the index asks before it begins
 

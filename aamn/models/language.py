@@ -121,7 +121,11 @@ class Language(nn.Module):
 
     def forward(self, sentences: Sequence[Tensor]) -> EncodedQueries:
         """Sentences as word ids, each (L,) on any device."""
-        ids, lengths, mask = _padded(sentences, self.embedding.weight.device)
+        return self.encode(*_padded(sentences, self.embedding.weight.device))
+
+    def encode(self, ids: Tensor, lengths: Tensor, mask: Tensor) -> EncodedQueries:
+        """The same of word ids (Q, L), the sentences' lengths (Q,) on the CPU, and which ids are
+        words (Q, L)."""
         words = self.embedding(ids)  # (Q, L, C_e)
         attention = self.attention(words, lengths, mask)
         vectors = {
@@ -154,7 +158,11 @@ class StateLanguage(nn.Module):
 
     def forward(self, sentences: Sequence[Tensor]) -> EncodedQueries:
         """Sentences as word ids, each (L,) on any device."""
-        ids, lengths, mask = _padded(sentences, self.embedding.weight.device)
+        return self.encode(*_padded(sentences, self.embedding.weight.device))
+
+    def encode(self, ids: Tensor, lengths: Tensor, mask: Tensor) -> EncodedQueries:
+        """The same of word ids (Q, L), the sentences' lengths (Q,) on the CPU, and which ids are
+        words (Q, L)."""
         words = self.embedding(ids)
         if self.training and self.dropout:
             words = words * (torch.rand(ids.shape, device=ids.device) >= self.dropout)[..., None]

@@ -73,7 +73,8 @@ class RelationModule(nn.Module):
         known = [*tubes.streams.values(), *tubes.statistics.values(), 4 * tubes.location - 2]
         tokens = self.tokens(torch.cat(known, -1)) + self.whole(tubes.whole)[:, None]
         bias = self.geometry(relative_geometry(tubes.boxes)).permute(0, 3, 1, 2)  # (B, heads, K, K)
-        own = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)
+        number = torch.arange(tokens.shape[1], device=tokens.device)
+        own = number[:, None] == number
         hidden = ~tubes.valid[:, None, None, :] & ~own  # a missing tube sees itself alone
         bias = bias.masked_fill(hidden, -torch.inf).to(tokens.dtype)
         for layer in self.layers:
@@ -92,6 +93,6 @@ def relative_geometry(boxes: Tensor) -> Tensor:
     sizes = sizes.clamp(min=1)
     way = (centres[:, None] - centres[:, :, None]) / sizes.prod(-1).sqrt()[:, :, None, None]
     ratio = sizes.log()[:, None] - sizes.log()[:, :, None]
-    same = torch.eye(boxes.shape[1], device=boxes.device).expand(len(boxes), -1, -1)
+    same = torch.eye(boxes.shape[1], device=boxes.device).expand(boxes.shape[0], -1, -1)
     parts = [way.tanh(), ratio, pairwise_iou(boxes, boxes)[..., None], same[..., None]]
     return torch.cat(parts, -1)

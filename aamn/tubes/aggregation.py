@@ -40,23 +40,29 @@ def average(features: Tensor, linked: Tensor, key: int) -> Tensor:
 AGGREGATIONS = {"key_plus_context": key_plus_context, "average": average}
 
 
-def reading_order(boxes: Tensor, valid: Tensor) -> Tensor:
-    """Places (B, K) that sort key-frame boxes (B, K, 4) top to bottom, then left to right, by their
-    top-left corners; invalid ones come last. The paper says no more than "from top to down and
-    left to right"."""
+def reading_ranks(boxes: Tensor, valid: Tensor) -> Tensor:
+    """The places (B, K) of key-frame boxes (B, K, 4) from top to bottom, then from left to right,
+    by their top-left corners; of equal ones the first comes first, and invalid ones come last. The
+    paper says no more than "from top to down and left to right"."""
     far = torch.finfo(boxes.dtype).max
-    x = boxes[..., 0].masked_fill(~valid, far)
-    y = boxes[..., 1].masked_fill(~valid, far)
-    by_x = x.argsort(dim=-1, stable=True)
-    by_y = y.gather(-1, by_x).argsort(dim=-1, stable=True)
-    return by_x.gather(-1, by_y)
+    x, y = (boxes[..., side].masked_fill(~valid, far) for side in range(2))
+    number = torch.arange(boxes.shape[1], device=boxes.device).expand_as(x)
+    before = number[:, None] < number[:, :, None]  # of box j: whether it comes before box i
+    for values in (x, y):
+        own, other = values[:, :, None], values[:, None]
+        before = (other < own) | ((other == own) & before)
+    return before.sum(-1)
+
+
+def reading_order(boxes: Tensor, valid: Tensor) -> Tensor:
+    """The indices (B, K) that sort boxes by their `reading_ranks`."""
+    return reading_ranks(boxes, valid).argsort(dim=-1)
 
 
 def context_order(boxes: Tensor, valid: Tensor) -> Tensor:
     """For each tube the other tubes in reading order: (B, K, K - 1) indices."""
-    order = reading_order(boxes, valid)  # (B, K)
-    k = order.shape[-1]
-    rank = order.argsort(dim=-1)  # rank[b, i] = place of tube i in the order
+    rank = reading_ranks(boxes, valid)  # (B, K)
+    order, k = rank.argsort(dim=-1), rank.shape[-1]
     steps = torch.arange(k - 1, device=boxes.device)
     skip = steps + (steps >= rank[..., None]).long()  # (B, K, K - 1): jumps over the tube itself
     return order[:, None, :].expand(-1, k, -1).gather(-1, skip)

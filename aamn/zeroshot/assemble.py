@@ -19,6 +19,7 @@ from aamn.config.zeroshot import ZeroShotConfig
 from aamn.data.word_vectors import open_vectors
 from aamn.data.words import Vocabulary, Words, load_vectors, words_kind
 from aamn.inference.checkpoint import Loaded
+from aamn.inference.verdict import NoMatch
 from aamn.models.zeroshot.adapted import Adapted
 from aamn.models.zeroshot.attributes import Attributes, table_words
 from aamn.models.zeroshot.image_text import ImageText, ImageTextModel, read_image_text
@@ -46,6 +47,11 @@ class ZeroShotParts:
     loaded: Loaded
     detector: TorchDetector | None
     absent_threshold: float | None
+
+    @property
+    def no_match(self) -> NoMatch:
+        """The same as a calibration."""
+        return NoMatch(self.absent_threshold)
 
 
 def is_zeroshot(name: Path | str) -> bool:

@@ -81,7 +81,7 @@ class Davis:
 
 def segmenter(glove: Path) -> VideoSegmenter:
     parts = load_zeroshot("zeroshot_boxes", overrides=[f"words.vectors={glove}"])
-    return VideoSegmenter(QueryEncoder(parts.loaded, parts.absent_threshold), Yolox())
+    return VideoSegmenter(QueryEncoder(parts.loaded, parts.no_match), Yolox())
 
 
 def measure(track: VideoTrack, masks: torch.Tensor) -> tuple[float, float]:

@@ -507,3 +507,10 @@ def test_new_words_score_the_same_through_indexes_as_directly(tmp_path, monkeypa
         torch.testing.assert_close(found.scores.total, wanted.scores.total, atol=1e-5, rtol=0)
         assert wanted.scores.total.isfinite().any()
     assert len(direct.loaded.vocabulary) == WORDS + 2
+
+
+@pytest.mark.parametrize("every", ["0", "65", "1.5"])
+def test_every_how_many_frames_is_a_small_whole_number(made, every, call):
+    words = ("clip.mp4", "w3", "--bundle", made / "bundle", "--every", every)
+    code, _, errors = call("segment_video", *words)
+    assert code == 2 and "--every" in errors.splitlines()[-1]
