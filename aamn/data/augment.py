@@ -29,6 +29,9 @@ class Change:
     shrink: float = 1.0
 
 
+UNCHANGED = Change()
+
+
 def check_augmentation(config: AugmentConfig) -> None:
     """Raises InputError for a strength outside its range."""
     for name, limit in (("flip", 1.0), ("colour", 1.0), ("scale", 0.9)):

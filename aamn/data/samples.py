@@ -7,6 +7,7 @@ of the square is zero, in rgb and in flow.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from aamn.config.schema import AugmentConfig, FlowConfig
-from aamn.data.augment import Change, change_sample, check_augmentation, draw_change
+from aamn.data.augment import UNCHANGED, Change, change_sample, check_augmentation, draw_change
 from aamn.data.cache import ByteLimitedCache, bytes_of, in_memory
 from aamn.data.datasets.source import KeyFrame, VideoTextSource
 from aamn.data.flow.estimators import build_estimator, resize_flow, window_flow
@@ -154,14 +155,17 @@ class SampleDataset(Dataset):
             strangers=draw.strangers,
         )
 
-    def at(self, index: int, change: Change | None = None) -> Sample:
+    def at(self, index: int, change: Change = UNCHANGED) -> Sample:
         """The sample at an index with all its sentences, changed in one way."""
+        return self.views(index, (change,))[0]
+
+    def views(self, index: int, changes: Sequence[Change]) -> list[Sample]:
+        """The sample at an index with all its sentences, once for each way to change it."""
         if get_worker_info() is not None:
             cv2.setNumThreads(0)
         key_frame = self.source.key_frames[index]
-        if change is None:
-            return self._load(key_frame, 1.0)
-        return change_sample(self._load(key_frame, change.shrink), change, self.vocabulary)
+        loaded = {s: self._load(key_frame, s) for s in {change.shrink for change in changes}}
+        return [change_sample(loaded[c.shrink], c, self.vocabulary) for c in changes]
 
     def draw(self, epoch: int, index: int) -> Draw:
         """What chance decides about a sample in an epoch, always the same."""

@@ -134,7 +134,7 @@ class _Views(Dataset):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> list[Sample]:
-        return [self.samples.at(index, view) for view in self.views]
+        return self.samples.views(index, self.views)
 
 
 @torch.no_grad()

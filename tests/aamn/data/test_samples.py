@@ -16,14 +16,15 @@ from tiny_videos import Unchecked
 from torch.utils.data import DataLoader
 
 from aamn.config.schema import AugmentConfig, FlowConfig
-from aamn.data.augment import change_sample, draw_change
+from aamn.data.augment import Change, change_sample, draw_change
 from aamn.data.cache import ByteLimitedCache
 from aamn.data.datasets.a2d import A2DSentences
+from aamn.data.datasets.source import KeyFrame
 from aamn.data.flow.estimators import build_estimator
 from aamn.data.flow.store import FlowStore, extract_flow
 from aamn.data.samples import SampleDataset, clip_indices, load_clip, load_proposals
 from aamn.data.words import Vocabulary
-from aamn.structures import InputSpec
+from aamn.structures import InputSpec, Sample
 from proposals.errors import InputError
 from proposals.frames import FrameSource, VideoFile, open_frames
 from proposals.store import ProposalStore
@@ -271,6 +272,31 @@ def test_the_flow_of_a_sample_is_the_files_or_of_the_configured_method(
     frames = A2DSentences(a2d_root).frames("--first").read([6, 7])
     wanted = build_estimator(FlowConfig("farneback"))(frames[0], frames[1])
     assert np.array_equal(other.clip.flow[0, :, :48].numpy(), wanted)
+
+
+def test_views_of_a_sample_share_what_is_loaded(
+    a2d_root: Path, store: ProposalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, loads = dataset(a2d_root, store), []
+    load = data._load
+
+    def counted(key_frame: KeyFrame, shrink: float) -> Sample:
+        loads.append(shrink)
+        return load(key_frame, shrink)
+
+    monkeypatch.setattr(data, "_load", counted)
+    changes = (Change(), Change(flip=True), Change(shrink=0.5), Change(flip=True, shrink=0.5))
+    views = data.views(0, changes)
+    assert sorted(loads) == [0.5, 1.0]
+    for view, change in zip(views, changes, strict=True):
+        alone = data.at(0, change)
+        assert torch.equal(view.clip.rgb, alone.clip.rgb)
+        assert torch.equal(view.proposals.boxes, alone.proposals.boxes)
+        assert view.queries[0].text == alone.queries[0].text
+    assert not torch.equal(views[0].clip.rgb, views[1].clip.rgb)
+    monkeypatch.undo()
+    alone = data.of_key_frames()
+    assert alone.at(0).clip.rgb.equal(views[0].clip.rgb[2:3]) and len(data.at(0).clip.rgb) == 5
 
 
 def test_augmented_samples_are_changed_as_drawn(a2d_root: Path, store: ProposalStore) -> None:

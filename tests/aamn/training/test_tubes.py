@@ -42,10 +42,9 @@ class Clips(torch.utils.data.Dataset):
     def __len__(self):
         return len(self.samples)
 
-    def at(self, index, change=None):
-        self.described += 1
-        sample = self.samples[index]
-        return change_sample(sample, change, VOCABULARY) if change else sample
+    def views(self, index, changes):
+        self.described += len(changes)
+        return [change_sample(self.samples[index], change, VOCABULARY) for change in changes]
 
     def draw(self, epoch, index):
         odd = bool((epoch + index) % 2)
@@ -53,7 +52,7 @@ class Clips(torch.utils.data.Dataset):
 
     def __getitem__(self, place):
         draw = self.draw(*place)
-        sample = self.at(place[1], draw.change)
+        (sample,) = self.views(place[1], (draw.change,))
         return replace(
             sample,
             queries=tuple(sample.queries[i] for i in draw.sentences),
