@@ -238,7 +238,7 @@ def test_the_inputs_are_taken_out_of_the_values():
     assert rest == {"top": "3"}
     given = {"bundle": Path("b"), "overrides": ("a=1",)}
     assert {name: value for name, value in inputs.items() if value} == given
-    left = {"checkpoint", "detector", "proposals", "flow", "config", "weights"}
+    left = {"checkpoint", "detector", "proposals", "flow", "config", "weights", "describe_every"}
     assert set(inputs) == {*left, *given}
 
 
