@@ -180,6 +180,8 @@ class ClipBlock:
 
 ARRAYS = tuple(ClipBlock.__dataclass_fields__)
 OPTIONAL = {"context"}
+# Of masks. As fast as LZF, which packs the same masks into other bytes from time to time.
+PACKED: dict[str, Any] = {"compression": "gzip", "compression_opts": 1}
 
 
 def index_path(folder: Path | str, video_id: str) -> Path:
@@ -211,7 +213,7 @@ class IndexWriter:
         rest = values.shape[1:]
         packed: dict[str, Any] = {"chunks": (CLIPS_A_CHUNK, *rest), "fletcher32": True}
         if name == "masks":  # one tube of one clip is what a sentence reads
-            packed |= {"chunks": (1, 1, *rest[1:]), "compression": "lzf"}
+            packed |= {"chunks": (1, 1, *rest[1:]), **PACKED}
         self.file.create_dataset(name, (0, *rest), values.dtype, maxshape=(None, *rest), **packed)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from aamn.index.file import ARRAYS, OPTIONAL, ClipBlock
+from aamn.index.file import ARRAYS, OPTIONAL, PACKED, ClipBlock
 from proposals.files import hdf5_aside, write_text
 
 log = logging.getLogger("aamn")
@@ -87,7 +87,7 @@ class UnfinishedIndex:
             for name in ARRAYS:
                 values = getattr(block, name)
                 if values is not None:
-                    packed = {"compression": "lzf"} if name == "masks" else {}
+                    packed = PACKED if name == "masks" else {}
                     file.create_dataset(name, data=values, **packed)
             file["edge_boxes"], file["edge_features"] = place.boxes, place.features
             for name in ("run", "frame", "planned", "ended"):
