@@ -319,7 +319,7 @@ def engine_options(function: Function) -> Function:
         click.option(
             "--processes",
             type=click.IntRange(1, 1024),
-            help="of --engine local; default: one a core, or one on a GPU (docs/scale.md)",
+            help="of --engine local; default: one for two cores, or one on a GPU (docs/scale.md)",
         ),
         click.option(
             "--engine",
