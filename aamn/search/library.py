@@ -52,8 +52,7 @@ class Library:
         self.place = str(place)
         with _using(self.place):
             self._db = lancedb.connect(self.place, storage_options=_storage(self.place))
-            names = self._db.list_tables().tables
-            self.table = self._db.open_table(TABLE) if TABLE in names else None
+            self.table = _table_of(self._db)
         if self.table is not None and _facts(self.table.schema).get("format") != FORMAT:
             raise InputError(f"{self.place} is no library of videos; `aamn library` makes one")
 
@@ -298,6 +297,16 @@ def recall(table: Any, sides: np.ndarray) -> float:
         )
         found += len(exact & near) / max(1, len(exact))
     return found / len(sides)
+
+
+def _table_of(db: lancedb.DBConnection) -> lancedb.table.Table | None:
+    """The library's table; None where there is none, or its making was cut short."""
+    try:
+        return db.open_table(TABLE) if TABLE in db.list_tables().tables else None
+    except ValueError as error:
+        if "was not found" not in str(error):
+            raise
+        return None
 
 
 def _where(level: str, within: str | None, since: datetime | None) -> str:

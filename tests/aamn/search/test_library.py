@@ -180,3 +180,12 @@ def test_rows_of_a_killed_insert_are_those_that_it_had_acknowledged(indexed, tmp
     there = made._there([f"v{n}" for n in range(known + 1)])
     assert {f"v{n}" for n in range(known)} <= there.keys()
     assert all(count == rows for _, _, count in there.values())
+
+
+def test_a_library_whose_making_was_cut_short_is_made_again(indexed, tmp_path):
+    """As a full disk or a kill leaves it: the table's folder, and no table."""
+    (tmp_path / "l/videos.lance/data").mkdir(parents=True)
+    library = Library(tmp_path / "l")
+    assert len(library) == 0
+    assert [*library.add([indexed[0] / "a.h5"])] == ["a"]
+    assert len(Library(tmp_path / "l")) == len(library) > 0
