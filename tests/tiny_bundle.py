@@ -9,6 +9,8 @@ import torch
 from tiny_models import FROM_NOUGHT, tiny_config, tiny_segmenter
 
 from aamn.inference.checkpoint import save_checkpoint
+from aamn.inference.verdict import Probability
+from aamn.predictor import write_bundle
 from proposals.build import build_detector
 from proposals.config import DetectorConfig
 from proposals.detector import save_detector
@@ -23,3 +25,11 @@ def save_parts(folder: Path, training: dict[str, Any] | None = None) -> None:
     save_detector(build_detector(config), folder / "d.pt")
     segmenter = tiny_segmenter(vocabulary=FROM_NOUGHT)
     save_checkpoint(folder / "s.pt", segmenter, tiny_config(), 7, training)
+
+
+def save_bundle(folder: Path, absent_threshold: float, training: dict[str, Any]) -> Path:
+    """Writes the same as a calibrated bundle; where it lies."""
+    save_parts(folder, training)
+    line, parts = Probability(0.5, -1.0), (folder / "d.pt", folder / "s.pt")
+    write_bundle(folder / "b", *parts, absent_threshold=absent_threshold, probability=line)
+    return folder / "b"

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_bundle import save_parts
+from tiny_bundle import save_bundle
 from tiny_models import WORDS
 from tiny_videos import Unchecked
 
@@ -31,15 +31,7 @@ from proposals.errors import InputError
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
-    save_parts(folder, {"momentum": torch.zeros(1000)})
-    write_bundle(
-        folder / "b",
-        folder / "d.pt",
-        folder / "s.pt",
-        absent_threshold=-1e6,
-        probability=Probability(0.5, -1.0),
-    )
-    return folder / "b"
+    return save_bundle(folder, -1e6, {"momentum": torch.zeros(1000)})
 
 
 @pytest.fixture(scope="module")

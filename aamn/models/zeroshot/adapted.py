@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aamn.config.schema import AAMNConfig
@@ -22,7 +21,7 @@ from aamn.config.zeroshot import ZeroShotConfig
 from aamn.models.assignment import Referents
 from aamn.models.encoded import ClipBatch, EncodedClips, EncodedSentences, FrameFeatures
 from aamn.models.matching import TubeSide
-from aamn.models.statistics import RAW_STRIDE, RawMaps
+from aamn.models.statistics import RawMaps, raw_map
 from aamn.models.tube_matching import (
     TubeMatching,
     proposals_of,
@@ -231,7 +230,7 @@ class Adapted(TubeMatching):
         whole = (aggregated["actor"] * there).sum(1) / there.sum(1).clamp(min=1)
         raw = None
         if len(self.statistics):
-            raw = RawMaps(F.avg_pool2d(maps["rgb"][-1].float(), RAW_STRIDE), maps["flow"][0])
+            raw = RawMaps(raw_map(maps["rgb"][-1].float()), maps["flow"][0])
         boxes = batch.boxes[:, key]
         return DescribedTubes(
             aggregated,

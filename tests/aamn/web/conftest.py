@@ -2,11 +2,9 @@
 
 import pytest
 from page_server import served, write_clip
-from tiny_bundle import save_parts
+from tiny_bundle import save_bundle
 
 import aamn
-from aamn.inference.verdict import Probability
-from aamn.predictor import write_bundle
 from aamn.web.limits import Limits
 from aamn.web.videos import Example
 from proposals.decoding import Video
@@ -15,15 +13,7 @@ from proposals.decoding import Video
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle")
-    save_parts(folder, {})
-    write_bundle(
-        folder / "b",
-        folder / "d.pt",
-        folder / "s.pt",
-        absent_threshold=-5.0,
-        probability=Probability(0.5, -1.0),
-    )
-    return folder / "b"
+    return save_bundle(folder, -5.0, {})
 
 
 @pytest.fixture(scope="session")
